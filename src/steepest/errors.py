@@ -1,0 +1,25 @@
+"""The one error a user's input can cause.
+
+Every message is a full sentence: what was found, what was expected, what would do.
+The command line prints it and exits with 2; nothing else is printed and nothing is left half-written.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["InputError", "near_names"]
+
+
+class InputError(ValueError):
+    """The user's input is wrong: a file, a column, an option or a shape."""
+
+
+def near_names(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'adam' or 'adamw'?"``, or the list of what is known when nothing is near."""
+    choices = [str(name) for name in known]
+    near = difflib.get_close_matches(word.lower(), choices, n=3, cutoff=0.6)
+    if near:
+        return "; did you mean " + " or ".join(repr(name) for name in near) + "?"
+    return "; choose from " + ", ".join(choices[:20]) + ("" if len(choices) <= 20 else ", ...")

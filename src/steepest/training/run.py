@@ -1,0 +1,109 @@
+"""A run, and the record of one: what the engines take and what they give back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Task = Literal["regression", "binary", "multiclass"]
+BatchSize = int | Literal["full"]
+
+STOP_REASONS = (
+    "epochs",  # max_epochs reached
+    "steps",  # max_steps reached
+    "seconds",  # max_sec reached
+    "patience",  # no better validation score for `patience` evaluations
+    "gradient_norm",  # a step's gradient norm fell to min_gradient_norm
+    "target_metric",  # the validation score reached target_metric
+    "diverged",  # NaN, infinity, or a loss beyond all reason
+    "interrupted",  # stopped from outside (Ctrl-C)
+)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When a run ends: at the first condition that holds. ``None`` switches a condition off."""
+
+    max_epochs: int | None = 100
+    max_steps: int | None = None
+    max_sec: float | None = None
+    patience: int | None = None
+    min_gradient_norm: float | None = None
+    target_metric: float | None = None  # in the metric's own (original) units
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A multi-layer perceptron; ``hidden=()`` is a linear model."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    activation: str = "relu"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that decides a run's result, the data apart. Names are the registries' own."""
+
+    loss: str
+    optimizer: str
+    lr: float
+    batch_size: BatchSize = 32
+    seed: int = 0
+    architecture: Architecture = Architecture()
+    stop: Stop = Stop()
+    loss_options: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    optimizer_options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Encoded rows, as the engines take them.
+
+    Features are float32 of shape (rows, features). Targets are float32 of shape (rows,) for
+    regression (standardised on the training rows) and for binary tasks (0 or 1), int64 class indices
+    of shape (rows,) for multi-class tasks. ``target_scale`` turns an error in standardised units into
+    the target's own units (1 for classes).
+    """
+
+    task: Task
+    num_classes: int  # 1 for regression, 2 for binary
+    x_train: NDArray[np.float32]
+    y_train: NDArray[Any]
+    x_validation: NDArray[np.float32]
+    y_validation: NDArray[Any]
+    target_scale: float = 1.0
+
+
+@dataclass
+class Curve:
+    """What was measured on the way, one entry an evaluation (at each epoch's end)."""
+
+    epoch: NDArray[np.int64]
+    step: NDArray[np.int64]
+    train_loss: NDArray[np.float64]  # mean loss of the steps since the last evaluation, loss's own units
+    validation_score: NDArray[np.float64]  # the metric, in original units; NaN without validation rows
+
+
+@dataclass
+class Record:
+    """What a run gave."""
+
+    run: Run
+    hyperparameters: dict[str, float]  # read back from the live run, not from the request
+    num_epochs: int
+    num_steps: int
+    num_examples: int
+    stop_reason: str  # one of STOP_REASONS
+    best_epoch: int  # the evaluation whose weights were kept (1-based; 0: none)
+    validation_score: float  # at best_epoch, original units; NaN where diverged or no validation rows
+    curve: Curve
+    seconds: float
+    parameters: NDArray[np.float32] | None  # flat, torch's layout (weight (out, in), bias) layer by layer
+
+    @property
+    def diverged(self) -> bool:
+        return self.stop_reason == "diverged"
