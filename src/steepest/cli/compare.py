@@ -1,0 +1,97 @@
+"""``steepest compare``: train every sensible pair of loss and optimizer on a table, and say which to use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steepest.cli import parse
+from steepest.cli.options import Activation, Data, Hidden, Metric, Seed, Target, Task, Threads, given
+
+__all__ = ["compare"]
+
+
+def compare(
+    data: Data,
+    target: Target,
+    task: Task = None,
+    losses: Annotated[
+        str | None,
+        typer.Option(help="Losses to compare.", metavar="A,B", show_default="all that fit the task"),
+    ] = None,
+    optimizers: Annotated[
+        str | None, typer.Option(help="Optimizers to compare.", metavar="A,B", show_default="all")
+    ] = None,
+    batch_sizes: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows a step: full, 1 or a number; several with commas.", metavar="A,B", show_default="32"
+        ),
+    ] = None,
+    hidden: Hidden = None,
+    activation: Activation = None,
+    metric: Metric = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Seeds each rate is tuned on.", metavar="N", show_default="3")
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the data in each run.", metavar="N", min=1, show_default="by size"),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Trim the plan beforehand to about this time: 60s, 5m, 1h.",
+            metavar="TIME",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the report, the runs and the model.",
+            metavar="DIR",
+            show_default="steepest-<table>",
+        ),
+    ] = None,
+    seed: Seed = None,
+    threads: Threads = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(help="Run the plan.json of an earlier comparison.", metavar="FILE", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print verdict.json and nothing else.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
+) -> None:
+    """Train every sensible loss and optimizer on a table, tune each fairly, and say which to use."""
+    options = given(
+        task=task,
+        losses=None if losses is None else parse.names(losses, "--losses"),
+        optimizers=None if optimizers is None else parse.names(optimizers, "--optimizers"),
+        batch_sizes=None if batch_sizes is None else parse.batch_sizes(batch_sizes),
+        hidden=None if hidden is None else parse.hidden(hidden),
+        activation=activation,
+        metric=metric,
+        seeds=seeds,
+        max_epochs=epochs,
+        budget=budget,
+        seed=seed,
+        num_threads=threads,
+        plan=plan,
+    )
+    out = out or Path(f"steepest-{Path(data).stem}")
+
+    from steepest.cli.progress import watch
+    from steepest.cli.show import print_verdict
+    from steepest.comparison.compare import compare as run_comparison
+
+    with watch(quiet=quiet) as progress:
+        comparison = run_comparison(data, target, out=out, progress=progress, **options)
+    if as_json:
+        typer.echo((out / "verdict.json").read_text(encoding="utf-8").rstrip())
+    else:
+        print_verdict(comparison.verdict, out, table=not quiet)
+    if comparison.interrupted:
+        raise typer.Exit(130)

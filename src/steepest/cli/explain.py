@@ -1,0 +1,39 @@
+"""``steepest explain``: a loss or an optimizer in words, as a formula and drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steepest.cli.files import check_file
+
+__all__ = ["explain"]
+
+
+def explain(
+    name: Annotated[
+        str, typer.Argument(help="A loss or an optimizer; see 'steepest list'.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Save the drawing: .svg, .png or .html.", metavar="FILE", show_default=False),
+    ] = None,
+) -> None:
+    """Show a loss or an optimizer: formula, gradient, domain, defaults, source, its strengths and faults."""
+    if out is not None:
+        check_file(out, "--out")
+
+    from steepest.cli.show import console
+    from steepest.explain import explain as look_up
+
+    explanation = look_up(name)
+    screen = console()
+    screen.print(explanation.text, markup=False)
+    if out is None:
+        for line in explanation.terminal():
+            screen.print(line, markup=False, soft_wrap=True)
+    else:
+        explanation.save(out)
+        screen.print(f"Drawing: {out}", markup=False, soft_wrap=True)

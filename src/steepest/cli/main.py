@@ -1,0 +1,78 @@
+"""The ``steepest`` command: what becomes of an error, and with which exit code.
+
+0 done, 1 a fault of ours, 2 the user's input is wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from steepest.cli.app import app
+from steepest.errors import InputError, near_names
+
+__all__ = ["main"]
+
+OK, FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; ``arguments`` are ``sys.argv[1:]`` unless given."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode shows "?", and goes on
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context(
+            "steepest", list(sys.argv[1:] if arguments is None else arguments)
+        ) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+    except typer.Exit as stop:
+        return stop.exit_code
+    except InputError as error:
+        return _say(str(error), BAD_INPUT)
+    except typer.TyperException as error:
+        return _say(_usage_sentence(error), BAD_INPUT)
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("interrupted.", INTERRUPTED)
+    except BrokenPipeError:
+        return _reader_left()
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # what rich makes of one
+            return _reader_left()
+        raise
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        return _say(f"this is a fault of ours, not of your input: {type(error).__name__}: {error}", FAULT)
+    return OK
+
+
+def _reader_left() -> int:
+    """The reader has seen enough (``steepest list | head``): nothing more is written, not even at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return OK
+
+
+def _say(sentence: str, exit_code: int) -> int:
+    sys.stderr.write(f"steepest: {sentence}\n")
+    return exit_code
+
+
+def _usage_sentence(error: typer.TyperException) -> str:
+    """One sentence for a wrong option or command, with the names that are near."""
+    context = getattr(error, "ctx", None)
+    unknown = getattr(error, "option_name", None)
+    path = context.command_path if context is not None else "steepest"
+    if type(error).__name__ == "NoSuchOption" and context is not None and unknown is not None:
+        known = [name for parameter in context.command.get_params(context) for name in parameter.opts]
+        options = [name for name in known if name.startswith("--")]
+        return f"{path} has no option {unknown}{near_names(unknown, options)}"
+    sentence = error.format_message().strip().rstrip(".").replace(". Did you mean", "; did you mean")
+    sentence = sentence[:1].lower() + sentence[1:]
+    return sentence if sentence.endswith("?") else f"{sentence}; see '{path} --help'."

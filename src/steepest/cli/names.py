@@ -1,0 +1,43 @@
+"""``steepest list``: every loss, optimizer and metric there is, under the name that commands take."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["list_names"]
+
+
+def list_names(
+    names: Annotated[
+        bool, typer.Option("--names", help="Only the names of losses and optimizers, one a line.")
+    ] = False,
+) -> None:
+    """List every loss, optimizer and metric, under the name that commands take."""
+    from steepest.losses import LOSSES
+    from steepest.optim import OPTIMIZERS
+
+    if names:
+        typer.echo("\n".join([*LOSSES, *OPTIMIZERS]))
+        return
+
+    from steepest.cli.show import console, rows_table
+    from steepest.training.metrics import METRICS
+
+    screen = console()
+    losses = [
+        {"loss": name, "what it is": loss.formula.title, "for": ", ".join(loss.formula.tasks)}
+        for name, loss in LOSSES.items()
+    ]
+    optimizers = [
+        {"optimizer": name, "what it is": entry.title, "default rate": f"{entry.default_lr:g}"}
+        for name, entry in OPTIMIZERS.items()
+    ]
+    metrics = [
+        {"metric": name, "what it is": metric.title, "for": ", ".join(metric.tasks)}
+        for name, metric in METRICS.items()
+    ]
+    for rows in (losses, optimizers, metrics):
+        screen.print(rows_table(rows))
+    screen.print("'steepest explain NAME' tells more of a loss or an optimizer.", markup=False)

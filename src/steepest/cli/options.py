@@ -1,0 +1,59 @@
+"""Options that several commands share. A default shown here stands in the library's signature; a test holds
+the two together."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+__all__ = [
+    "Activation",
+    "Data",
+    "Hidden",
+    "Metric",
+    "Seed",
+    "Target",
+    "Task",
+    "Threads",
+    "given",
+]
+
+Data = Annotated[
+    str, typer.Argument(help="A table: CSV, TSV or Parquet.", metavar="DATA", show_default=False)
+]
+Target = Annotated[str, typer.Option(help="The column to predict.", metavar="COLUMN", show_default=False)]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        help="regression, binary or multiclass, instead of what the target looks like.",
+        metavar="TASK",
+        show_default="auto",
+    ),
+]
+Hidden = Annotated[
+    str | None,
+    typer.Option(
+        help="Widths of the hidden layers; none: a linear model.", metavar="WIDTHS", show_default="64,64"
+    ),
+]
+Activation = Annotated[
+    str | None, typer.Option(help="relu, tanh, gelu, silu or sigmoid.", metavar="NAME", show_default="relu")
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        help="What decides: rmse, mae, log_loss, accuracy, ...", metavar="NAME", show_default="by task"
+    ),
+]
+Seed = Annotated[
+    int | None, typer.Option(help="Everything random follows from it.", metavar="N", show_default="0")
+]
+Threads = Annotated[
+    int | None, typer.Option(help="Runs trained at once.", metavar="N", min=1, show_default="all cores")
+]
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Only the options a person gave, so that every default stays in the library's own signature."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,66 @@
+"""What a person types, as the values the library takes. Each refusal names the option and what would do."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from steepest.errors import InputError
+
+__all__ = ["batch_size", "batch_sizes", "hidden", "learning_rate", "names"]
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def names(text: str, option: str) -> tuple[str, ...]:
+    """``"mse,mae"`` as ``("mse", "mae")``."""
+    found = tuple(_parts(text))
+    if not found:
+        raise InputError(f"{option} is empty: give one name or more, with commas between them.")
+    return found
+
+
+def batch_size(text: str, option: str = "--batch-size") -> int | Literal["full"]:
+    """``"full"``, or a whole number of rows from 1."""
+    word = text.strip()
+    if word.lower() == "full":
+        return "full"
+    if not word.isdecimal() or int(word) < 1:
+        raise InputError(
+            f"{option} has {text!r}: give 'full' (all rows in one step), or a whole number of rows from 1."
+        )
+    return int(word)
+
+
+def batch_sizes(text: str, option: str = "--batch-sizes") -> tuple[int | Literal["full"], ...]:
+    """``"full,1,32"`` as ``("full", 1, 32)``."""
+    return tuple(batch_size(part, option) for part in names(text, option))
+
+
+def hidden(text: str, option: str = "--hidden") -> tuple[int, ...]:
+    """``"64,64"`` as ``(64, 64)``; ``"none"`` (a linear model) as ``()``."""
+    if text.strip().lower() in {"", "none"}:
+        return ()
+    widths = _parts(text)
+    for width in widths:
+        if not width.isdecimal() or int(width) < 1:
+            raise InputError(
+                f"{option} has {width!r}: give the widths of the hidden layers, such as 64,64, "
+                "or none for a linear model."
+            )
+    return tuple(int(width) for width in widths)
+
+
+def learning_rate(text: str, option: str = "--lr") -> float | Literal["auto"]:
+    """``"auto"``, or a number above 0."""
+    if text.strip().lower() == "auto":
+        return "auto"
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not (math.isfinite(rate) and rate > 0):
+        raise InputError(f"{option} is {text}: give a number above 0, such as 0.01, or auto.")
+    return rate

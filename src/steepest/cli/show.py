@@ -1,0 +1,156 @@
+"""What a person sees in the terminal: the verdict, the table of cells, the names there are."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from steepest.comparison.fitted import FittedModel
+
+__all__ = ["console", "number", "print_fit", "print_verdict", "rows_table"]
+
+_MOST_ROWS = 20  # the report has them all
+_NARROW = 72  # columns of text; below it the table keeps only what decides
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """A console on ``stream`` (standard output). A file or a pipe gets lines wide enough not to be broken."""
+    from rich.console import Console
+
+    target = stream or sys.stdout
+    width = None if target.isatty() or "COLUMNS" in os.environ else 120
+    return Console(file=target, width=width, highlight=False)
+
+
+def number(value: float | None) -> str:
+    """A score as a person reads it: four figures, no exponent where there need be none."""
+    if value is None or value != value:
+        return "-"
+    if 1e4 <= abs(value) < 1e9:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def print_verdict(verdict: Mapping[str, Any], out: Path | None, *, table: bool = True) -> None:
+    """Print the sentence, the cells best first (unless ``table`` is false) and where the report is."""
+    from rich.panel import Panel
+    from rich.text import Text
+
+    screen = console()
+    done = verdict.get("status") == "complete"
+    screen.print()
+    screen.print(
+        Panel(
+            Text(str(verdict["sentence"]), style="bold"),
+            title="verdict" if done else "verdict so far (interrupted)",
+            title_align="left",
+            border_style="green" if done else "yellow",
+            padding=(0, 1),
+        )
+    )
+    if table:
+        cells = verdict.get("cells", [])
+        shown = _shown(cells, verdict.get("winners", []))
+        screen.print(_table(shown, verdict, narrow=screen.width < _NARROW))
+        if len(shown) < len(cells):
+            screen.print(f"{len(cells) - len(shown)} more in the report.", style="dim")
+        for note in verdict.get("notes", []):
+            screen.print(f"Note: {note}", markup=False, style="dim")
+    if out is not None:
+        screen.print(f"\nReport: {out / 'report.html'}", markup=False, soft_wrap=True)
+        screen.print(f"Model:  {out / 'model'}", markup=False, soft_wrap=True)
+
+
+def _key(cell: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(cell.get(name) for name in ("loss", "optimizer", "batch_size", "lr", "kind"))
+
+
+def _shown(
+    cells: Sequence[Mapping[str, Any]], winners: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """The best cells, and every winner however many there are."""
+    winning = {_key(cell) for cell in winners}
+    return [
+        {**cell, "wins": _key(cell) in winning}
+        for place, cell in enumerate(cells)
+        if place < _MOST_ROWS or _key(cell) in winning
+    ]
+
+
+def _table(cells: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any], *, narrow: bool) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    title = str(verdict.get("metric_title", verdict.get("metric", "score")))
+    better = "higher" if verdict.get("greater_is_better") else "lower"
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, caption=f"{title}: {better} is better", caption_justify="left"
+    )
+    table.add_column("loss")
+    table.add_column("optimizer")
+    if not narrow:
+        table.add_column("batch", justify="right")
+        table.add_column("rate", justify="right")
+    table.add_column(title, justify="right")
+    if not narrow:
+        table.add_column("95% interval", justify="right")
+    table.add_column("")
+    for cell in cells:
+        interval = cell.get("interval") or (None, None)
+        row = [str(cell["loss"]), str(cell["optimizer"])]
+        if not narrow:
+            row += [str(cell["batch_size"]), f"{cell['lr']:.3g}"]
+        row.append(number(cell.get("score")))
+        if not narrow:
+            row.append(f"{number(interval[0])} to {number(interval[1])}")
+        row.append(_mark(cell))
+        table.add_row(*row, style="bold green" if cell["wins"] else "dim" if cell.get("barred") else None)
+    return table
+
+
+def _mark(cell: Mapping[str, Any]) -> str:
+    marks = []
+    if cell["wins"]:
+        marks.append("winner")
+    if cell.get("kind") == "default":
+        marks.append("default")
+    elif not cell.get("tuned", True):
+        marks.append("not tuned")
+    return ", ".join(marks)
+
+
+def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table of rows that all have the same keys; the keys are its head."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, value in (rows[0] if rows else {}).items():
+        table.add_column(
+            name.replace("_", " "), justify="right" if isinstance(value, (int, float)) else "left"
+        )
+    for row in rows:
+        table.add_row(*(number(value) if isinstance(value, float) else str(value) for value in row.values()))
+    return table
+
+
+def print_fit(model: FittedModel, out: Path) -> None:
+    """Print what a single run came to, and where the model is."""
+    record = model.record
+    run = record.run
+    screen = console()
+    score = number(record.validation_score)
+    screen.print(
+        f"{run.loss} with {run.optimizer}, rate {run.lr:.3g}, batch {run.batch_size}: "
+        f"validation {model.metric} {score} at epoch {record.best_epoch} of {record.num_epochs}, "
+        f"stopped by {record.stop_reason} after {record.num_steps:,} steps and {record.seconds:.1f} s.",
+        markup=False,
+    )
+    screen.print(f"Model: {out}", markup=False, soft_wrap=True)

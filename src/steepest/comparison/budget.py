@@ -1,0 +1,145 @@
+"""A time budget: the plan is trimmed before the first run, by a measured speed, and says what was left out."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from steepest.comparison.engine import Engine, count_threads
+from steepest.comparison.plan import MIN_EPOCHS, Plan, rate_grids
+from steepest.errors import InputError
+from steepest.training.run import BatchSize, Run, Stop
+
+__all__ = ["estimate_sec", "measure", "seconds_of", "trim"]
+
+# The rest is kept for wider grids, for the reading of results and for a speed that was measured too well.
+_SHARE_OF_BUDGET = 0.8
+_PROBE = Stop(max_epochs=1, max_steps=200, max_sec=0.5)
+_UNITS_SEC: Mapping[str, float] = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def seconds_of(budget: float | str) -> float:
+    """``60``, ``"60s"``, ``"5m"`` or ``"1.5h"`` as seconds.
+
+    Raises:
+        InputError: it is not a positive time.
+    """
+    found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([a-z]*)\s*", str(budget).lower())
+    if found is None or found[2] not in _UNITS_SEC or not 0.0 < float(found[1]) < math.inf:
+        raise InputError(f"A budget is a positive time such as 60, '60s', '5m' or '1h', not {budget!r}.")
+    return float(found[1]) * _UNITS_SEC[found[2]]
+
+
+def measure(plan: Plan, engine: Engine) -> dict[BatchSize, float]:
+    """Seconds a step takes in each batch regime, the mean over the optimizers, on one thread."""
+    return {batch_size: _seconds_a_step(plan, engine, batch_size) for batch_size in plan.batch_sizes}
+
+
+def _seconds_a_step(plan: Plan, engine: Engine, batch_size: BatchSize) -> float:
+    runs = [
+        Run(plan.losses[0], optimizer, min(rates), batch_size, plan.seed, plan.architecture, _PROBE)
+        for optimizer, rates in plan.rates.items()
+    ]
+    engine.run_all(runs, num_threads=1)  # the first time kernels are compiled: not what is to be measured
+    records = [record for record in engine.run_all(runs, num_threads=1) if record is not None]
+    return sum(record.seconds for record in records) / max(1, sum(record.num_steps for record in records))
+
+
+def estimate_sec(plan: Plan, seconds_per_step: Mapping[BatchSize, float], num_threads: int | None) -> float:
+    """How long the plan's runs take, extensions of the grid apart."""
+    rates = len(next(iter(plan.rates.values())))
+    confirmed = 3 if plan.confirm_neighbours else 1
+    runs_a_cell = rates * len(plan.tuning_seeds) + (confirmed + 1) * len(plan.confirmation_seeds)
+    cells_a_regime = len(plan.losses) * len(plan.optimizers)
+    seconds_a_run = sum(
+        plan.epochs * _steps_an_epoch(plan, batch_size) * seconds_per_step[batch_size]
+        for batch_size in plan.batch_sizes
+    )
+    return seconds_a_run * cells_a_regime * runs_a_cell / count_threads(num_threads)
+
+
+def _steps_an_epoch(plan: Plan, batch_size: BatchSize) -> int:
+    return 1 if batch_size == "full" else math.ceil(plan.num_train_rows / batch_size)
+
+
+def trim(
+    plan: Plan, seconds_per_step: Mapping[BatchSize, float], num_threads: int | None, seconds: float
+) -> tuple[Plan, list[str]]:
+    """The largest plan on the ladder that fits the budget, and what it leaves out, in sentences.
+
+    From the first rung to the last: no confirmation of neighbouring rates; fewer epochs; fewer batch
+    regimes, optimizers and losses, the last named first; two rates a decade in place of three. Never fewer
+    seeds, and never a narrower range of rates: those make a comparison fair.
+    """
+
+    def fits(candidate: Plan) -> bool:
+        return estimate_sec(candidate, seconds_per_step, num_threads) <= _SHARE_OF_BUDGET * seconds
+
+    trimmed = next((candidate for candidate in _ladder(plan, fits) if fits(candidate)), None)
+    if trimmed is None:
+        *_, trimmed = _ladder(plan, fits)
+    left_out = _left_out(plan, trimmed)
+    if not fits(trimmed):
+        estimate = estimate_sec(trimmed, seconds_per_step, num_threads) / _SHARE_OF_BUDGET
+        left_out.append(
+            f"The smallest fair comparison takes about {estimate:.0f} s here, more than the {seconds:g} s of the budget."
+        )
+    return replace(trimmed, left_out=plan.left_out + tuple(left_out)), left_out
+
+
+def _ladder(plan: Plan, fits: Callable[[Plan], bool]) -> Iterator[Plan]:
+    """Ever smaller plans. After each rung that takes something away, as many epochs as fit are given back."""
+    yield plan
+    smaller = replace(plan, confirm_neighbours=False)
+    yield smaller
+    epochs = max(plan.epochs, 1)
+    yield (smaller := _with_fitting_epochs(smaller, epochs, fits))
+    while len(smaller.batch_sizes) > 1:
+        smaller = replace(smaller, batch_sizes=smaller.batch_sizes[:-1])
+        yield (smaller := _with_fitting_epochs(smaller, epochs, fits))
+    while len(smaller.optimizers) > 1:
+        smaller = _without_last_optimizer(smaller)
+        yield (smaller := _with_fitting_epochs(smaller, epochs, fits))
+    while len(smaller.losses) > 1:
+        smaller = replace(smaller, losses=smaller.losses[:-1])
+        yield (smaller := _with_fitting_epochs(smaller, epochs, fits))
+    smaller = replace(smaller, points_per_decade=2, rates=rate_grids(smaller.optimizers, 2))
+    yield _with_fitting_epochs(smaller, epochs, fits)
+
+
+def _with_fitting_epochs(plan: Plan, most: int, fits: Callable[[Plan], bool]) -> Plan:
+    """The plan with as many epochs as fit, at least five (or what was asked for, if that is less)."""
+    fewest = min(MIN_EPOCHS, most)
+    fitting = (epochs for epochs in range(most, fewest, -1) if fits(replace(plan, epochs=epochs)))
+    return replace(plan, epochs=next(fitting, fewest))
+
+
+def _without_last_optimizer(plan: Plan) -> Plan:
+    optimizers = plan.optimizers[:-1]
+    return replace(
+        plan,
+        optimizers=optimizers,
+        rates={name: plan.rates[name] for name in optimizers},
+        default_rates={name: plan.default_rates[name] for name in optimizers},
+    )
+
+
+def _left_out(plan: Plan, trimmed: Plan) -> list[str]:
+    sentences = []
+    if plan.confirm_neighbours and not trimmed.confirm_neighbours:
+        sentences.append("To keep to the budget, only the best rate of each pair is confirmed, not its neighbours.")
+    if trimmed.epochs < plan.epochs:
+        sentences.append(f"To keep to the budget, every run has {trimmed.epochs} epochs in place of {plan.epochs}.")
+    for what, before, after in (
+        ("batch sizes", plan.batch_sizes, trimmed.batch_sizes),
+        ("optimizers", plan.optimizers, trimmed.optimizers),
+        ("losses", plan.losses, trimmed.losses),
+    ):
+        if len(after) < len(before):
+            gone = ", ".join(str(name) for name in before[len(after) :])
+            sentences.append(f"To keep to the budget, these {what} were not tried: {gone}.")
+    if trimmed.points_per_decade < plan.points_per_decade:
+        sentences.append("To keep to the budget, the rates are two a decade in place of three.")
+    return sentences

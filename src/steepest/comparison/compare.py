@@ -1,0 +1,226 @@
+"""``compare``: which loss and which optimizer to use on a table, found by measurement."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from steepest.comparison import options as check
+from steepest.comparison.budget import measure, seconds_of, trim
+from steepest.comparison.canonical import canonical_json
+from steepest.comparison.conduct import Outcome, conduct
+from steepest.comparison.engine import Engine, start_engine
+from steepest.comparison.fitted import FittedModel
+from steepest.comparison.model import model_of
+from steepest.comparison.interrupt import stop_on_interrupt
+from steepest.comparison.options import Options
+from steepest.comparison.output import check_directory, write_directory
+from steepest.comparison.plan import TEST, VALIDATION, Plan, make_plan, read_plan
+from steepest.comparison.progress import Progress, Silent
+from steepest.comparison.records import runs_frame
+from steepest.comparison.verdict import assemble
+from steepest.data import Prepared, prepare
+from steepest.errors import InputError
+from steepest.training.run import BatchSize
+
+__all__ = ["Comparison", "compare"]
+
+VERDICT, PLAN, RUNS, MODEL, REPORT = "verdict.json", "plan.json", "runs.parquet", "model", "report.html"
+_FILES = frozenset({VERDICT, PLAN, RUNS, MODEL, REPORT})
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What a comparison found.
+
+    Attributes:
+        verdict: the content of ``verdict.json``; ``verdict["sentence"]`` says it in one sentence.
+        runs: every run, a row each.
+        plan: what was decided before the first run; ``compare(..., plan=plan)`` runs it again.
+        model: the trained model of the first winner; None where no run gave one.
+        interrupted: whether Ctrl-C ended it early.
+    """
+
+    verdict: dict[str, Any]
+    runs: pl.DataFrame
+    plan: Plan
+    model: FittedModel | None
+    interrupted: bool
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report, one HTML file that opens offline, and return its path."""
+        from steepest.report import build
+
+        place = Path(path)
+        page = build(self.verdict, _plan_object(self.plan), self.runs)
+        try:
+            place.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"The report {str(place)!r} cannot be written: {error.strerror}.") from None
+        return place
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write verdict.json, plan.json, runs.parquet, model/ and report.html into a directory.
+
+        Raises:
+            InputError: there is something at ``path`` that is not a comparison, or it cannot be written.
+        """
+        place = check_directory(path, VERDICT, _FILES)
+        write_directory(place, self._write_records)
+        # The records are safe before the report is drawn from them.
+        self.report(place / REPORT)
+        return place
+
+    def _write_records(self, directory: Path) -> None:
+        (directory / VERDICT).write_text(canonical_json(self.verdict), encoding="utf-8")
+        (directory / PLAN).write_text(self.plan.to_json(), encoding="utf-8")
+        self.runs.write_parquet(directory / RUNS)
+        if self.model is not None:
+            (directory / MODEL).mkdir()
+            self.model.write_into(directory / MODEL)
+
+
+def compare(
+    data: Any,
+    target: str | None = None,
+    *,
+    task: str = "auto",
+    losses: Sequence[str] | str | None = None,
+    optimizers: Sequence[str] | str | None = None,
+    batch_sizes: Sequence[BatchSize | str] | BatchSize | str = (32,),
+    hidden: Sequence[int] = (64, 64),
+    activation: str = "relu",
+    metric: str | None = None,
+    seeds: int = 3,
+    budget: float | str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    num_threads: int | None = None,
+    plan: Plan | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    max_epochs: int | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Train every pair of loss and optimizer on a table, tune each one fairly, and say which to use.
+
+    Args:
+        data: a path, a data frame, or a pair ``(X, y)``.
+        target: the column to predict; None for a pair.
+        task: ``"regression"``, ``"binary"``, ``"multiclass"``, ``"classification"`` or ``"auto"``.
+        losses: names out of ``steepest.losses.LOSSES``; None: the defaults that fit the task.
+        optimizers: names out of ``steepest.optim.OPTIMIZERS``; None: the defaults.
+        batch_sizes: rows a step, ``"full"`` for all of them; each regime is compared.
+        hidden: widths of the hidden layers; ``()`` is a linear model.
+        activation: ``relu``, ``tanh``, ``gelu``, ``silu`` or ``sigmoid``.
+        metric: what decides, the same for every run; None: ``rmse`` or ``log_loss``.
+        seeds: how many seeds each learning rate is tuned on, from 3. Confirmation takes at least 10 others.
+        budget: about how long it may take, in seconds or as ``"60s"``, ``"5m"``, ``"1h"``. The plan is trimmed
+            beforehand by a measured speed, and says what it leaves out.
+        out: a directory for the report, the verdict, the runs, the plan and the model.
+        seed: everything random follows from it.
+        num_threads: runs trained at once; None: one a processor. The result does not depend on it.
+        plan: a plan, or the path of a ``plan.json``, to follow to the letter. It has decided all other options.
+        max_epochs: passes over the training rows in each run; None: by the number of rows.
+        progress: told of every stage and run.
+
+    Returns:
+        The verdict, the runs, the plan and the trained model. An interruption (Ctrl-C) keeps what was
+        finished: ``interrupted`` is set, and the verdict says so.
+
+    Raises:
+        InputError: the data or an option cannot be used; nothing has been run or written.
+    """
+    started = time.perf_counter()
+    given = Options(losses, optimizers, batch_sizes, hidden, activation, metric, seeds, seed, max_epochs)
+    check.check_threads(num_threads)
+    seconds = None if budget is None else seconds_of(budget)
+    if out is not None:
+        check_directory(out, VERDICT, _FILES)
+    followed = None if plan is None else _plan_to_follow(plan, given, task, target, seconds)
+
+    prepared = _prepare(data, target, task, followed, seed)
+    chosen = make_plan(prepared, given) if followed is None else _fitting(followed, prepared)
+    engine = start_engine(prepared.training_data(), chosen.metric)
+    with stop_on_interrupt() as stop_event:
+        if seconds is not None:
+            chosen, _ = trim(chosen, measure(chosen, engine), num_threads, seconds)
+        outcome = conduct(chosen, prepared, engine, num_threads, progress or Silent(), stop_event)
+        comparison = _comparison(chosen, prepared, engine, outcome, started)
+        if out is not None:
+            comparison.save(out)
+    return comparison
+
+
+def _prepare(data: Any, target: str | None, task: str, followed: Plan | None, seed: int) -> Prepared:
+    """The rows, split once and first; a plan to follow has decided the split."""
+    if followed is None:
+        return prepare(data, target, task=task, seed=check.check_seed(seed), validation=VALIDATION, test=TEST)
+    is_pair = isinstance(data, tuple)
+    return prepare(
+        data,
+        None if is_pair else followed.target,
+        task=followed.task,
+        seed=followed.seed,
+        validation=followed.validation,
+        test=followed.test,
+    )
+
+
+def _plan_to_follow(
+    given: Plan | Mapping[str, Any] | str | os.PathLike[str],
+    options: Options,
+    task: str,
+    target: str | None,
+    seconds: float | None,
+) -> Plan:
+    """The plan, if no option contradicts it."""
+    plan = read_plan(given)
+    default = Options()
+    decided = [field.name for field in fields(Options) if getattr(options, field.name) != getattr(default, field.name)]
+    decided += ["budget"] * (seconds is not None)
+    decided += ["task"] * (task not in ("auto", plan.task))
+    decided += ["target"] * (target not in (None, plan.target))
+    if decided:
+        raise InputError(
+            f"A plan was given, and it has decided the {decided[0]} already; leave out {decided[0]} or the plan."
+        )
+    return plan
+
+
+def _fitting(plan: Plan, prepared: Prepared) -> Plan:
+    """The plan, if it was made for these rows."""
+    if plan.data_sha256 != prepared.data_sha256:
+        raise InputError(
+            "The plan was made for other data: the table's content differs from the one it names "
+            f"(sha256 {plan.data_sha256[:12]}..., not {prepared.data_sha256[:12]}...); leave the plan out."
+        )
+    return plan
+
+
+def _comparison(plan: Plan, prepared: Prepared, engine: Engine, outcome: Outcome, started: float) -> Comparison:
+    trials = outcome.trials
+    verdict = assemble(
+        plan,
+        prepared,
+        trials,
+        outcome.contestants,
+        outcome.winners,
+        sentence=outcome.sentence,
+        interrupted=outcome.interrupted,
+        notes=outcome.notes,
+        seconds=time.perf_counter() - started,
+    )
+    model = model_of(plan, prepared, engine, trials, outcome.winners)
+    return Comparison(verdict, runs_frame(plan, trials), plan, model, outcome.interrupted)
+
+
+def _plan_object(plan: Plan) -> dict[str, Any]:
+    import json
+
+    content: dict[str, Any] = json.loads(plan.to_json())
+    return content

@@ -1,0 +1,74 @@
+"""A comparison from its plan to its winners: tune, confirm, score once on the test rows, rank."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from steepest.comparison.confirm import confirm, finalists_from_tuning, score_on_test
+from steepest.comparison.engine import Engine
+from steepest.comparison.plan import Plan
+from steepest.comparison.progress import Progress
+from steepest.comparison.ranking import Contestant, rank, rank_so_far, winner_set
+from steepest.comparison.sentence import sentence, sentence_so_far
+from steepest.comparison.trials import Interrupted, Trials
+from steepest.comparison.tune import tune, tuned_so_far
+
+if TYPE_CHECKING:
+    from steepest.data import Prepared
+
+__all__ = ["Outcome", "conduct"]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What came of a plan: every contestant best first, the winner set, and the sentence about it."""
+
+    trials: Trials
+    contestants: Sequence[Contestant]
+    winners: Sequence[Contestant]
+    sentence: str
+    notes: Sequence[str]
+    interrupted: bool
+
+
+def conduct(
+    plan: Plan,
+    prepared: Prepared,
+    engine: Engine,
+    num_threads: int | None,
+    progress: Progress,
+    stop_event: threading.Event,
+) -> Outcome:
+    """Follow the plan; an interruption gives what is known so far."""
+    trials = Trials(plan, engine, num_threads=num_threads, progress=progress, stop_event=stop_event)
+    try:
+        tuned = tune(plan, trials)
+        finalists = confirm(plan, trials, tuned)
+    except Interrupted:
+        return _so_far(plan, trials)
+    score_on_test(plan, trials, finalists, prepared, engine)
+    contestants = rank(plan, trials, finalists)
+    winners = winner_set(plan, contestants)
+    text = sentence(plan, contestants, winners)
+    return Outcome(trials, contestants, winners, text, _notes(contestants), interrupted=False)
+
+
+def _so_far(plan: Plan, trials: Trials) -> Outcome:
+    """The best by validation score on the tuning seeds; the test rows stay untouched."""
+    contestants = rank_so_far(plan, trials, finalists_from_tuning(plan, tuned_so_far(plan, trials)))
+    winners = [contestant for contestant in contestants[:1] if contestant.barred is None]
+    note = "The comparison was interrupted: scores are validation scores on the tuning seeds, not test scores."
+    text = sentence_so_far(plan, contestants, winners)
+    return Outcome(trials, contestants, winners, text, [note], interrupted=True)
+
+
+def _notes(contestants: Sequence[Contestant]) -> list[str]:
+    """What the protocol had to say about the cells."""
+    edge = [one for one in contestants if one.finalist.kind == "tuned" and not one.finalist.tuned]
+    if not edge:
+        return []
+    names = ", ".join(f"{one.finalist.cell.loss} + {one.finalist.cell.optimizer}" for one in edge)
+    return [f"Not tuned, so barred from winning: the best rate stayed at the edge of the widened grid for {names}."]

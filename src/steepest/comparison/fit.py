@@ -1,0 +1,193 @@
+"""``fit``: train one model with the loss and the optimizer you name."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from steepest.comparison import options as check
+from steepest.comparison.engine import Engine, start_engine
+from steepest.comparison.fitted import FittedModel
+from steepest.comparison.interrupt import stop_on_interrupt
+from steepest.comparison.model import fitted_model
+from steepest.comparison.plan import POINTS_PER_DECADE, rate_grids
+from steepest.comparison.tune import best_row
+from steepest.data import Prepared, prepare
+from steepest.errors import InputError, near_names
+from steepest.losses import LOSSES
+from steepest.optim import OPTIMIZERS
+from steepest.training.metrics import METRICS
+from steepest.training.run import BatchSize, Record, Run, Stop, Task
+
+__all__ = ["fit"]
+
+# lr="auto" looks at every rate of the optimizer's grid for so many epochs, on one seed.
+_EPOCHS_TO_LOOK = 10
+
+
+def fit(
+    data: Any,
+    target: str | None = None,
+    *,
+    task: str = "auto",
+    loss: str = "auto",
+    optimizer: str = "adam",
+    lr: float | str = "auto",
+    batch_size: BatchSize = 32,
+    hidden: Sequence[int] = (64, 64),
+    activation: str = "relu",
+    validation: float = 0.2,
+    metric: str | None = None,
+    max_epochs: int | None = 100,
+    max_steps: int | None = None,
+    max_sec: float | None = None,
+    patience: int | None = None,
+    min_gradient_norm: float | None = None,
+    target_metric: float | None = None,
+    seed: int = 0,
+    num_threads: int | None = None,
+    loss_options: Mapping[str, float] | None = None,
+    optimizer_options: Mapping[str, Any] | None = None,
+) -> FittedModel:
+    """Train one model on a table.
+
+    Args:
+        data: a path, a data frame, or a pair ``(X, y)``.
+        target: the column to predict; None for a pair.
+        task: ``"regression"``, ``"binary"``, ``"multiclass"``, ``"classification"`` or ``"auto"``.
+        loss: a name out of ``steepest.losses.LOSSES``; ``"auto"``: ``mse``, ``bce`` or ``cross_entropy``.
+        optimizer: a name out of ``steepest.optim.OPTIMIZERS``.
+        lr: the learning rate; ``"auto"`` looks at the optimizer's grid for a few epochs and takes the best on
+            the validation rows, or the optimizer's default where there are none.
+        batch_size: rows a step: ``"full"`` (batch gradient descent), 1 (stochastic) or a number.
+        hidden: widths of the hidden layers; ``()`` is a linear model.
+        activation: ``relu``, ``tanh``, ``gelu``, ``silu`` or ``sigmoid``.
+        validation: share of the rows held out; the weights of the best epoch on them are kept. 0: none.
+        metric: what the validation score is; None: ``rmse`` or ``log_loss``.
+        max_epochs: stop after so many passes over the training rows; None: no limit.
+        max_steps: stop after so many updates.
+        max_sec: stop after so many seconds.
+        patience: stop after so many epochs without a better validation score.
+        min_gradient_norm: stop when a step's gradient norm falls to this.
+        target_metric: stop when the validation score reaches this, in the metric's own units.
+        seed: decides the split, the initial weights and the order of the rows.
+        num_threads: how many rates ``lr="auto"`` tries at once; None: one a processor.
+        loss_options: the loss's own parameters, such as ``{"delta": 1.5}``.
+        optimizer_options: the optimizer's own, such as ``{"weight_decay": 0.01}``.
+
+    Returns:
+        The model. ``record.stop_reason`` says why training ended; ``"interrupted"`` after Ctrl-C.
+
+    Raises:
+        InputError: the data or an option cannot be used, or training diverged.
+    """
+    check.check_threads(num_threads)
+    stop = _check_stop(
+        Stop(max_epochs, max_steps, max_sec, patience, min_gradient_norm, target_metric), validation
+    )
+    prepared = prepare(data, target, task=task, seed=check.check_seed(seed), validation=validation, test=0.0)
+    word = _default_loss(prepared.task) if loss == "auto" else check.check_loss(loss, prepared.task)
+    judge = check.check_metric(metric, prepared.task)
+    run = Run(
+        loss=word,
+        optimizer=check.check_optimizer(optimizer),
+        lr=OPTIMIZERS[optimizer].default_lr if lr == "auto" else check.check_positive("The learning rate", lr),
+        batch_size=check.check_batch_size(batch_size, len(prepared.y_train)),
+        seed=seed,
+        architecture=check.check_architecture(hidden, activation),
+        stop=stop,
+        loss_options=_check_loss_options(word, loss_options or {}),
+        optimizer_options=_check_optimizer_options(optimizer, optimizer_options or {}),
+    )
+    engine = start_engine(prepared.training_data(), judge)
+    if lr == "auto" and len(prepared.y_validation):
+        run = replace(run, lr=_look_for_rate(engine, run, judge, num_threads))
+    return _train(engine, run, prepared, judge)
+
+
+def _look_for_rate(engine: Engine, run: Run, metric: str, num_threads: int | None) -> float:
+    """The rate of the optimizer's grid with the best validation score after a few epochs."""
+    rates = rate_grids((run.optimizer,), POINTS_PER_DECADE)[run.optimizer]
+    epochs = min(_EPOCHS_TO_LOOK, run.stop.max_epochs or _EPOCHS_TO_LOOK)
+    stop = Stop(max_epochs=epochs, max_steps=run.stop.max_steps, max_sec=run.stop.max_sec)
+    records = engine.run_all([replace(run, lr=lr, stop=stop) for lr in rates], num_threads=num_threads)
+    costs = np.array([[np.nan if record is None else record.validation_score] for record in records])
+    if METRICS[metric].greater_is_better:
+        costs = -costs
+    return rates[best_row(costs)]
+
+
+def _train(engine: Engine, run: Run, prepared: Prepared, metric: str) -> FittedModel:
+    with stop_on_interrupt() as stop_event:
+        record = engine.run_all([run], num_threads=1, stop_event=stop_event)[0]
+    if record is None or (record.stop_reason == "interrupted" and record.parameters is None):
+        raise KeyboardInterrupt
+    if record.diverged or record.parameters is None:
+        raise InputError(_diverged(record))
+    return fitted_model(prepared, record, metric)
+
+
+def _diverged(record: Record) -> str:
+    run = record.run
+    return (
+        f"Training diverged in epoch {record.num_epochs + 1} at learning rate {run.lr:g} "
+        f"({run.loss} with {run.optimizer}); give a smaller one, or lr='auto'."
+    )
+
+
+def _default_loss(task: Task) -> str:
+    """The first of the task's default losses."""
+    return check.check_losses(None, task)[0]
+
+
+def _check_stop(stop: Stop, validation: float) -> Stop:
+    """Stop conditions in range, at least one that will come, and none that needs rows there are not."""
+    for name in ("patience", "target_metric"):
+        if getattr(stop, name) is not None and not validation:
+            raise InputError(f"{name} needs validation rows; give validation a share such as 0.2, or leave {name} out.")
+    checked = Stop(
+        max_epochs=check.check_count("max_epochs", stop.max_epochs),
+        max_steps=check.check_count("max_steps", stop.max_steps),
+        max_sec=check.check_limit("max_sec", stop.max_sec),
+        patience=check.check_count("patience", stop.patience),
+        min_gradient_norm=check.check_limit("min_gradient_norm", stop.min_gradient_norm),
+        target_metric=check.check_number("target_metric", stop.target_metric),
+    )
+    if checked.max_epochs is None and checked.max_steps is None and checked.max_sec is None:
+        raise InputError("Nothing limits the training; give max_epochs, max_steps or max_sec.")
+    return checked
+
+
+def _check_loss_options(loss: str, given: Mapping[str, float]) -> dict[str, float]:
+    formula = LOSSES[loss].formula
+    checked = {}
+    for name, value in given.items():
+        if name not in formula.parameters:
+            raise InputError(f"The loss {loss!r} has no option {name!r}{_choices(name, formula.parameters)}")
+        low, high = formula.valid.get(name, (-math.inf, math.inf))
+        number = check.check_number(f"The loss option {name}", value)
+        if number is None or not low < number < high:
+            raise InputError(f"The loss option {name} lies between {low:g} and {high:g}, which {value!r} does not.")
+        checked[name] = number
+    return checked
+
+
+def _check_optimizer_options(optimizer: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    entry = OPTIMIZERS[optimizer]
+    known = [name for name in inspect.signature(entry.cls).parameters if name not in ("params", "lr", *entry.options)]
+    for name in given:
+        if name == "lr":
+            raise InputError("Give the learning rate as lr, not among the optimizer's options.")
+        if name not in known:
+            raise InputError(f"The optimizer {optimizer!r} has no option {name!r}{_choices(name, known)}")
+    return dict(given)
+
+
+def _choices(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    return near_names(name, names) if names else "; it has none."

@@ -1,0 +1,101 @@
+"""Writing a directory whole or not at all, and only over what is ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from steepest.errors import InputError
+
+__all__ = ["check_directory", "write_directory"]
+
+
+def check_directory(path: str | os.PathLike[str], marker: str, ours: frozenset[str]) -> Path:
+    """The place a directory will be written to, once it is known that it may be.
+
+    Args:
+        path: where to write. It may exist if it is empty, or if it holds a directory of ours.
+        marker: the file that tells a directory of ours: JSON with a ``"format"``.
+        ours: the names a directory of ours may hold. Anything else in it belongs to someone.
+
+    Raises:
+        InputError: it holds something else, is a file, or cannot be written to.
+    """
+    place = Path(path).expanduser().resolve()
+    if place.exists() and not place.is_dir():
+        raise InputError(f"The output {str(path)!r} is a file; name a directory.")
+    if place.is_dir():
+        _check_content(place, marker, ours)
+    parent = next(above for above in place.parents if above.exists())
+    if not parent.is_dir():
+        raise InputError(f"The output {str(path)!r} cannot be made: {str(parent)!r} is a file.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"The output {str(path)!r} cannot be written: there is no permission to write in {str(parent)!r}.")
+    return place
+
+
+def _check_content(place: Path, marker: str, ours: frozenset[str]) -> None:
+    try:
+        names = {entry.name for entry in place.iterdir()}
+    except OSError as error:
+        raise InputError(f"The output directory {str(place)!r} cannot be read: {error.strerror}.") from None
+    if not names:
+        return
+    if not _has_format(place / marker):
+        raise InputError(
+            f"The output directory {str(place)!r} is not empty and was not written by steepest; name another one."
+        )
+    foreign = sorted(names - ours)
+    if foreign:
+        raise InputError(
+            f"The output directory {str(place)!r} also holds {foreign[0]!r}, which steepest did not write; "
+            "move it away or name another directory."
+        )
+
+
+def _has_format(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and "format" in content
+
+
+def write_directory(place: Path, fill: Callable[[Path], None]) -> None:
+    """Let ``fill`` write into a fresh directory beside ``place``, then put it in its place at once.
+
+    Raises:
+        InputError: the file system refuses. What stood at ``place`` before still stands there.
+    """
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    except OSError as error:
+        raise InputError(f"The output {str(place)!r} cannot be written: {error.strerror}.") from None
+    try:
+        fill(fresh)
+        fresh.chmod(0o755)
+        _put_in_place(fresh, place)
+    except OSError as error:
+        raise InputError(f"The output {str(place)!r} cannot be written: {error.strerror or error}.") from None
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _put_in_place(fresh: Path, place: Path) -> None:
+    if not place.exists():
+        fresh.rename(place)
+        return
+    before = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    place.rename(before / "before")
+    try:
+        fresh.rename(place)
+    except BaseException:  # an interruption too: what stood here is put back before anything is removed
+        (before / "before").rename(place)
+        raise
+    finally:
+        shutil.rmtree(before, ignore_errors=True)

@@ -1,0 +1,267 @@
+"""The plan: everything a comparison decides before its first run.
+
+It is a function of the data and the options alone, so the same question gets the same runs on every
+machine. Written as ``plan.json``, it can be given again and is then followed to the letter.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from steepest.comparison import options as check
+from steepest.comparison.canonical import canonical_json
+from steepest.comparison.options import Options
+from steepest.comparison.rates import equal_grids
+from steepest.errors import InputError
+from steepest.optim import OPTIMIZERS
+from steepest.training.run import Architecture, BatchSize, Run, Stop, Task
+
+if TYPE_CHECKING:
+    from steepest.data import Prepared
+
+__all__ = ["Cell", "Plan", "Trial", "make_plan", "rate_grids", "read_plan"]
+
+FORMAT = 1
+VALIDATION = 0.2
+TEST = 0.2
+POINTS_PER_DECADE = 3
+CONFIRMATION_SEEDS = 10
+EXAMPLES_A_RUN = 200_000
+MIN_EPOCHS, MAX_EPOCHS = 5, 100
+
+# Seeds of one comparison lie in a block of their own: the tuning seeds first, the fresh ones far behind.
+_SEED_BLOCK = 10_000
+_FRESH = 5_000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is compared: a loss with an optimizer in one batch regime."""
+
+    loss: str
+    optimizer: str
+    batch_size: BatchSize
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a cell."""
+
+    cell: Cell
+    lr: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be run. Every cell gets the same number of rates, seeds and epochs."""
+
+    task: Task
+    target: str
+    metric: str
+    losses: tuple[str, ...]
+    optimizers: tuple[str, ...]
+    batch_sizes: tuple[BatchSize, ...]
+    rates: Mapping[str, tuple[float, ...]]  # optimizer -> its grid, ascending
+    points_per_decade: int
+    default_rates: Mapping[str, float]  # optimizer -> the rate it comes with: the untuned contestants
+    epochs: int
+    tuning_seeds: tuple[int, ...]
+    confirmation_seeds: tuple[int, ...]
+    confirm_neighbours: bool  # whether the rates beside the best one are confirmed too
+    architecture: Architecture
+    validation: float
+    test: float
+    seed: int
+    num_train_rows: int
+    data_sha256: str
+    left_out: tuple[str, ...] = ()  # what a budget took away, in sentences
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """Every loss with every optimizer in every batch regime."""
+        return tuple(
+            Cell(loss, optimizer, batch_size)
+            for loss in self.losses
+            for optimizer in self.optimizers
+            for batch_size in self.batch_sizes
+        )
+
+    def run(self, trial: Trial) -> Run:
+        """A trial, as the engine takes it."""
+        return Run(
+            loss=trial.cell.loss,
+            optimizer=trial.cell.optimizer,
+            lr=trial.lr,
+            batch_size=trial.cell.batch_size,
+            seed=trial.seed,
+            architecture=self.architecture,
+            stop=Stop(max_epochs=self.epochs),
+        )
+
+    def to_json(self) -> str:
+        """The text of ``plan.json``: the same bytes for the same plan."""
+        return canonical_json({"format": FORMAT, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The plan a ``plan.json`` holds.
+
+        Raises:
+            InputError: the text is not a plan, or names what this version does not know.
+        """
+        try:
+            given = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"The plan is not valid JSON: {error}.") from None
+        return _plan_of(given)
+
+
+def make_plan(prepared: Prepared, options: Options) -> Plan:
+    """Decide every run from the data and the options alone.
+
+    Raises:
+        InputError: an option names nothing known, does not fit the task, or is out of range.
+    """
+    num_train_rows = len(prepared.y_train)
+    optimizers = check.check_optimizers(options.optimizers)
+    num_seeds = check.check_seeds(options.seeds)
+    seed = check.check_seed(options.seed)
+    first = seed * _SEED_BLOCK
+    fresh = first + _FRESH
+    return Plan(
+        task=prepared.task,
+        target=prepared.target,
+        metric=check.check_metric(options.metric, prepared.task),
+        losses=check.check_losses(options.losses, prepared.task),
+        optimizers=optimizers,
+        batch_sizes=check.check_batch_sizes(options.batch_sizes, num_train_rows),
+        rates=rate_grids(optimizers, POINTS_PER_DECADE),
+        points_per_decade=POINTS_PER_DECADE,
+        default_rates={name: OPTIMIZERS[name].default_lr for name in optimizers},
+        epochs=check.check_count("max_epochs", options.max_epochs) or default_epochs(num_train_rows),
+        tuning_seeds=tuple(range(first, first + num_seeds)),
+        confirmation_seeds=tuple(range(fresh, fresh + max(CONFIRMATION_SEEDS, num_seeds))),
+        confirm_neighbours=True,
+        architecture=check.check_architecture(options.hidden, options.activation),
+        validation=VALIDATION,
+        test=TEST,
+        seed=seed,
+        num_train_rows=num_train_rows,
+        data_sha256=prepared.data_sha256,
+    )
+
+
+def rate_grids(optimizers: tuple[str, ...], points_per_decade: int) -> dict[str, tuple[float, ...]]:
+    """Each optimizer's grid over its own range, all of one length."""
+    return equal_grids({name: OPTIMIZERS[name].rates for name in optimizers}, points_per_decade)
+
+
+def default_epochs(num_train_rows: int) -> int:
+    """About 200,000 examples a run, within 5 and 100 epochs."""
+    return min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(EXAMPLES_A_RUN / num_train_rows)))
+
+
+def read_plan(given: Plan | Mapping[str, Any] | str | Path) -> Plan:
+    """A plan from itself, its JSON object, or the path of a ``plan.json``.
+
+    Raises:
+        InputError: the file cannot be read, or does not hold a plan.
+    """
+    if isinstance(given, Plan):
+        return given
+    if isinstance(given, Mapping):
+        return _plan_of(given)
+    try:
+        text = Path(given).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise InputError(f"The plan {str(given)!r} cannot be read: {reason}.") from None
+    return Plan.from_json(text)
+
+
+def _plan_of(given: object) -> Plan:
+    if not isinstance(given, Mapping) or given.get("format") != FORMAT:
+        raise InputError(f'The plan is not one of ours: it should be an object with "format": {FORMAT}.')
+    names = {field.name for field in fields(Plan)}
+    wrong = sorted(names.symmetric_difference(set(given) - {"format"}))
+    if wrong:
+        raise InputError(f"The plan has missing or unknown entries: {', '.join(wrong)}.")
+    try:
+        plan = _typed(given)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"The plan has an entry of the wrong kind: {error}.") from None
+    changed = [name for name, value in asdict(plan).items() if value != _tuples(given[name])]
+    if changed:
+        raise InputError(f"The plan's {changed[0]} is of the wrong kind: {given[changed[0]]!r}.")
+    return plan
+
+
+def _typed(given: Mapping[str, Any]) -> Plan:
+    """The plan an object describes, each entry checked by the rules its option is checked by."""
+    task = cast(Task, given["task"])
+    if task not in check.DEFAULT_METRICS:
+        raise InputError(f"The plan's task {task!r} is none of {', '.join(check.DEFAULT_METRICS)}.")
+    optimizers = check.check_optimizers(given["optimizers"])
+    num_train_rows = int(given["num_train_rows"])
+    return Plan(
+        task=task,
+        target=str(given["target"]),
+        metric=check.check_metric(given["metric"], task),
+        losses=check.check_losses(given["losses"], task),
+        optimizers=optimizers,
+        batch_sizes=check.check_batch_sizes(given["batch_sizes"], num_train_rows),
+        rates={name: _rates(given["rates"][name]) for name in optimizers},
+        points_per_decade=int(given["points_per_decade"]),
+        default_rates={
+            name: check.check_positive("A default rate", given["default_rates"][name]) for name in optimizers
+        },
+        epochs=check.check_count("epochs", given["epochs"]) or MIN_EPOCHS,
+        tuning_seeds=_seeds(given["tuning_seeds"], check.MIN_SEEDS),
+        confirmation_seeds=_fresh_seeds(given["confirmation_seeds"], given["tuning_seeds"]),
+        confirm_neighbours=bool(given["confirm_neighbours"]),
+        architecture=check.check_architecture(
+            given["architecture"]["hidden"], given["architecture"]["activation"]
+        ),
+        validation=float(given["validation"]),
+        test=float(given["test"]),
+        seed=check.check_seed(given["seed"]),
+        num_train_rows=num_train_rows,
+        data_sha256=str(given["data_sha256"]),
+        left_out=tuple(given["left_out"]),
+    )
+
+
+def _rates(given: Any) -> tuple[float, ...]:
+    rates = tuple(check.check_positive("A learning rate", rate) for rate in given)
+    if not rates or list(rates) != sorted(set(rates)):
+        raise InputError("The plan's rates are an ascending list for each optimizer.")
+    return rates
+
+
+def _seeds(given: Any, at_least: int) -> tuple[int, ...]:
+    seeds = tuple(int(seed) for seed in given)
+    if len(set(seeds)) != len(seeds) or len(seeds) < at_least or min(seeds) < 0:
+        raise InputError(f"The plan's seeds are at least {at_least} different whole numbers from 0.")
+    return seeds
+
+
+def _fresh_seeds(given: Any, used: Any) -> tuple[int, ...]:
+    seeds = _seeds(given, CONFIRMATION_SEEDS)
+    if set(seeds) & set(used):
+        raise InputError("The plan confirms on seeds it has tuned on; they have to be fresh ones.")
+    return seeds
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as tuples, so that what was read can be compared with what was understood."""
+    if isinstance(value, Mapping):
+        return {name: _tuples(entry) for name, entry in value.items()}
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, (list, tuple)) else value

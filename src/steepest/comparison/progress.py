@@ -1,0 +1,38 @@
+"""Who watches a comparison: the command line draws, the library stays silent."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from steepest.training.run import Record
+
+__all__ = ["Progress", "Silent"]
+
+
+class Progress(Protocol):
+    """Told what happens, in the calling thread. The stages: tune, extend, confirm, default."""
+
+    def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
+        """A stage of so many runs begins; ``metric`` is what their validation scores are."""
+        ...
+
+    def run_finished(self, record: Record) -> None:
+        """One run of the stage has ended, in order of completion."""
+        ...
+
+    def stage_finished(self) -> None:
+        """The stage is over, or was interrupted."""
+        ...
+
+
+class Silent:
+    """Watches and says nothing."""
+
+    def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
+        """Say nothing."""
+
+    def run_finished(self, record: Record) -> None:
+        """Say nothing."""
+
+    def stage_finished(self) -> None:
+        """Say nothing."""

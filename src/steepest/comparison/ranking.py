@@ -1,0 +1,132 @@
+"""From finalists and their scores to the winner set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest.comparison.confirm import Finalist
+from steepest.comparison.plan import Plan
+from steepest.comparison.statistics import difference_intervals, mean_interval
+from steepest.comparison.trials import Trials
+from steepest.training.metrics import METRICS
+
+__all__ = ["EQUIVALENCE", "Contestant", "rank", "rank_so_far", "winner_set"]
+
+# Differences below this share of the best score are of no practical use.
+EQUIVALENCE = 0.01
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A finalist with its scores: on test rows and fresh seeds, or so far on validation rows."""
+
+    finalist: Finalist
+    scores: NDArray[np.float64]  # one a seed that gave a score, the metric's own units
+    validation_score: float  # the mean over the same seeds, on validation rows
+    barred: str | None
+    interval: tuple[float, float] | None = None
+    difference: tuple[float, float] | None = None  # to the best contestant, (0, 0) for itself; None: barred
+
+    @property
+    def score(self) -> float:
+        """The mean over seeds; NaN where no run gave a score."""
+        return float(self.scores.mean()) if len(self.scores) else float("nan")
+
+
+def rank(plan: Plan, trials: Trials, finalists: Sequence[Finalist]) -> list[Contestant]:
+    """Every finalist with its test scores, intervals and difference to the best; best first, barred last."""
+    seeds = plan.confirmation_seeds
+    contestants = []
+    for finalist in finalists:
+        scores = trials.test_scores(finalist.cell, finalist.lr, seeds, plan.metric)
+        finite = np.isfinite(scores)
+        barred = finalist.barred or (None if finite.all() else "some of its runs gave no test score")
+        validation = trials.mean_score(finalist.cell, finalist.lr, seeds)
+        contestants.append(Contestant(finalist, scores[finite], validation, barred))
+    return _with_differences(plan, _with_intervals(plan, _sorted(plan, contestants)))
+
+
+def rank_so_far(plan: Plan, trials: Trials, finalists: Sequence[Finalist]) -> list[Contestant]:
+    """The same from validation scores on the tuning seeds, for a comparison that was interrupted."""
+    contestants = []
+    for finalist in finalists:
+        scores = trials.scores(finalist.cell, finalist.lr, plan.tuning_seeds)
+        scores = scores[np.isfinite(scores)]
+        barred = finalist.barred or (None if len(scores) else "no run of it had ended with a score")
+        validation = trials.mean_score(finalist.cell, finalist.lr, plan.tuning_seeds)
+        contestants.append(Contestant(finalist, scores, validation, barred))
+    return _with_intervals(plan, _sorted(plan, contestants))
+
+
+def winner_set(plan: Plan, contestants: Sequence[Contestant]) -> list[Contestant]:
+    """The best contestant and all that cannot be told from it; the one to take comes first.
+
+    A contestant is out when its whole interval lies beyond the margin of practical equivalence. Of those
+    that stay, the ones with a mean inside the margin come first; among equals an untuned default before
+    what had to be tuned, then the wider rate interval, then the name.
+    """
+    racing = [contestant for contestant in contestants if contestant.barred is None and contestant.difference]
+    margin = EQUIVALENCE * abs(racing[0].score) if racing else 0.0
+    sign = _sign(plan)
+
+    def least_loss(contestant: Contestant) -> float:
+        return min(sign * end for end in contestant.difference or ())
+
+    def ease(contestant: Contestant) -> tuple[object, ...]:
+        finalist = contestant.finalist
+        low, high = finalist.rate_interval
+        is_close = sign * (contestant.score - racing[0].score) <= margin
+        return (not is_close, finalist.kind != "default", -round(high / low, 6), _name(contestant))
+
+    return sorted((contestant for contestant in racing if least_loss(contestant) <= margin), key=ease)
+
+
+def _sign(plan: Plan) -> float:
+    """What turns a score into a cost."""
+    return -1.0 if METRICS[plan.metric].greater_is_better else 1.0
+
+
+def _sorted(plan: Plan, contestants: Sequence[Contestant]) -> list[Contestant]:
+    """Best score first; barred ones behind, and those without a score last."""
+    sign = _sign(plan)
+
+    def place(contestant: Contestant) -> tuple[object, ...]:
+        has_score = len(contestant.scores) > 0
+        cost = sign * contestant.score if has_score else 0.0
+        return (contestant.barred is not None, not has_score, cost, _name(contestant))
+
+    return sorted(contestants, key=place)
+
+
+def _name(contestant: Contestant) -> tuple[str, ...]:
+    finalist = contestant.finalist
+    cell = finalist.cell
+    return (cell.loss, cell.optimizer, str(cell.batch_size), finalist.kind)
+
+
+def _with_intervals(plan: Plan, contestants: Sequence[Contestant]) -> list[Contestant]:
+    # Every contestant gets the same resamples of its seeds: equal scores have equal intervals.
+    return [
+        replace(one, interval=mean_interval(one.scores, np.random.default_rng(plan.seed)))
+        if len(one.scores)
+        else one
+        for one in contestants
+    ]
+
+
+def _with_differences(plan: Plan, contestants: Sequence[Contestant]) -> list[Contestant]:
+    """Each contestant's paired difference to the first; barred ones do not take part."""
+    racing = [contestant for contestant in contestants if contestant.barred is None]
+    if not racing:
+        return list(contestants)
+    differences = np.stack([contestant.scores - racing[0].scores for contestant in racing])
+    intervals = difference_intervals(differences, np.random.default_rng(plan.seed))
+    compared = [
+        replace(contestant, difference=(float(low), float(high)))
+        for contestant, (low, high) in zip(racing, intervals, strict=True)
+    ]
+    return [*compared, *contestants[len(racing) :]]

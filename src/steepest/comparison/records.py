@@ -1,0 +1,100 @@
+"""``runs.parquet``: a row a run, everything that was tried."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from steepest.comparison.plan import Plan, Trial
+from steepest.comparison.trials import Entry, Trials
+from steepest.training.metrics import METRICS
+
+__all__ = ["runs_frame"]
+
+_COLUMNS: dict[str, Any] = {
+    "run_id": pl.Int64,
+    "stage": pl.String,
+    "loss": pl.String,
+    "optimizer": pl.String,
+    "batch_size": pl.String,
+    "lr": pl.Float64,
+    "seed": pl.Int64,
+    "hidden": pl.String,
+    "activation": pl.String,
+}
+_RESULTS: dict[str, Any] = {
+    "num_epochs": pl.Int64,
+    "num_steps": pl.Int64,
+    "num_examples": pl.Int64,
+    "stop_reason": pl.String,
+    "diverged": pl.Boolean,
+    "best_epoch": pl.Int64,
+    "validation_score": pl.Float64,
+}
+_CURVES: dict[str, Any] = {
+    "seconds": pl.Float64,
+    "curve_epoch": pl.List(pl.Int64),
+    "curve_step": pl.List(pl.Int64),
+    "curve_train_loss": pl.List(pl.Float64),
+    "curve_validation": pl.List(pl.Float64),
+}
+
+
+def runs_frame(plan: Plan, trials: Trials) -> pl.DataFrame:
+    """Every run in the order of the plan. What a run has no value for is null."""
+    names = sorted({name for entry in trials.entries.values() for name in entry.record.hyperparameters})
+    metrics = [name for name, metric in METRICS.items() if plan.task in metric.tasks]
+    rows = [
+        _row(plan, number, trial, entry, names, metrics)
+        for number, (trial, entry) in enumerate(trials.entries.items())
+    ]
+    schema = (
+        _COLUMNS
+        | {f"hyper_{name}": pl.Float64 for name in names}
+        | _RESULTS
+        | {f"test_{name}": pl.Float64 for name in metrics}
+        | _CURVES
+    )
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _row(
+    plan: Plan, number: int, trial: Trial, entry: Entry, names: list[str], metrics: list[str]
+) -> dict[str, Any]:
+    record, curve = entry.record, entry.record.curve
+    return {
+        "run_id": number,
+        "stage": entry.stage,
+        "loss": trial.cell.loss,
+        "optimizer": trial.cell.optimizer,
+        "batch_size": str(trial.cell.batch_size),
+        "lr": trial.lr,
+        "seed": trial.seed,
+        "hidden": ",".join(str(width) for width in plan.architecture.hidden),
+        "activation": plan.architecture.activation,
+        **{f"hyper_{name}": _number(record.hyperparameters.get(name)) for name in names},
+        "num_epochs": record.num_epochs,
+        "num_steps": record.num_steps,
+        "num_examples": record.num_examples,
+        "stop_reason": record.stop_reason,
+        "diverged": record.diverged,
+        "best_epoch": record.best_epoch,
+        "validation_score": _number(record.validation_score),
+        **{f"test_{name}": _number(entry.test.get(name)) for name in metrics},
+        "seconds": record.seconds,
+        "curve_epoch": np.asarray(curve.epoch).tolist(),
+        "curve_step": np.asarray(curve.step).tolist(),
+        "curve_train_loss": _numbers(curve.train_loss),
+        "curve_validation": _numbers(curve.validation_score),
+    }
+
+
+def _numbers(values: Any) -> list[float | None]:
+    return [_number(value) for value in np.asarray(values, dtype=np.float64).tolist()]
+
+
+def _number(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -1,0 +1,67 @@
+"""Intervals over seeds: of a mean, and of differences to the best.
+
+Both are 95% bootstrap intervals made for the ten or so seeds a comparison has, where the plain percentile
+bootstrap is too narrow. They say how much luck with the seed there is, given these rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+__all__ = ["difference_intervals", "mean_interval"]
+
+CONFIDENCE = 0.95
+_NUM_RESAMPLES = 10_000
+
+Floats = NDArray[np.float64]
+
+
+def mean_interval(scores: Floats, rng: np.random.Generator) -> tuple[float, float]:
+    """The interval of the mean over seeds, scores of shape (seeds,).
+
+    An expanded percentile bootstrap: the percentiles are moved outwards until a normal sample of this
+    size would be covered as often as Student's t covers it.
+    Source: Hesterberg, "What Teachers Should Know About the Bootstrap", 2015, section 4.3.
+    """
+    num_seeds = len(scores)
+    if num_seeds < 2:
+        return float(scores[0]), float(scores[0])
+    means = scores[rng.integers(0, num_seeds, (_NUM_RESAMPLES, num_seeds))].mean(axis=1)
+    student = stats.t.ppf((1 - CONFIDENCE) / 2, num_seeds - 1)
+    tail = stats.norm.cdf(student * np.sqrt(num_seeds / (num_seeds - 1)))
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def difference_intervals(differences: Floats, rng: np.random.Generator) -> Floats:
+    """Intervals (contestants, 2) of mean paired differences to the best, (contestants, seeds).
+
+    Together they hold with 95%: however many contestants there are, the truly best one is rarely declared
+    worse. A wild bootstrap: the differences around their means change sign seed by seed, the same seeds
+    for all contestants (they are paired), and the largest studentised mean sets one width for all.
+    Source: Westfall & Young, "Resampling-Based Multiple Testing", 1993, section 2.2 (the maximum);
+    Mammen, "Bootstrap and Wild Bootstrap for High Dimensional Linear Models", 1993 (the signs).
+    """
+    num_contestants, num_seeds = differences.shape
+    means = differences.mean(axis=1)
+    if num_contestants == 0 or num_seeds < 2:
+        return np.stack([means, means], axis=1)
+    residuals = differences - means[:, None]
+    errors = _standard_errors(residuals, np.zeros(num_contestants))
+    signs = rng.choice([-1.0, 1.0], (num_seeds, _NUM_RESAMPLES))
+    largest = np.zeros(_NUM_RESAMPLES)
+    for row in residuals[errors > 0]:
+        flipped = row @ signs / num_seeds
+        flipped_errors = _standard_errors(row, flipped)
+        largest = np.maximum(largest, np.abs(flipped) / np.maximum(flipped_errors, np.finfo(float).tiny))
+    width = np.quantile(largest, CONFIDENCE) * errors
+    return np.stack([means - width, means + width], axis=1)
+
+
+def _standard_errors(values: Floats, means: Floats) -> Floats:
+    """Standard errors of means over the last axis; changed signs leave the squares as they are."""
+    num_seeds = values.shape[-1]
+    squares = (values**2).sum(axis=-1) - num_seeds * means**2
+    return np.sqrt(np.maximum(squares, 0.0) / (num_seeds - 1) / num_seeds)

@@ -1,0 +1,127 @@
+"""Every run of a comparison: run stage by stage, remembered in one place."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest.comparison.engine import Engine
+from steepest.comparison.plan import Cell, Plan, Trial
+from steepest.comparison.progress import Progress
+from steepest.training.run import Record
+
+__all__ = ["Entry", "Interrupted", "Trials"]
+
+# Weights are kept where they may be scored on test rows or handed over; a grid's would only fill memory.
+_STAGES_WITH_WEIGHTS = ("confirm", "default")
+
+
+class Interrupted(Exception):
+    """The user asked to stop; what was finished is in the trials."""
+
+
+@dataclass
+class Entry:
+    """What came of one trial."""
+
+    stage: str
+    record: Record
+    test: dict[str, float] = field(default_factory=dict)  # metric -> score on test rows, finalists only
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to an end of its own, a divergence included."""
+        return self.record.stop_reason != "interrupted"
+
+    @property
+    def usable(self) -> bool:
+        """Whether the run ended with a score."""
+        return self.finished and not self.record.diverged and bool(np.isfinite(self.record.validation_score))
+
+
+class Trials:
+    """Runs what is asked for, once, and remembers everything in the order it was asked for."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        engine: Engine,
+        *,
+        num_threads: int | None,
+        progress: Progress,
+        stop_event: threading.Event,
+    ) -> None:
+        self.entries: dict[Trial, Entry] = {}
+        self._plan = plan
+        self._engine = engine
+        self._num_threads = num_threads
+        self._progress = progress
+        self._stop_event = stop_event
+
+    def run(self, stage: str, wanted: Iterable[Trial]) -> None:
+        """Run the trials not run before.
+
+        Raises:
+            Interrupted: the user asked to stop; the runs that ended are remembered.
+        """
+        waiting = [trial for trial in dict.fromkeys(wanted) if trial not in self.entries]
+        ended = self._run_watched(stage, waiting) if waiting else {}
+        # Runs end in an order that depends on the threads; they are remembered in the order of the plan.
+        for index in sorted(ended):
+            self.entries[waiting[index]] = Entry(stage, ended[index])
+        if self._stop_event.is_set():
+            raise Interrupted
+
+    def _run_watched(self, stage: str, waiting: Sequence[Trial]) -> dict[int, Record]:
+        ended: dict[int, Record] = {}
+
+        def on_record(index: int, record: Record) -> None:
+            if stage not in _STAGES_WITH_WEIGHTS:
+                record.parameters = None
+            ended[index] = record
+            self._progress.run_finished(record)
+
+        self._progress.stage_started(stage, len(waiting), self._plan.metric)
+        try:
+            self._engine.run_all(
+                [self._plan.run(trial) for trial in waiting],
+                num_threads=self._num_threads,
+                on_record=on_record,
+                stop_event=self._stop_event,
+            )
+        except KeyboardInterrupt:
+            self._stop_event.set()
+        finally:
+            self._progress.stage_finished()
+        return ended
+
+    def scores(self, cell: Cell, lr: float, seeds: Sequence[int]) -> NDArray[np.float64]:
+        """Validation scores, one a seed; NaN where the run diverged."""
+        return np.array([self.score(Trial(cell, lr, seed)) for seed in seeds], dtype=np.float64)
+
+    def mean_score(self, cell: Cell, lr: float, seeds: Sequence[int]) -> float:
+        """The mean validation score over the seeds that gave one; NaN where none did."""
+        scores = self.scores(cell, lr, seeds)
+        return float(scores[np.isfinite(scores)].mean()) if np.isfinite(scores).any() else float("nan")
+
+    def score(self, trial: Trial) -> float:
+        """A trial's validation score; NaN where it diverged or has not run."""
+        entry = self.entries.get(trial)
+        return entry.record.validation_score if entry is not None and entry.usable else float("nan")
+
+    def test_scores(self, cell: Cell, lr: float, seeds: Sequence[int], metric: str) -> NDArray[np.float64]:
+        """Scores on test rows, one a seed; NaN where the run diverged or was not scored."""
+        entries = [self.entries.get(Trial(cell, lr, seed)) for seed in seeds]
+        return np.array([entry.test.get(metric, np.nan) if entry else np.nan for entry in entries])
+
+    def count_diverged(self, cell: Cell | None = None, lr: float | None = None) -> int:
+        """How many runs diverged: of all, of one cell, or of one cell at one rate."""
+        return sum(
+            entry.record.diverged
+            for trial, entry in self.entries.items()
+            if cell in (None, trial.cell) and lr in (None, trial.lr)
+        )

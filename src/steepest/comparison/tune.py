@@ -1,0 +1,131 @@
+"""Tuning: every cell at every rate of its grid on the same seeds; the best rate by validation score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest.comparison.plan import Cell, Plan, Trial
+from steepest.comparison.rates import decade_above, decade_below
+from steepest.comparison.trials import Trials
+from steepest.training.metrics import METRICS
+
+__all__ = ["Tuned", "best_row", "choose_rate", "tune", "tuned_so_far"]
+
+# Best at a grid's edge: the grid grows by a decade in that direction, at most so many times.
+MAX_EXTENSIONS = 2
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A cell with the rates it was tried at and the best of them."""
+
+    cell: Cell
+    rates: tuple[float, ...]  # ascending, extensions included
+    best: float
+    at_edge: bool  # still the last rate tried: the cell is not tuned
+    rate_interval: tuple[float, float]  # the rates within one standard error of the best
+
+    @property
+    def best_and_neighbours(self) -> tuple[float, ...]:
+        """The best rate and those beside it, ascending."""
+        place = self.rates.index(self.best)
+        return self.rates[max(0, place - 1) : place + 2]
+
+
+def tune(plan: Plan, trials: Trials) -> list[Tuned]:
+    """Run the grid, widen it where the best rate is its last, and choose each cell's rate.
+
+    Raises:
+        Interrupted: the user asked to stop.
+    """
+    grids = {cell: plan.rates[cell.optimizer] for cell in plan.cells}
+    trials.run("tune", _trials(plan, grids))
+    for _ in range(MAX_EXTENSIONS):
+        longer = {cell: _extended(plan, trials, cell, rates) for cell, rates in grids.items()}
+        if longer == grids:
+            break
+        trials.run("extend", _trials(plan, longer))
+        grids = longer
+    return [choose_rate(plan, trials, cell, rates) for cell, rates in grids.items()]
+
+
+def tuned_so_far(plan: Plan, trials: Trials) -> list[Tuned]:
+    """What an interrupted tuning has found: each cell at the rates it was tried at."""
+    tried: dict[Cell, set[float]] = {cell: set(plan.rates[cell.optimizer]) for cell in plan.cells}
+    for trial in trials.entries:
+        if trial.seed in plan.tuning_seeds:
+            tried[trial.cell].add(trial.lr)
+    return [choose_rate(plan, trials, cell, tuple(sorted(rates))) for cell, rates in tried.items()]
+
+
+def _trials(plan: Plan, grids: dict[Cell, tuple[float, ...]]) -> list[Trial]:
+    """Seed by seed, so that an interrupted stage has tried every cell alike."""
+    return [
+        Trial(cell, lr, seed)
+        for seed in plan.tuning_seeds
+        for cell, rates in grids.items()
+        for lr in rates
+    ]
+
+
+def _extended(plan: Plan, trials: Trials, cell: Cell, rates: tuple[float, ...]) -> tuple[float, ...]:
+    """The cell's rates, one decade longer where the best is the first or the last."""
+    found = choose_rate(plan, trials, cell, rates)
+    if not found.at_edge:
+        return rates
+    if found.best == rates[0]:
+        return decade_below(rates, plan.points_per_decade) + rates
+    return rates + decade_above(rates, plan.points_per_decade)
+
+
+def choose_rate(plan: Plan, trials: Trials, cell: Cell, rates: tuple[float, ...]) -> Tuned:
+    """The rate with the best seed mean of the validation score, and what is nearly as good."""
+    costs = np.stack([trials.scores(cell, lr, plan.tuning_seeds) for lr in rates])
+    if METRICS[plan.metric].greater_is_better:
+        costs = -costs
+    best = best_row(costs)
+    low, high = _nearly_as_good(costs, best)
+    return Tuned(
+        cell=cell,
+        rates=rates,
+        best=rates[best],
+        at_edge=best in (0, len(rates) - 1) and bool(np.isfinite(costs[best]).all()),
+        rate_interval=(rates[low], rates[high]),
+    )
+
+
+def best_row(costs: NDArray[np.float64]) -> int:
+    """The row (a rate) with the lowest mean cost over its columns (seeds).
+
+    A row with a divergence (NaN) is taken only when every row has one. Of equally good rows the middle
+    one is taken: a plateau that reaches the grid's edge is no reason to widen the grid.
+    """
+    ranks = [_rank(row) for row in costs]
+    equal = [index for index, rank in enumerate(ranks) if rank == min(ranks)]
+    return equal[len(equal) // 2]
+
+
+def _rank(costs: NDArray[np.float64]) -> tuple[int, float]:
+    finite = costs[np.isfinite(costs)]
+    return len(costs) - len(finite), float(finite.mean()) if len(finite) else 0.0
+
+
+def _nearly_as_good(costs: NDArray[np.float64], best: int) -> tuple[int, int]:
+    """The first and last row of the unbroken stretch within one standard error of the best."""
+    seeds = costs[best][np.isfinite(costs[best])]
+    if len(seeds) < 2:
+        return best, best
+    limit = seeds.mean() + seeds.std(ddof=1) / np.sqrt(len(seeds))
+    good = [rank[0] == 0 and rank[1] <= limit for rank in map(_rank, costs)]
+    return _walk(good, best, -1), _walk(good, best, +1)
+
+
+def _walk(good: Sequence[bool], start: int, step: int) -> int:
+    place = start
+    while 0 <= place + step < len(good) and good[place + step]:
+        place += step
+    return place

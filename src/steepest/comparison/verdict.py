@@ -1,0 +1,117 @@
+"""The verdict: what is written as ``verdict.json``, read by the report and by people."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from steepest.comparison.canonical import plain
+from steepest.comparison.plan import Plan
+from steepest.comparison.ranking import Contestant
+from steepest.comparison.trials import Trials
+from steepest.training.metrics import METRICS
+
+if TYPE_CHECKING:
+    from steepest.data import Prepared
+
+__all__ = ["assemble", "versions"]
+
+FORMAT = 1
+_PACKAGES = ("steepest", "numba", "numpy", "scipy", "scikit-learn", "polars", "torch")
+
+
+def assemble(
+    plan: Plan,
+    prepared: Prepared,
+    trials: Trials,
+    contestants: Sequence[Contestant],
+    winners: Sequence[Contestant],
+    *,
+    sentence: str,
+    interrupted: bool,
+    notes: Sequence[str],
+    seconds: float,
+) -> dict[str, Any]:
+    """The verdict as JSON's own types; only ``seconds`` differs between two equal comparisons."""
+    metric = METRICS[plan.metric]
+    verdict = {
+        "format": FORMAT,
+        "status": "interrupted" if interrupted else "complete",
+        "sentence": sentence,
+        "task": plan.task,
+        "target": plan.target,
+        "metric": plan.metric,
+        "metric_title": metric.title,
+        "greater_is_better": metric.greater_is_better,
+        "winners": [_cell(plan, trials, contestant) for contestant in winners],
+        "cells": [_cell(plan, trials, contestant) for contestant in contestants],
+        "num_runs": len(trials.entries),
+        "num_diverged": trials.count_diverged(),
+        "num_rows": {
+            "train": len(prepared.y_train),
+            "validation": len(prepared.y_validation),
+            "test": len(prepared.y_test),
+        },
+        "num_features": prepared.x_train.shape[1],
+        "architecture": {"hidden": plan.architecture.hidden, "activation": plan.architecture.activation},
+        "epochs": plan.epochs,
+        "notes": [*prepared.notes, *plan.left_out, *notes],
+        "diagnosis": prepared.diagnosis,
+        "seconds": seconds,
+        "versions": versions(),
+        "data_sha256": prepared.data_sha256,
+        "seed": plan.seed,
+    }
+    resolved: dict[str, Any] = plain(verdict)
+    return resolved
+
+
+def _cell(plan: Plan, trials: Trials, contestant: Contestant) -> dict[str, Any]:
+    finalist = contestant.finalist
+    cell, lr = finalist.cell, finalist.lr
+    is_default = finalist.kind == "default"
+    return {
+        "loss": cell.loss,
+        "optimizer": cell.optimizer,
+        "batch_size": cell.batch_size,
+        "lr": lr,
+        "score": contestant.score,
+        "interval": contestant.interval or (None, None),
+        "num_seeds": len(contestant.scores),
+        "tuned": finalist.tuned,
+        "kind": finalist.kind,
+        "barred": contestant.barred,
+        "rate_interval": finalist.rate_interval,
+        "validation_score": contestant.validation_score,
+        "num_diverged": trials.count_diverged(cell, lr if is_default else None),
+        "test": _test(plan, trials, contestant),
+        "difference": contestant.difference,
+    }
+
+
+def _test(plan: Plan, trials: Trials, contestant: Contestant) -> Mapping[str, float]:
+    """Means over the confirmation seeds that gave a score, by every metric of the task."""
+    cell, lr = contestant.finalist.cell, contestant.finalist.lr
+    names = [name for name, metric in METRICS.items() if plan.task in metric.tasks]
+    means = {}
+    for name in names:
+        scores = trials.test_scores(cell, lr, plan.confirmation_seeds, name)
+        scores = scores[np.isfinite(scores)]
+        if len(scores):
+            means[name] = float(scores.mean())
+    return means
+
+
+def versions() -> dict[str, str]:
+    """The versions a result may depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

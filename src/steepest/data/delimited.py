@@ -1,0 +1,205 @@
+"""Text files with one row a line: CSV, TSV and their kin. Strict: a row that does not fit is an error."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from steepest.data.kinds import MISSING_MARKERS
+from steepest.data.table import check_names
+from steepest.errors import InputError
+
+__all__ = ["read_delimited"]
+
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+# How files begin that are no text, whatever their names say.
+_MAGIC = {
+    b"PAR1": "a Parquet file: name it .parquet",
+    b"PK\x03\x04": "a zip archive or an Excel workbook: export it as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook: export it as CSV",
+    b"\x1f\x8b": "a gzip archive: name it .csv.gz",
+    b"ARROW1": "an Arrow file: save it as Parquet",
+    b"%PDF": "a PDF: export the table as CSV",
+}
+
+
+def read_delimited(path: Path) -> tuple[pl.DataFrame, str]:
+    """The cells of a text file, as stripped text with nulls for what is missing.
+
+    Args:
+        path: the file. Its first line names the columns. A tab separates the cells of ``.tsv`` and ``.tab``;
+            for other names the separator is found: a comma, a semicolon, a tab or a bar.
+
+    Returns:
+        The cells, and the separator.
+
+    Raises:
+        InputError: the file is empty, has no rows, is no UTF-8 text, or has a row of another length than its
+            header.
+    """
+    name = repr(path.name)
+    data = _text_bytes(path, name)
+    names = [suffix.lower() for suffix in path.suffixes]
+    separator = "\t" if {".tsv", ".tab"} & set(names) else _separator(data)
+    header = _header(data, separator, name)
+    data = data.rstrip(b"\r\n") + b"\n" if len(header) > 1 else data
+    num_rows, blank = _check_rows(data, separator, len(header), name)
+    frame = _cells(data, separator, name)
+    if frame.shape != (num_rows, len(header)):
+        raise _quotes_astray(name)
+    if blank:
+        frame = frame.with_row_index("\0row").filter(~pl.col("\0row").is_in(blank)).drop("\0row")
+    frame.columns = header
+    if frame.height == 0:
+        raise InputError(f"{name} has a header but no rows.")
+    return _clean(frame), separator
+
+
+def _text_bytes(path: Path, name: str) -> bytes:
+    """The file's bytes: UTF-8 text without a byte order mark, in lines that end in ``\\n``."""
+    data = path.read_bytes()
+    if path.suffix.lower() == ".gz":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{name} is no complete gzip file ({error}); make it anew.") from None
+    for magic, what in _MAGIC.items():
+        if data.startswith(magic):
+            raise InputError(f"{name} is not a text table; it begins like {what}.")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{name} is UTF-16 text; save it as UTF-8.")
+    if b"\0" in data:
+        raise InputError(
+            f"{name} is not a text table: it holds binary data; a CSV, TSV or Parquet file would do."
+        )
+    _check_utf8(data, name)
+    data = data.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
+    if not data.strip():
+        raise InputError(
+            f"{name} is empty; the first line must name the columns, each further line is a row."
+        )
+    if b"\n" not in data:
+        data = data.replace(b"\r", b"\n")
+    return data if data.endswith(b"\n") else data + b"\n"
+
+
+def _check_utf8(data: bytes, name: str) -> None:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{name} is not UTF-8 text: line {line} holds the byte 0x{data[error.start]:02x}; save it as"
+            " UTF-8."
+        ) from None
+
+
+def _records(data: bytes, separator: str) -> Iterator[list[str]]:
+    text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="")
+    return csv.reader(text, delimiter=separator)
+
+
+def _separator(data: bytes) -> str:
+    """The separator that cuts the first rows into the most columns, all rows alike if there is such a one."""
+    head = data[:65536]
+    # A row cut short by the end of the sample would say nothing about the separator.
+    head = head[: head.rfind(b"\n") + 1] or data[: data.find(b"\n") + 1]
+    found = (False, 1, ",")
+    for separator in _SEPARATORS:
+        widths = _widths(head, separator)
+        alike = len(widths) > 0 and widths[0] > 1 and len(set(widths)) == 1
+        if widths and (alike, widths[0]) > found[:2]:
+            found = (alike, widths[0], separator)
+    return found[2]
+
+
+def _widths(head: bytes, separator: str) -> list[int]:
+    widths: list[int] = []
+    try:
+        for record in _records(head, separator):
+            if record:
+                widths.append(len(record))
+            if len(widths) == 20:
+                break
+    except csv.Error:
+        return []
+    return widths
+
+
+def _header(data: bytes, separator: str, name: str) -> list[str]:
+    try:
+        header = [word.strip() for word in next(_records(data, separator))]
+    except csv.Error as error:
+        raise InputError(f"{name} is not a text table: its first line cannot be read ({error}).") from None
+    check_names(header, name)
+    return header
+
+
+def _check_rows(data: bytes, separator: str, width: int, name: str) -> tuple[int, list[int]]:
+    """How many rows there are, blank lines included, and which of them (from 0) are to be skipped as blank.
+
+    Raises:
+        InputError: a row has not ``width`` cells.
+    """
+    # Counting separators is exact but for stray quotes, and fast; only where the count is off are the rows
+    # read one by one.
+    widths = _count_cells(data, separator)
+    if (widths == width).all():
+        return len(widths) - 1, []
+    blank = []
+    num_rows = -1
+    try:
+        for num_rows, record in enumerate(_records(data, separator)):  # the header is row 0
+            if not record and width > 1:
+                blank.append(num_rows - 1)
+            elif record and len(record) != width:
+                raise InputError(
+                    f"Row {num_rows} of {name} has {len(record)} cells where the header has {width} (cells"
+                    f" are separated by {_SEPARATORS[separator]}); mend the row, or put cells that hold a"
+                    " separator in double quotes."
+                )
+    except csv.Error as error:
+        raise InputError(f"{name} cannot be read as a text table ({error}).") from None
+    return num_rows, blank
+
+
+def _count_cells(data: bytes, separator: str) -> NDArray[np.int64]:
+    """How many cells each line has, by counting separators outside quotes."""
+    newline, quote = ord("\n"), ord('"')
+    characters = np.frombuffer(data, dtype=np.uint8)
+    marks = characters[(characters == ord(separator)) | (characters == newline) | (characters == quote)]
+    quotes = marks == quote
+    if quotes.any():
+        # Between an odd quote and the next, a separator is text. A doubled quote changes sides twice.
+        inside = np.logical_xor.accumulate(quotes)
+        marks = marks[~(quotes | inside)]
+    return np.diff(np.flatnonzero(marks == newline), prepend=-1)
+
+
+def _cells(data: bytes, separator: str, name: str) -> pl.DataFrame:
+    try:
+        return pl.read_csv(data, separator=separator, infer_schema=False)
+    except pl.exceptions.PolarsError:
+        raise _quotes_astray(name) from None
+
+
+def _quotes_astray(name: str) -> InputError:
+    return InputError(
+        f"{name} cannot be cut into rows and cells; the usual cause is a double quote that is never closed,"
+        " or that stands inside a cell that is not in quotes."
+    )
+
+
+def _clean(frame: pl.DataFrame) -> pl.DataFrame:
+    stripped = frame.with_columns(pl.all().str.strip_chars())
+    missing = pl.all().is_in(MISSING_MARKERS)
+    return stripped.with_columns(pl.when(~missing).then(pl.all()).name.keep())

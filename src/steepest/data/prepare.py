@@ -1,0 +1,170 @@
+"""The whole intake: read, settle the task, split, learn the encoding, apply it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest.data.diagnose import diagnose
+from steepest.data.digest import content_sha256
+from steepest.data.encoding import Encoding
+from steepest.data.learn import learn_columns
+from steepest.data.read import read
+from steepest.data.split import Indices, check_options, split_rows
+from steepest.data.table import Table
+from steepest.data.target import Target, read_target
+from steepest.errors import InputError
+
+if TYPE_CHECKING:
+    from steepest.training.run import TrainingData
+
+__all__ = ["Prepared", "prepare"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A table, ready to train on.
+
+    Features are float32 of shape (rows, features). ``y_train``, ``y_validation`` and ``y_test`` are float32
+    standardised targets (regression), float32 zeros and ones (binary) or int64 class indices (multi-class);
+    ``y_validation_original`` and ``y_test_original`` are float64 in the target's own units, or int64 class
+    indices.
+
+    Attributes:
+        task: ``"regression"``, ``"binary"`` or ``"multiclass"``.
+        target: the target column's name.
+        encoding: how a table becomes features; goes with the model.
+        num_rows: rows in ``"train"``, ``"validation"`` and ``"test"``.
+        notes: what intake inferred, dropped or met, a sentence each.
+        diagnosis: what the training rows look like to a loss; dicts with ``name``, ``value`` and ``text``.
+        data_sha256: digest of the whole table as given.
+    """
+
+    task: Literal["regression", "binary", "multiclass"]
+    target: str
+    encoding: Encoding
+    x_train: NDArray[np.float32]
+    y_train: NDArray[Any]
+    x_validation: NDArray[np.float32]
+    y_validation: NDArray[Any]
+    x_test: NDArray[np.float32]
+    y_test: NDArray[Any]
+    y_validation_original: NDArray[Any]
+    y_test_original: NDArray[Any]
+    num_rows: dict[str, int]
+    notes: list[str]
+    diagnosis: list[dict[str, Any]]
+    data_sha256: str
+
+    def training_data(self) -> TrainingData:
+        """Training and validation rows as the engines take them."""
+        from steepest.training.run import TrainingData
+
+        return TrainingData(
+            task=self.task,
+            num_classes=1 if self.encoding.classes is None else len(self.encoding.classes),
+            x_train=self.x_train,
+            y_train=self.y_train,
+            x_validation=self.x_validation,
+            y_validation=self.y_validation,
+            target_scale=self.encoding.target_scale,
+        )
+
+
+def prepare(
+    data: Any,
+    target: str | None = None,
+    *,
+    task: str = "auto",
+    seed: int = 0,
+    validation: float = 0.2,
+    test: float = 0.2,
+) -> Prepared:
+    """Read a table, split its rows and encode them; what is learned is learned from the training rows alone.
+
+    Args:
+        data: a path, a data frame or a pair ``(X, y)``: see :func:`steepest.data.read`.
+        target: the column to predict; None for a pair ``(X, y)``.
+        task: ``"regression"``, ``"binary"``, ``"multiclass"``, ``"classification"`` (by
+            the number of classes), or ``"auto"``: text and booleans are classes, floats other than 0 and 1 a
+            quantity, integers classes up to 10 distinct values.
+        seed: decides which rows go where; 0 to 2**32 - 1.
+        validation: share of all rows held out for tuning; 0 for none.
+        test: share of all rows held out for the last judgement; 0 for none.
+
+    Returns:
+        The encoded parts and what there is to know about them.
+
+    Raises:
+        InputError: the input cannot be used, with one sentence that says what was found and what would do.
+    """
+    check_options(validation, test, seed)
+    table = read(data, target)
+    found = read_target(table, task)
+    _check_columns(table)
+    rows = Table(table.frame.filter(found.present), table.source, found.name)
+    parts = split_rows(
+        rows.num_rows, _labels(found), found.classes, validation=validation, test=test, seed=seed
+    )
+    encoding, learned_notes = _learn(rows, found, parts[0])
+    features, met_notes = encoding.apply(rows)
+    y = _encoded_target(found, encoding)
+    x_train, x_validation, x_test = (features[part] for part in parts)
+    y_train, y_validation, y_test = (y[part] for part in parts)
+    return Prepared(
+        task=found.task,
+        target=found.name,
+        encoding=encoding,
+        x_train=x_train,
+        y_train=y_train,
+        x_validation=x_validation,
+        y_validation=y_validation,
+        x_test=x_test,
+        y_test=y_test,
+        y_validation_original=found.values[parts[1]],
+        y_test_original=found.values[parts[2]],
+        num_rows=dict(zip(("train", "validation", "test"), map(len, parts), strict=True)),
+        notes=[*table.notes, *found.notes, *learned_notes, *met_notes],
+        diagnosis=diagnose(found.values[parts[0]], found.classes),
+        data_sha256=content_sha256(table.frame),
+    )
+
+
+def _labels(target: Target) -> Indices | None:
+    return None if target.classes is None else target.values
+
+
+def _check_columns(table: Table) -> None:
+    for problem in table.problems.values():
+        raise InputError(f"In {table.source}, {problem}.")
+
+
+def _learn(rows: Table, target: Target, train: Indices) -> tuple[Encoding, list[str]]:
+    training_rows = rows.frame.drop(target.name)[train]
+    columns, notes = learn_columns(training_rows, rows.source)
+    mean, scale = _moments(target, train, rows.source)
+    return Encoding(target.name, target.task, columns, target.classes, mean, scale), notes
+
+
+def _moments(target: Target, train: Indices, source: str) -> tuple[float, float]:
+    if target.classes is not None:
+        return 0.0, 1.0
+    values = target.values[train]
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, scale = float(values.mean()), float(values.std())
+    if not np.isfinite([mean, scale]).all():
+        raise InputError(
+            f"The target {target.name!r} of {source} holds numbers as large as {np.abs(values).max():g}, too"
+            " large to be computed with; rescale it."
+        )
+    # The same value in all training rows, though not in all rows.
+    return mean, scale if scale > 0 else 1.0
+
+
+def _encoded_target(target: Target, encoding: Encoding) -> NDArray[Any]:
+    if target.task == "multiclass":
+        return target.values
+    return ((target.values - encoding.target_mean) / encoding.target_scale).astype(np.float32)

@@ -1,0 +1,132 @@
+"""From whatever the user hands over to a table of typed columns."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from steepest.data.delimited import read_delimited
+from steepest.data.frames import TARGET_OF_ARRAYS, from_arrays, from_frame, from_matrix
+from steepest.data.kinds import Typed, typed, typed_text
+from steepest.data.table import Table, check_names
+from steepest.errors import InputError, near_names
+
+__all__ = ["read"]
+
+_TEXT = (".csv", ".tsv", ".tab", ".txt")
+_PARQUET = (".parquet", ".pq")
+_TAKEN = "a CSV, TSV or Parquet file (.csv .tsv .tab .txt, also with .gz, .parquet .pq)"
+
+
+def read(data: Any, target: str | None = None) -> Table:
+    """Read a table; nothing is computed from it yet.
+
+    Args:
+        data: the path of a CSV, TSV or Parquet file; a data frame (polars, pandas, pyarrow or another that
+            narwhals knows); a pair ``(X, y)`` of a 2-D array or frame and a 1-D array, which become columns
+            ``x0``, ``x1``, ... and ``y``; or a 2-D array alone.
+        target: the name of the target column; None where there is none, as in a table to predict, and for a
+            pair ``(X, y)``, whose target is ``y``.
+
+    Raises:
+        InputError: the file or object is no table, or has no column ``target``.
+    """
+    table = data if isinstance(data, Table) else _read(data, target)
+    if target is None:
+        return table
+    target = str(target)
+    if target not in table.columns:
+        raise InputError(
+            f"There is no column {target!r} in {table.source}{near_names(target, table.columns)}"
+        )
+    return Table(table.frame, table.source, target, table.notes, table.text, table.problems)
+
+
+def _read(data: Any, target: str | None) -> Table:
+    if isinstance(data, str | os.PathLike):
+        return _read_file(Path(os.fspath(data)).expanduser())
+    if isinstance(data, tuple):
+        return _read_pair(data, target)
+    frame = from_frame(data, "the data frame")
+    if frame is not None:
+        return _from_columns(frame, "the data frame")
+    if hasattr(data, "__array__"):
+        return _from_columns(from_matrix(data, "the array"), "the array")
+    raise InputError(
+        f"The data are of type {type(data).__name__}; give {_TAKEN}, a data frame, or a pair (X, y) of"
+        " arrays."
+    )
+
+
+def _read_pair(pair: tuple[Any, ...], target: str | None) -> Table:
+    if len(pair) != 2:
+        raise InputError(f"The data are a tuple of {len(pair)}; give a pair (X, y) of features and target.")
+    if target is not None:
+        raise InputError(
+            f"The target of a pair (X, y) is y; leave target={target!r} out, or give one data frame."
+        )
+    return _from_columns(from_arrays(*pair), "(X, y)", TARGET_OF_ARRAYS)
+
+
+def _read_file(path: Path) -> Table:
+    if not path.exists():
+        raise InputError(f"There is no file {str(path)!r}.")
+    if path.is_dir():
+        raise InputError(f"{str(path)!r} is a directory; give {_TAKEN}.")
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    suffix = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
+    try:
+        if suffix in _TEXT:
+            cells, separator = read_delimited(path)
+            return _from_cells(cells, separator, repr(path.name))
+        if suffix in _PARQUET and suffixes[-1] != ".gz":
+            return _from_columns(_read_parquet(path), repr(path.name))
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be read ({error.strerror or error}).") from None
+    raise InputError(f"{path.name!r} has the unknown extension {path.suffix!r}; give {_TAKEN}.")
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    name = repr(path.name)
+    if path.stat().st_size == 0:
+        raise InputError(f"{name} is empty.")
+    try:
+        frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        raise InputError(
+            f"{name} is no complete Parquet file: it is damaged, cut short, or of another kind."
+        ) from None
+    return frame
+
+
+def _from_columns(frame: pl.DataFrame, source: str, target: str | None = None) -> Table:
+    check_names(frame.columns, source)
+    if frame.width == 0 or frame.height == 0:
+        what = "columns" if frame.width == 0 else "rows"
+        raise InputError(
+            f"There are no {what} in {source}; a table of at least one row and one column is needed."
+        )
+    columns = {column.name: typed(column) for column in frame.get_columns()}
+    return _table(columns, frame, source, target, [])
+
+
+def _from_cells(cells: pl.DataFrame, separator: str, source: str) -> Table:
+    columns = {column.name: typed_text(column, separator) for column in cells.get_columns()}
+    return _table(columns, cells, source, None, [])
+
+
+def _table(
+    columns: dict[str, Typed], origin: pl.DataFrame, source: str, target: str | None, notes: list[str]
+) -> Table:
+    notes = notes + [column.note for column in columns.values() if column.note]
+    problems = {name: column.problem for name, column in columns.items() if column.problem}
+    retyped = {
+        name: origin[name]
+        for name, column in columns.items()
+        if origin[name].dtype == pl.String and column.series.dtype not in (pl.String, pl.Null)
+    }
+    frame = pl.DataFrame([column.series for column in columns.values()])
+    return Table(frame, source, target, tuple(notes), retyped, problems)

@@ -1,0 +1,134 @@
+"""The split into training, validation and test rows, decided by number, classes and seed alone."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest.errors import InputError
+
+__all__ = ["check_options", "split_rows"]
+
+_MIN_ROWS_A_PART = 2
+
+Indices = NDArray[np.int64]
+
+
+def check_options(validation: float, test: float, seed: int) -> None:
+    """The shares leave something to train on, and the seed is one.
+
+    Raises:
+        InputError: naming the option that is out of range.
+    """
+    for option, share in (("validation", validation), ("test", test)):
+        if not _is_share(share):
+            raise InputError(
+                f"{option}={share!r} is not a share of the rows; give a number from 0 to below 1."
+            )
+    if validation + test >= 1:
+        raise InputError(
+            f"validation={validation} and test={test} leave no rows to train on; their sum must be below 1."
+        )
+    if not _is_seed(seed):
+        raise InputError(f"seed={seed!r} is not a whole number from 0 to {2**32 - 1}.")
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
+
+
+def _is_seed(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and 0 <= int(value) < 2**32
+
+
+def split_rows(
+    num_rows: int,
+    labels: Indices | None,
+    classes: list[Any] | None,
+    *,
+    validation: float,
+    test: float,
+    seed: int,
+) -> tuple[Indices, Indices, Indices]:
+    """Indices of the training, validation and test rows, each part in random order.
+
+    Args:
+        num_rows: how many rows there are to split.
+        labels: the class index of each row, to keep the classes' shares in each part; None for regression.
+        classes: the classes' names, for messages.
+        validation: share of all rows that are for validation, 0 for none.
+        test: share of all rows that are for the test, 0 for none.
+        seed: same seed, same split.
+
+    Raises:
+        InputError: there are too few rows, in all or of a class.
+    """
+    num_validation, num_test = _sizes(num_rows, validation, test)
+    _check_rows(num_rows, validation, test)
+    if labels is not None:
+        _check_classes(labels, classes or [], num_validation, num_test)
+    rest, test_rows = _split(np.arange(num_rows), labels, num_test, seed)
+    train_rows, validation_rows = _split(rest, labels, num_validation, seed)
+    return train_rows, validation_rows, test_rows
+
+
+def _split(rows: Indices, labels: Indices | None, num_held_out: int, seed: int) -> tuple[Indices, Indices]:
+    from sklearn.model_selection import train_test_split
+
+    if num_held_out == 0:
+        return rows, rows[:0]
+    stratify = None if labels is None else labels[rows]
+    kept, held_out = train_test_split(rows, test_size=num_held_out, random_state=int(seed), stratify=stratify)
+    return kept, held_out
+
+
+def _sizes(num_rows: int, validation: float, test: float) -> tuple[int, int]:
+    return round(num_rows * validation), round(num_rows * test)
+
+
+def _enough(num_rows: int, validation: float, test: float) -> bool:
+    num_validation, num_test = _sizes(num_rows, validation, test)
+    held_out = [size for size, share in ((num_validation, validation), (num_test, test)) if share > 0]
+    return min([num_rows - num_validation - num_test, *held_out]) >= _MIN_ROWS_A_PART
+
+
+def _check_rows(num_rows: int, validation: float, test: float) -> None:
+    if _enough(num_rows, validation, test):
+        return
+    least = next(n for n in itertools.count(num_rows) if _enough(n, validation, test))
+    raise InputError(
+        f"{num_rows} rows with a target are too few to split into parts (validation={validation},"
+        f" test={test}); at least {least} are needed."
+    )
+
+
+def _check_classes(labels: Indices, classes: list[Any], num_validation: int, num_test: int) -> None:
+    """Each part can hold every class, and each split finds at least two rows of a class."""
+    counts = np.bincount(labels, minlength=len(classes))
+    num_rows, rarest = len(labels), int(np.argmin(counts))
+    least = next(n for n in itertools.count(1) if _divides(n, num_rows, num_validation, num_test))
+    if counts[rarest] < least:
+        few = f"{counts[rarest]} row" + ("s" if counts[rarest] > 1 else "")
+        raise InputError(
+            f"The class {classes[rarest]!r} has {few}; to be in each part of the split, every class needs at"
+            f" least {least}: add rows, merge it with another class, or take its rows out."
+        )
+    smallest = min(size for size in (num_validation, num_test, num_rows) if size > 0)
+    if smallest < len(classes):
+        raise InputError(
+            f"{num_rows} rows are too few for {len(classes)} classes: the smallest part of the split would"
+            f" have {smallest} rows, fewer than one a class; at least"
+            f" {math.ceil(num_rows * len(classes) / smallest)} rows are needed, or larger shares for"
+            " validation and test."
+        )
+
+
+def _divides(count: int, num_rows: int, num_validation: int, num_test: int) -> bool:
+    """Whether a class of ``count`` rows gets through both splits, whichever way they round."""
+    num_splits = (num_validation > 0) + (num_test > 0)
+    after_test = count - (math.ceil(count * num_test / num_rows) if num_test else 0)
+    return count > num_splits and (num_splits < 2 or after_test >= 2)

@@ -1,0 +1,124 @@
+"""Binary cross-entropy from probabilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import _reduction
+
+from steepest.backends.reference import log, log1p, maximum
+from steepest.errors import InputError
+from steepest.losses.apply import pointwise_loss
+from steepest.losses.formula import LossFormula
+
+__all__ = ["BCELoss", "binary_cross_entropy"]
+
+
+def value(p: Any, y: Any) -> Any:
+    # -(y log p + (1 - y) log(1 - p)), logarithms held above -100 as torch does
+    return -(y * maximum(log(p), -100.0) + (1.0 - y) * maximum(log1p(-p), -100.0))
+
+
+def gradient(p: Any, y: Any) -> Any:
+    # (p - y) / (p (1 - p)), the denominator held above 1e-12 as torch does
+    return (p - y) / maximum(p * (1.0 - p), 1e-12)
+
+
+FORMULA = LossFormula(
+    name="bce_probability",
+    title="binary cross-entropy (from probabilities)",
+    family="pointwise",
+    value=value,
+    gradient=gradient,
+    prediction="probability",
+    target="probability",
+    tasks=("binary",),
+    formula="mean of -(y log p + (1 - y) log(1 - p))",
+    gradient_formula="(p - y) / (p (1 - p))",
+    domain="p in [0, 1]; y in [0, 1]; log p is held above -100",
+    source="Good 1952, Rational Decisions, J. R. Stat. Soc. B 14; Bishop 2006, eq. 4.90",
+    good_at=("models that already end in a probability",),
+    bad_at=(
+        "p near 0 or 1: the probability rounds to 0 or 1 and the gradient is lost; prefer bce (from logits)",
+        "imbalanced classes and mislabelled rows, as bce",
+    ),
+    compared_by_default=False,  # the same loss as bce, less exact
+)
+
+
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    *,
+    strict_shape: bool = True,
+) -> Tensor:
+    """``reduction`` of the binary cross-entropy of probabilities; see :class:`BCELoss`."""
+    if size_average is not None or reduce is not None:
+        reduction = _reduction.legacy_get_string(size_average, reduce)
+    _check_probabilities(input)
+    return pointwise_loss(FORMULA, input, target, weight=weight, reduction=reduction, strict_shape=strict_shape)
+
+
+def _check_probabilities(input: Tensor) -> None:
+    # Inside a transform or a trace there is no number to look at.
+    if type(input) in (Tensor, nn.Parameter) and not torch.compiler.is_compiling() and input.numel():
+        if torch._C._functorch.is_functorch_wrapped_tensor(input):
+            return
+        low, high = (float(bound) for bound in torch.aminmax(input.detach()))
+        if low < 0 or high > 1:
+            raise InputError(
+                f"bce_probability: inputs run from {low:g} to {high:g}; probabilities lie in [0, 1] "
+                "(for logits use BCEWithLogitsLoss)."
+            )
+
+
+class BCELoss(nn.BCELoss):
+    """Binary cross-entropy of probabilities, drop-in for :class:`torch.nn.BCELoss`.
+
+    ``-(y log p + (1 - y) log(1 - p))``, times ``weight``; logarithms are held above -100, as torch's.
+
+    Args:
+        weight: a factor for every element, broadcast against the input.
+        size_average, reduce: torch's deprecated forms of ``reduction``.
+        reduction: ``"none"``, ``"mean"`` or ``"sum"``.
+        strict_shape: refuse an input and a target of different shapes (default, as torch does here).
+
+    Shapes: input (probabilities in [0, 1]) and target alike, any.
+
+    Raises:
+        InputError: the shapes differ, or an input lies outside [0, 1].
+
+    Numerics: near ``p = 1`` the loss uses ``log1p(-p)``; a probability that has rounded to 0 or 1 cannot be
+    saved, which is why :class:`BCEWithLogitsLoss` is the better choice.
+
+    Source: Bishop 2006, eq. 4.90.
+
+    >>> import torch
+    >>> round(float(BCELoss()(torch.tensor([0.5]), torch.tensor([1.0]))), 6)
+    0.693147
+    """
+
+    formula = FORMULA
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        *,
+        strict_shape: bool = True,
+    ) -> None:
+        super().__init__(weight, size_average, reduce, reduction)
+        self.strict_shape = strict_shape
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return binary_cross_entropy(
+            input, target, self.weight, reduction=self.reduction, strict_shape=self.strict_shape
+        )

@@ -1,0 +1,132 @@
+"""Binary cross-entropy from logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import _reduction
+
+from steepest.backends.reference import sigmoid, softplus, where
+from steepest.losses.apply import pointwise_loss
+from steepest.losses.formula import LossFormula
+
+__all__ = ["BCEWithLogitsLoss", "binary_cross_entropy_with_logits"]
+
+
+def value(x: Any, y: Any, pos_weight: Any) -> Any:
+    # (1 - y) log(1 + e^x) + w y log(1 + e^-x): no term cancels another, so both tails are exact.
+    # A term with no share is 0, also where the logit is infinite.
+    negative = where(y == 1.0, 0.0 * y, (1.0 - y) * softplus(where(y == 1.0, 0.0 * y, x)))
+    positive = where(y == 0.0, 0.0 * y, pos_weight * y * softplus(where(y == 0.0, 0.0 * y, -x)))
+    return negative + positive
+
+
+def gradient(x: Any, y: Any, pos_weight: Any) -> Any:
+    # (1 - y) sigmoid(x) - w y sigmoid(-x)
+    return (1.0 - y) * sigmoid(x) - pos_weight * y * sigmoid(-x)
+
+
+FORMULA = LossFormula(
+    name="bce",
+    title="binary cross-entropy (from logits)",
+    family="pointwise",
+    value=value,
+    gradient=gradient,
+    prediction="logit",
+    target="probability",
+    tasks=("binary",),
+    formula="mean of -(y log p + (1 - y) log(1 - p)), p = sigmoid(x)",
+    gradient_formula="sigmoid(x) - y",
+    domain="any logit x, infinities included; y in [0, 1]",
+    source="Cox 1958, The Regression Analysis of Binary Sequences, J. R. Stat. Soc. B 20; Bishop 2006, eq. 4.90",
+    good_at=(
+        "two classes, and probabilities that mean what they say: it is the likelihood of a coin toss",
+        "a confident mistake keeps a full gradient, however far off, so it is unlearned",
+    ),
+    bad_at=(
+        "p near 0 or 1 when computed from probabilities: log p overflows; from logits, as here, it is exact",
+        "imbalanced classes: the rare class's rows are outvoted, and recall suffers before accuracy shows it",
+        "mislabelled rows: the loss of a confident, wrong label grows without bound",
+    ),
+    parameters={"pos_weight": 1.0},
+    valid={"pos_weight": (0.0, float("inf"))},
+)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+    *,
+    strict_shape: bool = True,
+) -> Tensor:
+    """``reduction`` of the binary cross-entropy of ``sigmoid(input)``; see :class:`BCEWithLogitsLoss`."""
+    if size_average is not None or reduce is not None:
+        reduction = _reduction.legacy_get_string(size_average, reduce)
+    return pointwise_loss(
+        FORMULA,
+        input,
+        target,
+        (1.0 if pos_weight is None else pos_weight,),
+        weight=weight,
+        reduction=reduction,
+        strict_shape=strict_shape,
+    )
+
+
+class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
+    """Binary cross-entropy of ``sigmoid(x)``, exact in both tails; drop-in for torch's.
+
+    ``(1 - y) softplus(x) + pos_weight y softplus(-x)``, times ``weight``.
+
+    Args:
+        weight: a factor for every element, broadcast against the input.
+        size_average, reduce: torch's deprecated forms of ``reduction``.
+        reduction: ``"none"``, ``"mean"`` or ``"sum"``.
+        pos_weight: a factor for the positive term, broadcast against the input.
+        strict_shape: refuse an input and a target of different shapes (default, as torch does here).
+
+    Shapes: input (logits) and target (probabilities, in [0, 1]) alike, any.
+
+    Raises:
+        InputError: the shapes differ.
+
+    Numerics: no term cancels, so ``x = -40, y = 0`` gives 4.248354e-18 and ``x = 40, y = 1`` the gradient
+    -4.248354e-18, where torch gives 0; an infinite logit on the right side gives 0, not NaN.
+
+    Source: Bishop 2006, eq. 4.90.
+
+    >>> import torch
+    >>> float(BCEWithLogitsLoss()(torch.tensor([-40.0]), torch.tensor([0.0])))
+    4.248354132823848e-18
+    """
+
+    formula = FORMULA
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        pos_weight: Tensor | None = None,
+        *,
+        strict_shape: bool = True,
+    ) -> None:
+        super().__init__(weight, size_average, reduce, reduction, pos_weight)
+        self.strict_shape = strict_shape
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return binary_cross_entropy_with_logits(
+            input,
+            target,
+            self.weight,
+            reduction=self.reduction,
+            pos_weight=self.pos_weight,
+            strict_shape=self.strict_shape,
+        )

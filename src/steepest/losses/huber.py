@@ -1,0 +1,95 @@
+"""Huber's loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from steepest.backends.reference import abs, maximum, minimum, where
+from steepest.errors import InputError
+from steepest.losses.apply import pointwise_loss
+from steepest.losses.formula import LossFormula
+
+__all__ = ["HuberLoss", "huber_loss"]
+
+
+def value(p: Any, y: Any, delta: Any) -> Any:
+    # (p - y)^2 / 2 inside delta, delta (|p - y| - delta / 2) outside
+    e = abs(p - y)
+    return where(e <= delta, 0.5 * e * e, delta * (e - 0.5 * delta))
+
+
+def gradient(p: Any, y: Any, delta: Any) -> Any:
+    # p - y, held within +-delta
+    return maximum(minimum(p - y, delta), -delta)
+
+
+FORMULA = LossFormula(
+    name="huber",
+    title="Huber loss",
+    family="pointwise",
+    value=value,
+    gradient=gradient,
+    prediction="real",
+    target="real",
+    tasks=("regression",),
+    formula="mean of (p - y)² / 2 where |p - y| ≤ δ, else δ (|p - y| - δ/2)",
+    gradient_formula="p - y, held within ±δ",
+    domain="any real prediction and target; δ > 0",
+    source="Huber 1964, Robust Estimation of a Location Parameter, Ann. Math. Statist. 35, p. 79",
+    good_at=(
+        "outliers, without the kink: squared near the target, absolute beyond δ",
+        "in a comparison the targets are standardised, so δ is in standard deviations of the target",
+    ),
+    bad_at=("a δ that does not suit the noise: far too large it is MSE, far too small it is MAE",),
+    parameters={"delta": 1.0},
+    valid={"delta": (0.0, float("inf"))},
+)
+
+
+def huber_loss(
+    input: Tensor,
+    target: Tensor,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
+    *,
+    strict_shape: bool = True,
+) -> Tensor:
+    """``reduction`` of Huber's loss with threshold ``delta``; see :class:`HuberLoss`."""
+    if not delta > 0:
+        raise InputError(f"huber: delta is {delta}; it must be greater than 0.")
+    return pointwise_loss(
+        FORMULA, input, target, (delta,), weight=weight, reduction=reduction, strict_shape=strict_shape
+    )
+
+
+class HuberLoss(nn.HuberLoss):
+    """Huber's loss: squared within ``delta`` of the target, absolute beyond; drop-in for torch's.
+
+    Args:
+        reduction: ``"none"``, ``"mean"`` or ``"sum"``.
+        delta: where the loss turns from squared to absolute, in the target's units, greater than 0.
+        strict_shape: refuse an input and a target of different shapes (default); ``False`` broadcasts them.
+
+    Shapes: input and target alike, any; the result is a scalar, or that shape for ``"none"``.
+
+    Raises:
+        InputError: the shapes differ, or ``delta`` is not positive.
+
+    Source: Huber 1964, p. 79.
+
+    >>> import torch
+    >>> float(HuberLoss()(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 3.0])))
+    1.5
+    """
+
+    formula = FORMULA
+
+    def __init__(self, reduction: str = "mean", delta: float = 1.0, *, strict_shape: bool = True) -> None:
+        super().__init__(reduction, delta)
+        self.strict_shape = strict_shape
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return huber_loss(input, target, self.reduction, self.delta, strict_shape=self.strict_shape)

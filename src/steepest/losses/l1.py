@@ -1,0 +1,103 @@
+"""Mean absolute error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import _reduction
+
+from steepest.backends.reference import abs, sign
+from steepest.losses.apply import pointwise_loss
+from steepest.losses.formula import LossFormula
+
+__all__ = ["L1Loss", "l1_loss"]
+
+
+def value(p: Any, y: Any) -> Any:
+    # |p - y|
+    return abs(p - y)
+
+
+def gradient(p: Any, y: Any) -> Any:
+    # sign(p - y), 0 at the kink
+    return sign(p - y)
+
+
+FORMULA = LossFormula(
+    name="mae",
+    title="mean absolute error",
+    family="pointwise",
+    value=value,
+    gradient=gradient,
+    prediction="real",
+    target="real",
+    tasks=("regression",),
+    formula="mean of |p - y|",
+    gradient_formula="sign(p - y), 0 where p = y",
+    domain="any real prediction and target",
+    source="Laplace 1774; Koenker and Bassett 1978, Regression Quantiles, Econometrica 46, eq. 2.1 at one half",
+    good_at=(
+        "outliers in the target: every row pulls with the same force, so the fit aims at the median",
+        "an error in the target's own units; it is symmetric in the sign of the error (often told otherwise)",
+    ),
+    bad_at=(
+        "the kink at 0: the gradient does not shrink near the optimum, so a constant rate keeps hopping about it",
+        "where the mean is wanted and the noise is skewed: the median differs from it",
+    ),
+)
+
+
+def l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+    *,
+    strict_shape: bool = True,
+) -> Tensor:
+    """``reduction`` of ``weight * abs(input - target)``; see :class:`L1Loss`."""
+    if size_average is not None or reduce is not None:
+        reduction = _reduction.legacy_get_string(size_average, reduce)
+    return pointwise_loss(FORMULA, input, target, weight=weight, reduction=reduction, strict_shape=strict_shape)
+
+
+class L1Loss(nn.L1Loss):
+    """Mean absolute error: ``abs(p - y)``, drop-in for :class:`torch.nn.L1Loss`.
+
+    Args:
+        size_average, reduce: torch's deprecated forms of ``reduction``.
+        reduction: ``"none"``, ``"mean"`` or ``"sum"``.
+        strict_shape: refuse an input and a target of different shapes (default); ``False`` broadcasts them.
+
+    Shapes: input and target alike, any; the result is a scalar, or that shape for ``"none"``.
+
+    Raises:
+        InputError: the shapes differ.
+
+    Numerics: the gradient at ``p = y`` is 0, as torch's. float32 is computed in float64 and rounded once.
+
+    Source: Koenker and Bassett 1978, eq. 2.1.
+
+    >>> import torch
+    >>> float(L1Loss()(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0])))
+    1.0
+    """
+
+    formula = FORMULA
+
+    def __init__(
+        self,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        *,
+        strict_shape: bool = True,
+    ) -> None:
+        super().__init__(size_average, reduce, reduction)
+        self.strict_shape = strict_shape
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return l1_loss(input, target, reduction=self.reduction, strict_shape=self.strict_shape)

@@ -1,0 +1,102 @@
+"""Quantile (pinball) loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from steepest.backends.reference import sign, where
+from steepest.errors import InputError
+from steepest.losses.apply import pointwise_loss
+from steepest.losses.formula import LossFormula
+
+__all__ = ["QuantileLoss", "quantile_loss"]
+
+
+def value(p: Any, y: Any, quantile: Any) -> Any:
+    # q (y - p) where y >= p, (1 - q) (p - y) below
+    e = y - p
+    return where(e >= 0.0, quantile * e, (quantile - 1.0) * e)
+
+
+def gradient(p: Any, y: Any, quantile: Any) -> Any:
+    # -q where y > p, 1 - q where y < p, 0 at the kink
+    e = sign(y - p)
+    return where(e > 0.0, -quantile * e, (quantile - 1.0) * e)
+
+
+FORMULA = LossFormula(
+    name="quantile",
+    title="quantile (pinball) loss",
+    family="pointwise",
+    value=value,
+    gradient=gradient,
+    prediction="real",
+    target="real",
+    tasks=("regression",),
+    formula="mean of q (y - p) where y ≥ p, else (1 - q) (p - y)",
+    gradient_formula="-q where y > p, 1 - q where y < p, 0 where p = y",
+    domain="any real prediction and target; 0 < q < 1",
+    source="Koenker and Bassett 1978, Regression Quantiles, Econometrica 46, eq. 2.1",
+    good_at=(
+        "aiming at a quantile of the target: 0.9 gives a prediction that nine in ten targets stay below",
+        "asymmetric costs: this, not MAE, is the loss that weighs over- and under-prediction differently",
+    ),
+    bad_at=("the kink at 0, as MAE; extreme quantiles learn from few rows",),
+    parameters={"quantile": 0.5},
+    valid={"quantile": (0.0, 1.0)},
+    compared_by_default=False,  # at one half it is half of MAE
+)
+
+
+def quantile_loss(
+    input: Tensor,
+    target: Tensor,
+    quantile: float = 0.5,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+    *,
+    strict_shape: bool = True,
+) -> Tensor:
+    """``reduction`` of the pinball loss at ``quantile``; see :class:`QuantileLoss`."""
+    if not 0 < quantile < 1:
+        raise InputError(f"quantile: quantile is {quantile}; it must lie between 0 and 1.")
+    return pointwise_loss(
+        FORMULA, input, target, (quantile,), weight=weight, reduction=reduction, strict_shape=strict_shape
+    )
+
+
+class QuantileLoss(nn.Module):
+    """Quantile (pinball) loss: ``q (y - p)`` where ``y >= p``, else ``(1 - q) (p - y)``.
+
+    Args:
+        quantile: the quantile aimed at, in (0, 1).
+        reduction: ``"none"``, ``"mean"`` or ``"sum"``.
+        strict_shape: refuse an input and a target of different shapes (default); ``False`` broadcasts them.
+
+    Shapes: input and target alike, any; the result is a scalar, or that shape for ``"none"``.
+
+    Raises:
+        InputError: the shapes differ, or ``quantile`` is outside (0, 1).
+
+    Source: Koenker and Bassett 1978, eq. 2.1.
+
+    >>> import torch
+    >>> float(QuantileLoss(0.75)(torch.tensor([0.0, 0.0]), torch.tensor([1.0, -1.0])))
+    0.5
+    """
+
+    formula = FORMULA
+
+    def __init__(self, quantile: float = 0.5, reduction: str = "mean", *, strict_shape: bool = True) -> None:
+        super().__init__()
+        self.quantile = quantile
+        self.reduction = reduction
+        self.strict_shape = strict_shape
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return quantile_loss(input, target, self.quantile, self.reduction, strict_shape=self.strict_shape)
+
+    def extra_repr(self) -> str:
+        return f"quantile={self.quantile}, reduction={self.reduction!r}"

@@ -1,0 +1,199 @@
+"""Gradient descent: plain, with momentum (torch's form and the moving-average form), and Nesterov's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any, Literal
+
+import torch
+
+from steepest.errors import InputError
+from steepest.optim.fused import FusedStep
+from steepest.optim.rule import OptimizerEntry, Rule
+
+__all__ = ["ENTRIES", "SGD"]
+
+
+def _plain_coefficients(step: float, lr: float, weight_decay: float, maximize: float) -> tuple[float, ...]:
+    return lr, weight_decay, 1.0 - 2.0 * maximize
+
+
+def plain(p: Any, g: Any, lr: Any, weight_decay: Any, direction: Any) -> Any:
+    # p <- p - lr g
+    g = direction * g + weight_decay * p
+    return (p - lr * g,)
+
+
+def _momentum_coefficients(
+    step: float, lr: float, momentum: float, dampening: float, weight_decay: float, maximize: float
+) -> tuple[float, ...]:
+    # b <- g on the first step, momentum b + (1 - dampening) g afterwards
+    take = 1.0 if step == 1.0 else 1.0 - dampening
+    return lr, momentum, take, weight_decay, 1.0 - 2.0 * maximize
+
+
+def momentum(p: Any, g: Any, b: Any, lr: Any, mu: Any, take: Any, weight_decay: Any, direction: Any) -> Any:
+    # b <- mu b + (1 - dampening) g;  p <- p - lr b
+    g = direction * g + weight_decay * p
+    b = mu * b + take * g
+    return p - lr * b, b
+
+
+def nesterov(p: Any, g: Any, b: Any, lr: Any, mu: Any, take: Any, weight_decay: Any, direction: Any) -> Any:
+    # b <- mu b + g;  p <- p - lr (g + mu b)
+    g = direction * g + weight_decay * p
+    b = mu * b + take * g
+    return p - lr * (g + mu * b), b
+
+
+def _ema_coefficients(
+    step: float, lr: float, momentum: float, dampening: float, weight_decay: float, maximize: float
+) -> tuple[float, ...]:
+    return lr, momentum, 1.0 - momentum, weight_decay, 1.0 - 2.0 * maximize
+
+
+_HYPER = ("lr", "momentum", "dampening", "weight_decay", "maximize")
+_SLOTS = ("momentum_buffer",)
+_PLAIN = Rule(plain, _plain_coefficients, (), ("lr", "weight_decay", "maximize"))
+_MOMENTUM = Rule(momentum, _momentum_coefficients, _SLOTS, _HYPER)
+_NESTEROV = Rule(nesterov, _momentum_coefficients, _SLOTS, _HYPER)
+_EMA = Rule(momentum, _ema_coefficients, _SLOTS, _HYPER)  # v <- beta v + (1 - beta) g from v = 0
+
+
+class SGD(FusedStep, torch.optim.SGD):
+    """Gradient descent, with momentum if asked; drop-in for :class:`torch.optim.SGD`.
+
+    ``g = gradient + weight_decay p``; ``b = momentum b + (1 - dampening) g`` (``b = g`` on the first step);
+    ``p = p - lr b``, or ``p - lr (g + momentum b)`` with ``nesterov``.
+
+    Args:
+        params, lr, momentum, dampening, weight_decay, nesterov: as torch's.
+        maximize, foreach, differentiable, fused: as torch's; ``foreach`` and ``fused`` change nothing here.
+        convention: ``"torch"``, or ``"ema"`` for ``v = momentum v + (1 - momentum) g`` from ``v = 0``. With
+            rate L it equals torch's form with ``lr = L (1 - momentum)``, exactly.
+
+    Raises:
+        ValueError: an argument outside its range (torch's checks).
+        InputError: an unknown convention, or one that does not go with the other arguments.
+
+    Source: Robbins and Monro 1951; Polyak 1964, eq. 9; Sutskever et al. 2013, eqs. 3-4 (Nesterov's form).
+
+    >>> import torch
+    >>> p = torch.nn.Parameter(torch.tensor([1.0]))
+    >>> p.grad = torch.tensor([2.0])
+    >>> SGD([p], lr=0.25).step(); float(p)
+    0.5
+    """
+
+    counts_steps = False
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | torch.Tensor = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float | torch.Tensor = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        convention: Literal["torch", "ema"] = "torch",
+    ) -> None:
+        if convention not in ("torch", "ema"):
+            raise InputError(f"sgd: convention is {convention!r}; choose torch or ema.")
+        if convention == "ema" and (nesterov or dampening or differentiable):
+            raise InputError("sgd: convention='ema' goes with momentum alone, without nesterov or dampening.")
+        super().__init__(
+            params,
+            lr,
+            momentum,
+            dampening,
+            weight_decay,
+            nesterov,
+            maximize=maximize,
+            foreach=foreach,
+            differentiable=differentiable,
+            fused=fused,
+        )
+        self.defaults["convention"] = convention
+        for group in self.param_groups:
+            group.setdefault("convention", convention)
+
+    @staticmethod
+    def rule_of(group: dict[str, Any]) -> Rule:
+        if group["momentum"] == 0:
+            return _PLAIN
+        if group.get("convention", "torch") == "ema":
+            return _EMA
+        return _NESTEROV if group["nesterov"] else _MOMENTUM
+
+    @staticmethod
+    def hyperparameters_of(group: dict[str, Any]) -> dict[str, float]:
+        return {name: float(group[name]) for name in SGD.rule_of(group).hyperparameters}
+
+
+ENTRIES = (
+    OptimizerEntry(
+        name="sgd",
+        title="gradient descent",
+        cls=SGD,
+        default_lr=1e-3,
+        rates=(1e-4, 1e1),
+        formula="p ← p - lr g;  g over the whole data set (batch), one row (stochastic) or b rows (mini-batch)",
+        source="Cauchy 1847; Robbins and Monro 1951, A Stochastic Approximation Method, eq. 5",
+        good_at=(
+            "full batch on a convex problem with a suitable rate: it reaches the global optimum, smoothly",
+            "small batches: many cheap, noisy steps; the noise helps out of poor, sharp places",
+            "no state: the least memory of all",
+        ),
+        bad_at=(
+            "non-convex problems: full batch reaches some stationary point, not the global optimum (often told otherwise)",
+            "small batches at a constant rate keep moving about the optimum by an amount that grows with the rate",
+            "ravines: one rate must serve steep and flat directions alike",
+        ),
+    ),
+    OptimizerEntry(
+        name="momentum",
+        title="gradient descent with momentum",
+        cls=SGD,
+        default_lr=1e-3,
+        rates=(1e-5, 1e0),
+        formula="b ← μ b + g;  p ← p - lr b   (μ = 0.9)",
+        source="Polyak 1964, Some Methods of Speeding up the Convergence of Iteration Methods, eq. 9",
+        good_at=(
+            "ravines: steps across cancel, steps along add up, so it oscillates less and goes farther",
+            "noisy gradients: it averages over the last 1 / (1 - μ) of them",
+        ),
+        bad_at=("too high a rate or μ: it overshoots and swings about the optimum",),
+        options=MappingProxyType({"momentum": 0.9}),
+    ),
+    OptimizerEntry(
+        name="nesterov",
+        title="Nesterov's accelerated gradient",
+        cls=SGD,
+        default_lr=1e-3,
+        rates=(1e-5, 1e0),
+        formula="b ← μ b + g;  p ← p - lr (g + μ b)   (μ = 0.9)",
+        source="Nesterov 1983; Sutskever et al. 2013, On the Importance of Initialization and Momentum, eqs. 3-4",
+        good_at=("ravines, with less overshoot than plain momentum: the step looks ahead",),
+        bad_at=("very noisy gradients: the look-ahead follows the noise",),
+        options=MappingProxyType({"momentum": 0.9, "nesterov": True}),
+    ),
+    OptimizerEntry(
+        name="momentum_ema",
+        title="momentum as a moving average",
+        cls=SGD,
+        default_lr=1e-2,
+        rates=(1e-4, 1e1),
+        formula="v ← β v + (1 - β) g;  p ← p - lr v   (β = 0.9)",
+        source="Goodfellow, Bengio and Courville 2016, Deep Learning, section 8.3.2 (with the rate outside)",
+        good_at=("as momentum; the rate keeps plain descent's scale when β changes",),
+        bad_at=("the first steps are small: v starts from 0 and is not corrected for it",),
+        options=MappingProxyType({"momentum": 0.9, "convention": "ema"}),
+        compared_by_default=False,  # momentum at a tenth of the rate
+    ),
+)

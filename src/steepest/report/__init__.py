@@ -1,0 +1,7 @@
+"""The report: one offline HTML file made from the records of a comparison. It computes no metric."""
+
+from __future__ import annotations
+
+from steepest.report.build import build, write
+
+__all__ = ["build", "write"]

@@ -1,0 +1,209 @@
+"""Records as Altair charts, one function a chart. Colours are the page's CSS variables, so themes just work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+from steepest.report.scale import ScoreRange
+
+NUM_COLOURS = 8
+DASHES: tuple[list[int], ...] = ([1, 0], [6, 3], [2, 2])
+X_AXES = ("updates", "examples", "epochs", "seconds")
+FONT = '"Inter", "Segoe UI", "Helvetica Neue", Roboto, "Noto Sans", Arial, sans-serif'
+
+CONFIG: dict[str, Any] = {
+    "background": "transparent",
+    "font": FONT,
+    "padding": 2,
+    "view": {"stroke": None},
+    "axis": {
+        "aria": False,
+        "domainColor": "var(--line-strong)",
+        "gridColor": "var(--line)",
+        "tickColor": "var(--line-strong)",
+        "labelColor": "var(--muted)",
+        "titleColor": "var(--muted)",
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+        "labelPadding": 5,
+        "titlePadding": 8,
+        "tickSize": 4,
+    },
+    "axisX": {"grid": False},
+    "axisY": {"domain": False, "ticks": False},
+    "mark": {"aria": False},
+}
+
+_RATE_LABEL = "datum.value >= 0.001 && datum.value < 10000 ? format(datum.value, '~g') : format(datum.value, '~e')"
+_AMOUNT_LABEL = "datum.value >= 1000 ? format(datum.value, '~s') : format(datum.value, '~g')"
+
+
+def colour(index: int) -> str:
+    """The CSS variable of an optimizer's colour."""
+    return f"var(--series-{index % NUM_COLOURS})"
+
+
+def dash(index: int) -> list[int]:
+    """The dash of an optimizer's line: plain until the colours are used up."""
+    return DASHES[index // NUM_COLOURS % len(DASHES)]
+
+
+def rate_panel(
+    rows: Sequence[dict[str, Any]],
+    *,
+    description: str,
+    metric: str,
+    span: ScoreRange,
+    rates: tuple[float, float],
+    colour_index: int,
+    loss: str,
+    batch: str,
+) -> dict[str, Any]:
+    """One optimizer's score against its learning rate, for one loss and batch size at a time.
+
+    A row is one of three ``kind``s: ``tried`` (``score``, ``low``, ``high``, ``seeds``, ``diverged``),
+    ``default`` (the library's rate) and ``chosen`` (the best rate, its ``score``, and ``low`` to ``high``,
+    the rates that did as well).
+    """
+    x = alt.X("lr:Q").scale(type="log", domain=rates, nice=False).axis(
+        title="learning rate (log scale)", values=_decades(rates), labelExpr=_RATE_LABEL, labelOverlap=True
+    )
+    y = _score_axis("score", metric, span, ticks=4, clamp=True)
+    tint = colour(colour_index)
+    base = alt.Chart()
+    tried = base.transform_filter("datum.kind === 'tried' && isValid(datum.score)")
+    layers = [
+        base.transform_filter("datum.kind === 'default'")
+        .mark_rule(color="var(--muted)", strokeDash=[3, 3])
+        .encode(x=x),
+        base.transform_filter("datum.kind === 'chosen' && isValid(datum.low)")
+        .mark_rule(color="var(--ink)", strokeWidth=4, opacity=0.55)
+        .encode(x=alt.X("low:Q"), x2="high:Q", y=alt.YDatum(span.low)),
+        tried.mark_area(color=tint, opacity=0.18).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"),
+        tried.mark_line(color=tint, strokeWidth=2).encode(x=x, y=y),
+        tried.mark_point(color=tint, fill=tint, size=26, opacity=1).encode(x=x, y=y, tooltip=_rate_tooltip(metric)),
+        base.transform_filter("datum.kind === 'tried' && datum.diverged > 0")
+        .mark_text(text="×", fontSize=17, fontWeight="bold", color="var(--warning)")
+        .encode(x=x, y=alt.YDatum(span.bad_edge), tooltip=_rate_tooltip(metric)),
+        base.transform_filter("datum.kind === 'chosen' && isValid(datum.score)")
+        .mark_point(color="var(--ink)", size=130, strokeWidth=2, filled=False, opacity=1)
+        .encode(x=x, y=y),
+    ]
+    chart = (
+        alt.layer(*layers, data=alt.InlineData(values=list(rows)))
+        .transform_filter("datum.loss === chosen_loss && datum.batch === chosen_batch")
+        .add_params(alt.param(name="chosen_loss", value=loss), alt.param(name="chosen_batch", value=batch))
+    )
+    return _finished(chart, description, height=150)
+
+
+def curve_panel(
+    rows: Sequence[dict[str, Any]],
+    *,
+    description: str,
+    metric: str,
+    span: ScoreRange,
+    optimizers: Sequence[str],
+    batch: str,
+) -> dict[str, Any]:
+    """Validation score against training done, a line an optimizer, with a band over seeds."""
+    indices = range(len(optimizers))
+    scale = alt.Scale(domain=list(optimizers), range=[colour(index) for index in indices])
+    dashes = alt.Scale(domain=list(optimizers), range=[dash(index) for index in indices])
+    tint = alt.Color("optimizer:N").scale(scale).legend(None)
+    line = alt.StrokeDash("optimizer:N").scale(dashes).legend(None)
+    x = alt.X("along:Q").scale(zero=True, nice=False).axis(
+        title=None, tickCount=5, labelExpr=_AMOUNT_LABEL, labelFlush=True, labelOverlap=True
+    )
+    y = _score_axis("score", metric, span, ticks=5, clamp=False)
+    base = alt.Chart().encode(x=x)
+    faded = "focused_optimizer === '' || focused_optimizer === datum.optimizer"
+    layers = [
+        base.mark_area(clip=True).encode(
+            y=alt.Y("low:Q"), y2="high:Q", color=tint, opacity=alt.condition(faded, alt.value(0.13), alt.value(0.03))
+        ),
+        base.mark_line(strokeWidth=2, clip=True).encode(
+            y=y, color=tint, strokeDash=line, opacity=alt.condition(faded, alt.value(1), alt.value(0.15))
+        ),
+        base.mark_point(size=90, filled=True, opacity=0, clip=True).encode(y=y, tooltip=_curve_tooltip(metric)),
+    ]
+    chart = (
+        alt.layer(*layers, data=alt.InlineData(values=list(rows)))
+        .transform_filter("datum.batch === chosen_batch && indexof(hidden_optimizers, datum.optimizer) < 0")
+        .transform_calculate(along="datum[chosen_axis]")
+        .add_params(
+            alt.param(name="chosen_batch", value=batch),
+            alt.param(name="chosen_axis", value=X_AXES[0]),
+            alt.param(name="hidden_optimizers", value=[]),
+            alt.param(name="focused_optimizer", value=""),
+        )
+    )
+    return _finished(chart, description, height=260)
+
+
+def static_svg(spec: dict[str, Any], width: int = 420) -> str:
+    """The chart as it first appears, as SVG, for readers without scripts."""
+    fixed = {**spec, "width": width}
+    return str(vl_convert.vegalite_to_svg(fixed, config=CONFIG))
+
+
+def _score_axis(field: str, metric: str, span: ScoreRange, *, ticks: int, clamp: bool) -> alt.Y:
+    return (
+        alt.Y(f"{field}:Q")
+        .scale(domain=[span.low, span.high], clamp=clamp, zero=False, nice=False)
+        .axis(
+            title=metric,
+            titleAngle=0,
+            titleAlign="left",
+            titleAnchor="end",
+            titleBaseline="bottom",
+            titleX=0,
+            titleY=-8,
+            tickCount=ticks,
+            grid=True,
+        )
+    )
+
+
+def _rate_tooltip(metric: str) -> list[alt.Tooltip]:
+    return [
+        alt.Tooltip("lr:Q", title="learning rate", format=".3~g"),
+        alt.Tooltip("score:Q", title=f"mean {metric}", format=".4~g"),
+        alt.Tooltip("low:Q", title="lowest seed", format=".4~g"),
+        alt.Tooltip("high:Q", title="highest seed", format=".4~g"),
+        alt.Tooltip("seeds:Q", title="seeds"),
+        alt.Tooltip("diverged:Q", title="diverged"),
+    ]
+
+
+def _curve_tooltip(metric: str) -> list[alt.Tooltip]:
+    return [
+        alt.Tooltip("optimizer:N", title="optimizer"),
+        alt.Tooltip("score:Q", title=f"mean {metric}", format=".4~g"),
+        alt.Tooltip("updates:Q", title="updates", format=",.0f"),
+        alt.Tooltip("examples:Q", title="examples seen", format=",.0f"),
+        alt.Tooltip("epochs:Q", title="epochs", format=".3~g"),
+        alt.Tooltip("seconds:Q", title="seconds", format=".3~g"),
+        alt.Tooltip("seeds:Q", title="seeds"),
+    ]
+
+
+def _decades(rates: tuple[float, float]) -> list[float]:
+    powers = (10.0**power for power in range(-12, 7))
+    return [float(f"{power:.0e}") for power in powers if rates[0] <= power <= rates[1]]
+
+
+def _finished(chart: alt.LayerChart, description: str, *, height: int) -> dict[str, Any]:
+    """The chart as plain Vega-Lite, as wide as its container."""
+    sized = chart.properties(
+        width="container", height=height, description=description, autosize=alt.AutoSizeParams(type="fit-x")
+    )
+    spec: dict[str, Any] = sized.to_dict()
+    spec.pop("config", None)
+    spec.pop("$schema", None)
+    return spec

@@ -1,0 +1,144 @@
+"""Runs gathered over their seeds: configurations, rate curves, learning curves. No metric is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from steepest.errors import InputError
+from steepest.report.words import Cell, finite
+
+COLUMNS = (
+    "stage loss optimizer batch_size lr seed num_steps num_examples diverged validation_score seconds "
+    "curve_epoch curve_step curve_validation"
+).split()
+CELL_KEYS = ["loss", "optimizer", "batch_size"]
+TUNING_STAGES = ("tune", "extend")
+STAGE_ORDER = {"tune": 0, "extend": 1, "confirm": 2, "default": 3}
+MAX_CURVE_POINTS = 5_000
+
+
+def check_runs(runs: pl.DataFrame) -> pl.DataFrame:
+    """The runs with scores that are finite or null, or an InputError that names what is missing."""
+    missing = [name for name in COLUMNS if name not in runs.columns]
+    if missing:
+        raise InputError(
+            f"the table of runs lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
+            "give the runs.parquet that steepest compare wrote"
+        )
+    score = pl.col("validation_score").cast(pl.Float64)
+    usable = score.is_finite() & ~pl.col("diverged")
+    return runs.with_columns(
+        pl.col("batch_size").cast(pl.String),
+        pl.when(usable).then(score).otherwise(None).alias("validation_score"),
+    )
+
+
+def configurations(runs: pl.DataFrame, greater_is_better: bool) -> list[dict[str, Any]]:
+    """One row a configuration and stage, best mean score first, those without a score last."""
+    keys = [*CELL_KEYS, "lr", "stage"]
+    score = pl.col("validation_score")
+    gathered = runs.group_by(keys).agg(
+        pl.col("seed").n_unique().alias("num_seeds"),
+        score.mean().alias("mean"),
+        score.min().alias("low"),
+        score.max().alias("high"),
+        pl.col("diverged").sum().alias("num_diverged"),
+    )
+    return gathered.sort(
+        ["mean", *keys], descending=[greater_is_better] + [False] * len(keys), nulls_last=True
+    ).to_dicts()
+
+
+def rate_rows(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The configurations a rate curve is drawn through: the tuning stages', or all where nothing was tuned."""
+    tuning = [row for row in found if row["stage"] in TUNING_STAGES] or list(found)
+    order = sorted(tuning, key=lambda row: (*(row[key] for key in CELL_KEYS), row["lr"], row["stage"]))
+    by_rate = {tuple(row[key] for key in [*CELL_KEYS, "lr"]): row for row in reversed(order)}
+    return [by_rate[key] for key in sorted(by_rate)]
+
+
+def learning_curves(runs: pl.DataFrame, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Points of the mean validation score over seeds at each cell's rate, thinned to a bounded number."""
+    shown = _cells_with_curves(cells)
+    wanted = max(12, min(60, MAX_CURVE_POINTS // max(1, len(shown))))
+    points: list[dict[str, Any]] = []
+    for cell in shown:
+        curve = _mean_curve(_runs_of(runs, cell))
+        points += [{key: cell[key] for key in CELL_KEYS} | point for point in _thinned(curve, wanted)]
+    return points
+
+
+def _cells_with_curves(cells: Sequence[Cell]) -> list[Cell]:
+    """One cell a loss, optimizer and batch size: the tuned one where there is one."""
+    chosen: dict[tuple[Any, ...], Cell] = {}
+    for cell in sorted(cells, key=lambda cell: cell["kind"] == "default"):
+        chosen.setdefault(tuple(str(cell[key]) for key in CELL_KEYS), cell)
+    return [chosen[key] for key in sorted(chosen)]
+
+
+def _runs_of(runs: pl.DataFrame, cell: Cell) -> pl.DataFrame:
+    """The runs at a cell's rate, of its last stage (fresh seeds where it was confirmed)."""
+    lr = finite(cell["lr"])
+    if lr is None:
+        return runs.head(0)
+    same = runs.filter(
+        *(pl.col(key) == str(cell[key]) for key in CELL_KEYS),
+        (pl.col("lr") - lr).abs() <= 1e-9 * lr,
+        ~pl.col("diverged"),
+    )
+    for stage in ("confirm", "default") if cell["kind"] == "tuned" else ("default", "confirm"):
+        of_stage = same.filter(pl.col("stage") == stage)
+        if of_stage.height:
+            return of_stage
+    return same
+
+
+def _mean_curve(runs: pl.DataFrame) -> list[dict[str, Any]]:
+    """Mean, lowest and highest score at each evaluation that at least half of the seeds reached."""
+    if not runs.height:
+        return []
+    score = pl.col("curve_validation")
+    steps = pl.col("curve_step")
+    a_step = pl.col("num_steps").clip(lower_bound=1)
+    exploded = (
+        runs.with_columns(pl.int_ranges(pl.col("curve_step").list.len()).alias("evaluation"))
+        .explode(["evaluation", "curve_epoch", "curve_step", "curve_validation"])
+        .filter(score.is_finite())
+    )
+    gathered = exploded.group_by("evaluation").agg(
+        pl.col("curve_epoch").mean().alias("epochs"),
+        steps.mean().alias("updates"),
+        (steps * pl.col("num_examples") / a_step).mean().alias("examples"),
+        (steps * pl.col("seconds") / a_step).mean().alias("seconds"),
+        score.mean().alias("score"),
+        score.min().alias("low"),
+        score.max().alias("high"),
+        pl.len().alias("seeds"),
+    )
+    enough = gathered.filter(pl.col("seeds") * 2 >= runs.height).sort("evaluation").drop("evaluation")
+    return [{key: rounded(value) for key, value in row.items()} for row in enough.to_dicts()]
+
+
+def _thinned(points: list[dict[str, Any]], wanted: int) -> list[dict[str, Any]]:
+    """At most ``wanted`` points: half of them evenly spaced, half closer to the start, where curves bend."""
+    if len(points) <= wanted:
+        return points
+    last = len(points) - 1
+    even = np.linspace(0, last, wanted // 2)
+    early = np.geomspace(1, last + 1, wanted - wanted // 2) - 1
+    return [points[index] for index in sorted({round(float(place)) for place in (*even, *early)})]
+
+
+def rounded(value: Any, digits: int = 5) -> Any:
+    """A float to so many significant digits, so that it takes few characters in the file."""
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    short = float(f"{value:.{digits}g}")
+    return int(short) if short.is_integer() and abs(short) < 1e15 else short

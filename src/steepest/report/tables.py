@@ -1,0 +1,232 @@
+"""What the report's tables show, row by row: the standing of every pair, and the two matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from steepest.report.scale import ScoreRange, score_range, ticks
+from steepest.report.words import Cell, between, finite, metric_title, plural, significant
+
+HOME_METRICS = {
+    "mse": "rmse",
+    "mae": "mae",
+    "bce": "log_loss",
+    "bce_with_logits": "log_loss",
+    "cross_entropy": "log_loss",
+}
+GREATER_IS_BETTER = {"accuracy", "balanced_accuracy"}
+
+Written = Callable[[Any], str]
+
+
+@dataclass(frozen=True)
+class StandingRow:
+    """A pair's line in the standing: its score, and where its interval lies in percent of the axis."""
+
+    loss: str
+    optimizer: str
+    details: str
+    state: str  # winner, plain, default or barred
+    badges: tuple[str, ...]
+    score: str
+    interval: str
+    difference: str
+    low: float | None
+    middle: float | None
+    high: float | None
+    is_beyond: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The forest plot: rows, and the ticks of their common axis as (percent, text)."""
+
+    rows: tuple[StandingRow, ...]
+    ticks: tuple[tuple[float, str], ...]
+    best: float | None
+    good_side: str  # left or right
+
+
+@dataclass(frozen=True)
+class MatrixCell:
+    """A score in a matrix; ``heat`` runs from 0 (bad) to 100 (best)."""
+
+    text: str
+    heat: int
+    is_best: bool = False
+    note: str = ""
+    is_home: bool = False
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A heat map that is a table."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[MatrixCell, ...]], ...]
+
+
+def cell_key(cell: Cell) -> tuple[str, ...]:
+    """What tells a cell from the others."""
+    return tuple(str(cell[key]) for key in ("loss", "optimizer", "batch_size", "kind"))
+
+
+def batch_words(batch_size: Any) -> str:
+    """``"batch 32"``, ``"full batch"``, ``"one row a step"``."""
+    return {"full": "full batch", "1": "one row a step"}.get(str(batch_size), f"batch {batch_size}")
+
+
+def scores_range(cells: Sequence[Cell], winners: Sequence[Cell], greater_is_better: bool) -> ScoreRange:
+    """The common axis of the standing and the matrices: whole intervals of the winners, most of the others."""
+    allowed = [cell for cell in cells if not cell["barred"]] or list(cells)
+    shown = [end for cell in winners for end in (cell["score"], *cell["interval"])]
+    best_ends = [end for cell in allowed[:1] for end in cell["interval"]]
+    return score_range(
+        (cell["score"] for cell in allowed), greater_is_better, shown=[*shown, *best_ends], stretch=4.0
+    )
+
+
+def standing(cells: Sequence[Cell], winners: Sequence[Cell], span: ScoreRange, written: Written) -> Standing:
+    """Every cell with its interval, winners first."""
+    winning = {cell_key(cell) for cell in winners}
+    several_batches = len({str(cell["batch_size"]) for cell in cells}) > 1
+    ordered = sorted(cells, key=lambda cell: cell_key(cell) not in winning)
+    rows = tuple(_standing_row(cell, cell_key(cell) in winning, span, written, several_batches) for cell in ordered)
+    marks = tuple((span.percent(tick), significant(tick, 6)) for tick in ticks(span, 4))
+    best = finite(ordered[0]["score"]) if ordered else None
+    side = "right" if span.greater_is_better else "left"
+    return Standing(rows, marks, None if best is None else span.percent(best), side)
+
+
+def _standing_row(cell: Cell, wins: bool, span: ScoreRange, written: Written, with_batch: bool) -> StandingRow:
+    score = finite(cell["score"])
+    low, high = (finite(end) for end in cell["interval"])
+    difference = cell.get("difference") or [None, None]
+    details = [f"rate {significant(cell['lr'])}"]
+    details += [batch_words(cell["batch_size"])] * with_batch
+    details += [plural(cell["num_seeds"], "seed")]
+    return StandingRow(
+        loss=cell["loss"],
+        optimizer=cell["optimizer"],
+        details=" · ".join(details),
+        state=_state(cell, wins),
+        badges=_badges(cell, wins),
+        score=written(score),
+        interval=between(low, high, written),
+        difference=_signed_interval(difference, written),
+        low=None if low is None else span.percent(low),
+        middle=None if score is None else span.percent(score),
+        high=None if high is None else span.percent(high),
+        is_beyond=score is not None and span.is_beyond(score),
+        reason=str(cell["barred"] or ""),
+    )
+
+
+def _state(cell: Cell, wins: bool) -> str:
+    if wins:
+        return "winner"
+    if cell["barred"]:
+        return "barred"
+    return "default" if cell["kind"] == "default" else "plain"
+
+
+def _badges(cell: Cell, wins: bool) -> tuple[str, ...]:
+    badges = ["winner"] * wins
+    if cell["kind"] == "default":
+        badges.append("untuned default")
+    elif not cell["tuned"]:
+        badges.append("not tuned")
+    if cell["barred"]:
+        badges.append("barred")
+    if cell["num_diverged"]:
+        badges.append(f"{cell['num_diverged']} diverged")
+    return tuple(badges)
+
+
+def _signed_interval(ends: Sequence[Any], written: Written) -> str:
+    low, high = (finite(end) for end in ends)
+    if low is None or high is None:
+        return ""
+    if low == high == 0:
+        return "the best"
+    return f"{_signed(low, written)} to {_signed(high, written)}"
+
+
+def _signed(value: float, written: Written) -> str:
+    return ("+" if value > 0 else "−" if value < 0 else "") + written(abs(value))
+
+
+def pair_matrices(cells: Sequence[Cell], span: ScoreRange, written: Written) -> list[Matrix]:
+    """Optimizers down, losses across, one matrix a batch size; the best score of all is marked."""
+    by_key = {cell_key(cell): cell for cell in cells}
+    losses = tuple(sorted({cell["loss"] for cell in cells}))
+    optimizers = sorted({cell["optimizer"] for cell in cells})
+    rankable = [cell for cell in cells if not cell["barred"] and finite(cell["score"]) is not None]
+    best = cell_key(rankable[0]) if rankable else ()
+    matrices = []
+    for batch in _batches(cells):
+        rows = []
+        for optimizer in optimizers:
+            found = [_tuned_or_default(by_key, loss, optimizer, batch) for loss in losses]
+            rows.append((optimizer, tuple(_pair_cell(cell, best, span, written) for cell in found)))
+        matrices.append(Matrix(batch_words(batch), losses, tuple(rows)))
+    return matrices
+
+
+def _batches(cells: Sequence[Cell]) -> list[str]:
+    found = {str(cell["batch_size"]) for cell in cells}
+    return sorted(found, key=lambda batch: (not batch.isdigit(), int(batch) if batch.isdigit() else 0))
+
+
+def _tuned_or_default(by_key: dict[tuple[str, ...], Cell], loss: str, optimizer: str, batch: str) -> Cell | None:
+    kinds = ((loss, optimizer, batch, kind) for kind in ("tuned", "default"))
+    return next((by_key[key] for key in kinds if key in by_key), None)
+
+
+def _pair_cell(cell: Cell | None, best: tuple[str, ...], span: ScoreRange, written: Written) -> MatrixCell:
+    if cell is None:
+        return MatrixCell("", 0, note="not tried")
+    score = finite(cell["score"])
+    if score is None:
+        return MatrixCell("diverged" if cell["num_diverged"] else "–", 0)
+    note = "untuned default" if cell["kind"] == "default" else "" if cell["tuned"] else "not tuned"
+    return MatrixCell(written(score), round(100 * span.goodness(score)), cell_key(cell) == best, note)
+
+
+def metric_matrix(cells: Sequence[Cell], metric: str) -> Matrix | None:
+    """Mean test metrics of the best tuned optimizer of each loss; None where no test rows were touched."""
+    best: dict[str, Cell] = {}
+    for cell in sorted(cells, key=lambda cell: (bool(cell["barred"]), cell["kind"] == "default")):
+        if cell.get("test"):
+            best.setdefault(cell["loss"], cell)
+    if not best:
+        return None
+    names = {name for cell in best.values() for name in cell["test"]}
+    metrics = sorted(names, key=lambda name: (name != metric, name))
+    columns = {name: _metric_column(best, name) for name in metrics}
+    rows = tuple(
+        (f"{loss} · {best[loss]['optimizer']}", tuple(columns[name][loss] for name in metrics))
+        for loss in sorted(best)
+    )
+    return Matrix("Test rows", tuple(metric_title(name) for name in metrics), rows)
+
+
+def _metric_column(best: dict[str, Cell], metric: str) -> dict[str, MatrixCell]:
+    scores = {loss: finite(cell["test"].get(metric)) for loss, cell in best.items()}
+    known = [score for score in scores.values() if score is not None]
+    greater = metric in GREATER_IS_BETTER
+    span = score_range(known, greater)
+    top = (max if greater else min)(known, default=None)
+    return {
+        loss: MatrixCell(
+            significant(score, 4),
+            0 if score is None or len(known) < 2 else round(100 * span.goodness(score)),
+            is_best=score is not None and score == top and len(known) > 1,
+            is_home=HOME_METRICS.get(loss) == metric,
+        )
+        for loss, score in scores.items()
+    }

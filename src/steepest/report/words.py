@@ -1,0 +1,119 @@
+"""Numbers and names as a reader wants them: rounded, with separators, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+Cell = Mapping[str, Any]
+
+METRIC_TITLES = {
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "log_loss": "Log loss",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+}
+TASKS = {"regression": "regression", "binary": "two classes", "multiclass": "several classes"}
+_INITIALISMS = {"rmse": "RMSE", "mae": "MAE", "mse": "MSE", "lr": "learning rate", "sha256": "SHA-256", "sec": "seconds"}
+
+
+def finite(value: Any) -> float | None:
+    """``value`` as a float, or None where it is missing, NaN or infinite."""
+    if value is None or isinstance(value, (str, bool)):
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def humanise(name: str) -> str:
+    """``"tuning_seeds"`` as ``"tuning seeds"``."""
+    return " ".join(_INITIALISMS.get(word, word) for word in name.split("_") if word)
+
+
+def metric_title(name: str) -> str:
+    """A metric's name as a heading."""
+    return METRIC_TITLES.get(name, humanise(name))
+
+
+def plural(number: int, noun: str) -> str:
+    """``"1 run"``, ``"1,584 runs"``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def significant(value: Any, digits: int = 3) -> str:
+    """A number to so many significant digits, plainly written where it is neither tiny nor huge."""
+    number = finite(value)
+    if number is None:
+        return "–"
+    if number == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(number)))
+    if -5 <= exponent < 7:
+        rounded = round(number, digits - 1 - exponent)
+        text = f"{rounded:,.{max(0, digits - 1 - exponent)}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    mantissa, power = f"{number:.{digits - 1}e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(power)}"
+
+
+def duration(seconds: Any) -> str:
+    """``"8.2 s"``, ``"2 min 10 s"``, ``"3 h 5 min"``."""
+    number = finite(seconds)
+    if number is None:
+        return "–"
+    if number < 60:
+        return f"{significant(number, 2)} s"
+    whole = round(number)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
+
+
+def score_format(scores: Iterable[Any]) -> Callable[[Any], str]:
+    """One way to write all scores: as many decimals as give the smallest of them four digits."""
+    sizes = [abs(score) for score in map(finite, scores) if score]
+    exponent = math.floor(math.log10(min(sizes))) if sizes else 0
+    decimals = min(8, max(0, 3 - exponent))
+
+    def written(score: Any) -> str:
+        number = finite(score)
+        if number is None:
+            return "–"
+        return significant(number) if abs(number) >= 1e6 else f"{number:,.{decimals}f}"
+
+    return written
+
+
+def between(low: Any, high: Any, written: Callable[[Any], str]) -> str:
+    """``"2.281 to 2.347"``, or nothing where an end is missing."""
+    if finite(low) is None or finite(high) is None:
+        return ""
+    return f"{written(low)} to {written(high)}"
+
+
+def fact(value: Any) -> str:
+    """Any value of a plan, a diagnosis or a version list as short text."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return significant(value, 4)
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, (list, tuple)):
+        return _listed(list(value))
+    return str(value)
+
+
+def _listed(values: list[Any]) -> str:
+    if not values:
+        return "none"
+    numbers = [number for number in map(finite, values) if number is not None]
+    if len(numbers) == len(values) > 6:
+        return f"{len(values):,} values from {significant(min(numbers))} to {significant(max(numbers))}"
+    if len(values) > 30 or any(isinstance(value, (list, tuple, dict)) for value in values):
+        return f"{len(values):,} entries"
+    return ", ".join(fact(value) for value in values)

@@ -1,0 +1,235 @@
+"""fit, predict, explain, list, report, bench: what they hand to the library, print and write."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from steepest.errors import InputError
+
+from .conftest import Fake, Ran
+
+Run = Callable[..., Ran]
+
+
+class FakeModel:
+    """A model that knows what it predicts."""
+
+    metric = "rmse"
+    classes = ("no", "sí")
+    record = SimpleNamespace(
+        run=SimpleNamespace(loss="mae", optimizer="adam", lr=0.01, batch_size=32),
+        validation_score=12.5,
+        best_epoch=7,
+        num_epochs=9,
+        num_steps=1234,
+        stop_reason="patience",
+        seconds=0.25,
+    )
+
+    def __init__(self, note: str = "") -> None:
+        self.saved: list[Path] = []
+        self.note = note
+
+    def predict(self, data: Any) -> Any:
+        if self.note:
+            warnings.warn(self.note, stacklevel=1)
+        return np.array(["no", "sí", "no"])
+
+    def predict_proba(self, data: Any) -> Any:
+        self.predict(data)
+        return np.array([[0.75, 0.25], [0.5, 0.5], [1.0, 0.0]])
+
+    def save(self, path: Path) -> None:
+        self.saved.append(path)
+
+
+def checking(path: Path, marker: str, ours: frozenset[str]) -> Path:
+    if path.name == "taken":
+        raise InputError("The output 'taken' was not written by steepest; name another one.")
+    return path
+
+
+@pytest.fixture
+def fitted(fake: Fake) -> SimpleNamespace:
+    """A library whose fit and load give a fake model."""
+    world = SimpleNamespace(model=FakeModel(), calls=[])
+
+    def fit(data: Any, target: Any = None, **options: Any) -> FakeModel:
+        world.calls.append({"data": data, "target": target} | options)
+        return world.model
+
+    fake("steepest.comparison.fit", fit=fit)
+    fake(
+        "steepest.comparison.fitted",
+        load=lambda path: world.model,
+        MANIFEST="manifest.json",
+        WEIGHTS="model.safetensors",
+    )
+    fake("steepest.comparison.output", check_directory=checking)
+    return world
+
+
+def test_fit_hands_on_only_what_was_given(run: Run, fitted: SimpleNamespace) -> None:
+    ran = run("fit", "cars.csv", "--target", "price", "--loss", "mae", "--optimizer", "adam", "--out", "m")
+    assert ran.exit_code == 0, ran.err
+    assert fitted.calls == [{"data": "cars.csv", "target": "price", "loss": "mae", "optimizer": "adam"}]
+    assert fitted.model.saved == [Path("m")]
+    assert "mae with adam, rate 0.01, batch 32: validation rmse 12.5 at epoch 7 of 9" in ran.out
+    assert "Model: m" in ran.out
+
+
+def test_every_option_of_fit_reaches_the_library(run: Run, fitted: SimpleNamespace) -> None:
+    options = (
+        "--task binary --loss bce --optimizer sgd --lr 0.1 --batch-size full --hidden none --activation tanh "
+        "--metric accuracy --validation 0.3 --epochs 9 --max-steps 100 --max-sec 2.5 --patience 4 "
+        "--min-gradient-norm 1e-6 --target-metric 0.9 --seed 5 --threads 2 --out m"
+    )
+    ran = run("fit", "cars.csv", "--target", "price", *options.split())
+    assert ran.exit_code == 0, ran.err
+    assert fitted.calls == [
+        {
+            "data": "cars.csv",
+            "target": "price",
+            "task": "binary",
+            "loss": "bce",
+            "optimizer": "sgd",
+            "lr": 0.1,
+            "batch_size": "full",
+            "hidden": (),
+            "activation": "tanh",
+            "metric": "accuracy",
+            "validation": 0.3,
+            "max_epochs": 9,
+            "max_steps": 100,
+            "max_sec": 2.5,
+            "patience": 4,
+            "min_gradient_norm": 1e-6,
+            "target_metric": 0.9,
+            "seed": 5,
+            "num_threads": 2,
+        }
+    ]
+
+
+def test_fit_refuses_its_folder_before_it_trains(run: Run, fitted: SimpleNamespace) -> None:
+    ran = run("fit", "cars.csv", "--target", "price", "--out", "taken")
+    assert ran.exit_code == 2
+    assert fitted.calls == []
+
+
+def test_predictions_are_csv_on_standard_output(run: Run, fitted: SimpleNamespace) -> None:
+    ran = run("predict", "m", "cars.csv")
+    assert (ran.exit_code, ran.out) == (0, "prediction\nno\nsí\nno\n")
+
+
+def test_probabilities_have_a_column_for_each_class(
+    run: Run, fitted: SimpleNamespace, tmp_path: Path
+) -> None:
+    out = tmp_path / "p.csv"
+    ran = run("predict", "m", "cars.csv", "--proba", "--out", out)
+    assert (ran.exit_code, ran.out) == (0, "")
+    assert out.read_text(encoding="utf-8").splitlines()[:2] == [
+        "prediction,probability_no,probability_sí",
+        "no,0.75,0.25",
+    ]
+
+
+def test_what_the_model_notes_is_said_once_and_not_as_a_warning(run: Run, fitted: SimpleNamespace) -> None:
+    fitted.model = FakeModel("The column 'colour' has a category never seen: 'teal'.")
+    ran = run("predict", "m", "cars.csv", "--proba")
+    assert ran.exit_code == 0
+    assert ran.err == "steepest: The column 'colour' has a category never seen: 'teal'.\n"
+
+
+@pytest.mark.parametrize(
+    ("place", "words"), [("nowhere/p.csv", "there is no folder"), (".", "is a folder; name a file")]
+)
+@pytest.mark.parametrize(
+    "command", [("predict", "m", "cars.csv", "--out"), ("explain", "mae", "--out"), ("bench", "--json")]
+)
+def test_a_file_that_cannot_be_written_is_refused_first(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    command: tuple[str, ...],
+    place: str,
+    words: str,
+) -> None:
+    for module in ("steepest.comparison.fitted", "steepest.explain", "steepest.bench"):
+        monkeypatch.setitem(sys.modules, module, None)
+    ran = run(*command, tmp_path / place)
+    assert ran.exit_code == 2
+    assert words in ran.err
+
+
+def explanation(name: str) -> SimpleNamespace:
+    return SimpleNamespace(
+        text=f"{name}: mean of abs(y - p) [sic]",
+        terminal=lambda: ["\\  /", " \\/"],
+        save=lambda path: path.write_text("<svg/>"),
+    )
+
+
+def test_explain_prints_and_draws(run: Run, fake: Fake, tmp_path: Path) -> None:
+    fake("steepest.explain", explain=explanation)
+    ran = run("explain", "mae")
+    assert ran.exit_code == 0
+    assert ran.out == "mae: mean of abs(y - p) [sic]\n\\  /\n \\/\n"
+    ran = run("explain", "mae", "--out", tmp_path / "mae.svg")
+    assert ran.exit_code == 0
+    assert (tmp_path / "mae.svg").exists()
+
+
+def test_report_names_the_file(run: Run, fake: Fake, tmp_path: Path) -> None:
+    fake("steepest.report", write=lambda directory: directory / "report.html")
+    assert run("report", tmp_path).out == f"Report: {tmp_path / 'report.html'}\n"
+
+
+def test_bench_prints_its_rows_and_writes_them(run: Run, fake: Fake, tmp_path: Path) -> None:
+    result = {"rows": [{"net": "10-5-1", "ours_us": 0.5, "torch_us": 250.0, "ratio": 500.0}]}
+    fake("steepest.bench", run=lambda name: result | {"name": name})
+    ran = run("bench", "training", "--json", tmp_path / "b.json")
+    assert ran.exit_code == 0
+    assert "10-5-1" in ran.out
+    assert "500" in ran.out
+    assert json.loads((tmp_path / "b.json").read_text()) == result | {"name": "training"}
+
+
+def test_list_shows_every_name(run: Run, fake: Fake) -> None:
+    formula = SimpleNamespace(title="mean absolute error", tasks=("regression",))
+    fake("steepest.losses", LOSSES={"mae": SimpleNamespace(formula=formula)})
+    fake("steepest.optim", OPTIMIZERS={"adam": SimpleNamespace(title="Adam", default_lr=0.001)})
+    metric = SimpleNamespace(title="RMSE", tasks=("regression",))
+    fake("steepest.training.metrics", METRICS={"rmse": metric})
+    said = run("list").out
+    for words in ("mae", "mean absolute error", "adam", "0.001", "rmse", "regression"):
+        assert words in said
+    assert run("list", "--names").out == "mae\nadam\n"
+
+
+def test_a_score_reads_as_a_person_writes_it() -> None:
+    from steepest.cli.show import number
+
+    given = [None, math.nan, 0.0, 0.123456, 12.3456, 1234.56, 12345.6, -54321.0, 1e12, 1e-7]
+    assert [number(value) for value in given] == [
+        "-",
+        "-",
+        "0",
+        "0.1235",
+        "12.35",
+        "1235",
+        "12,346",
+        "-54,321",
+        "1e+12",
+        "1e-07",
+    ]

@@ -1,0 +1,126 @@
+"""``steepest compare``: what it hands to the library, and what it prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import FakeCompare, Ran, cell, verdict_of
+
+Run = Callable[..., Ran]
+COMMAND = ("compare", "cars.csv", "--target", "price")
+
+
+def test_only_what_was_given_is_handed_on(run: Run, compare: FakeCompare) -> None:
+    assert run(*COMMAND, "--quiet").exit_code == 0
+    assert compare.calls == [
+        {"data": "cars.csv", "target": "price", "out": Path("steepest-cars"), "progress": None}
+    ]
+
+
+def test_every_option_reaches_the_library(run: Run, compare: FakeCompare) -> None:
+    options = (
+        "--task regression --losses mse,mae --optimizers adam --batch-sizes full,1,32 --hidden 8,4 "
+        "--activation tanh --metric mae --seeds 5 --epochs 7 --budget 5m --out there --seed 3 --threads 2 "
+        "--plan plan.json --quiet"
+    )
+    assert run(*COMMAND, *options.split()).exit_code == 0
+    assert compare.calls == [
+        {
+            "data": "cars.csv",
+            "target": "price",
+            "task": "regression",
+            "losses": ("mse", "mae"),
+            "optimizers": ("adam",),
+            "batch_sizes": ("full", 1, 32),
+            "hidden": (8, 4),
+            "activation": "tanh",
+            "metric": "mae",
+            "seeds": 5,
+            "max_epochs": 7,
+            "budget": "5m",
+            "out": Path("there"),
+            "seed": 3,
+            "num_threads": 2,
+            "plan": Path("plan.json"),
+            "progress": None,
+        }
+    ]
+
+
+def test_the_verdict_stands_out_and_the_report_is_named(run: Run, compare: FakeCompare) -> None:
+    compare.verdict = verdict_of(
+        cell(loss="mae"),
+        cell(score=54.0, kind="default"),
+        cell(optimizer="sgd", score=61234.5, tuned=False, barred="best rate at the grid's edge"),
+        notes=["The column 'id' has one value [sic]; it is left out."],
+    )
+    said = run(*COMMAND, "--out", "there").out
+    assert "Use mae with adam." in said
+    assert f"Report: {Path('there') / 'report.html'}" in said
+    assert "the column 'id' has one value [sic]" in said.lower()
+    rows = [line.split() for line in said.splitlines() if "adam" in line or "sgd" in line]
+    assert rows[1][:5] == ["mae", "adam", "32", "0.001", "53.5"]
+    assert [row[-1] for row in rows[1:]] == ["winner", "default", "tuned"]
+    assert "61,234" in said
+    assert "lower is better" in said
+
+
+def test_a_narrow_terminal_keeps_what_decides(
+    run: Run, compare: FakeCompare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    said = run(*COMMAND).out
+    assert "winner" in said
+    assert "95%" not in said
+    assert max(len(line) for line in said.splitlines() if "Report" not in line) <= 40
+
+
+def test_a_long_table_is_cut_and_every_winner_stays(run: Run, compare: FakeCompare) -> None:
+    cells = [cell(lr=0.001 * place) for place in range(1, 41)]
+    compare.verdict = verdict_of(*cells, winners=[cells[0], cells[30]])
+    said = run(*COMMAND).out
+    assert said.count("winner") == 2
+    assert "19 more in the report." in said
+
+
+def test_a_score_that_is_not_there_is_a_dash(run: Run, compare: FakeCompare) -> None:
+    compare.verdict = verdict_of(cell(), cell(lr=9.0, score=None, interval=None, barred="diverged"))
+    said = run(*COMMAND)
+    assert said.exit_code == 0
+    assert "- to -" in said.out
+
+
+def test_json_is_the_file_and_nothing_else(run: Run, compare: FakeCompare, tmp_path: Path) -> None:
+    (tmp_path / "verdict.json").write_text('{"sentence": "Use mae."}\n', encoding="utf-8")
+    ran = run(*COMMAND, "--json", "--out", tmp_path)
+    assert json.loads(ran.out) == {"sentence": "Use mae."}
+
+
+def test_quiet_is_the_verdict_and_the_paths(run: Run, compare: FakeCompare) -> None:
+    ran = run(*COMMAND, "--quiet")
+    assert "Use mae with adam." in ran.out
+    assert "interval" not in ran.out
+    assert ran.err == ""
+
+
+def test_interrupted_says_so_and_keeps_what_there_is(run: Run, compare: FakeCompare) -> None:
+    compare.interrupted = True
+    compare.verdict = verdict_of(cell(), status="interrupted")
+    ran = run(*COMMAND)
+    assert ran.exit_code == 130
+    assert "interrupted" in ran.out
+    assert "Use mae with adam." in ran.out
+    assert "report.html" in ran.out
+
+
+def test_a_wrong_option_costs_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused before the library is even imported."""
+    monkeypatch.setitem(sys.modules, "steepest.comparison.compare", None)
+    ran = run(*COMMAND, "--batch-sizes", "32,all")
+    assert ran.exit_code == 2
+    assert ran.err.startswith("steepest: --batch-sizes has 'all': give 'full'")

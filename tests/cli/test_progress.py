@@ -1,0 +1,107 @@
+"""What a person sees while a comparison runs."""
+
+from __future__ import annotations
+
+import io
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from steepest.cli import progress
+from steepest.cli.progress import LiveProgress, PlainProgress, Tally, watch
+from steepest.training.run import Curve, Record, Run
+
+from .conftest import Fake
+
+
+def record(score: float, *, lr: float = 0.01) -> Record:
+    """A run that ended; it diverged if the score is NaN."""
+    nothing = np.zeros(0)
+    return Record(
+        run=Run("mae", "adam", lr),
+        hyperparameters={"lr": lr},
+        num_epochs=1,
+        num_steps=1,
+        num_examples=32,
+        stop_reason="diverged" if math.isnan(score) else "epochs",
+        best_epoch=1,
+        validation_score=score,
+        curve=Curve(nothing.astype(np.int64), nothing.astype(np.int64), nothing, nothing),
+        seconds=0.1,
+        parameters=None,
+    )
+
+
+@pytest.fixture(autouse=True)
+def metrics(fake: Fake) -> None:
+    fake(
+        "steepest.training.metrics",
+        METRICS={
+            "rmse": SimpleNamespace(title="RMSE", greater_is_better=False),
+            "accuracy": SimpleNamespace(title="accuracy", greater_is_better=True),
+        },
+    )
+
+
+@pytest.mark.parametrize(("metric", "best"), [("rmse", 51.0), ("accuracy", 53.0)])
+def test_the_best_is_by_the_metric_and_divergences_are_counted(metric: str, best: float) -> None:
+    tally = Tally()
+    tally.judge_by(metric)
+    tally.start("tune", 4)
+    for score in (52.0, math.nan, 51.0, 53.0):
+        tally.add(record(score))
+    assert tally.best is not None
+    assert tally.best.validation_score == best
+    assert tally.num_done == 4
+    assert tally.summary().endswith("; 1 diverged")
+
+
+def test_a_new_stage_counts_anew_and_keeps_the_best() -> None:
+    tally = Tally()
+    tally.judge_by("rmse")
+    tally.start("tune", 2)
+    tally.add(record(50.0))
+    tally.start("confirm", 7)
+    assert (tally.num_done, tally.num_runs) == (0, 7)
+    assert tally.summary() == "best so far mae + adam, rate 0.01: RMSE 50"
+
+
+def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    plain = PlainProgress(Console(file=stream, width=120))
+    plain.planned(SimpleNamespace(metric="rmse"))  # type: ignore[arg-type]
+    plain.stage_started("tune", 1200)
+    for _ in range(1200):
+        now[0] += 0.01
+        plain.run_finished(record(50.0))
+    plain.stage_finished("tune")
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "    0 s  tuning: 0 of 1,200 runs"
+    assert lines[-1] == "   12 s  tuning: 1,200 of 1,200 runs; best so far mae + adam, rate 0.01: RMSE 50"
+    assert len(lines) == 4  # one at the start, one every five seconds, one at the end
+
+
+def test_live_picture() -> None:
+    screen = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
+    live = LiveProgress(screen)
+    with live.drawn():
+        live.planned(SimpleNamespace(metric="rmse"))  # type: ignore[arg-type]
+        live.stage_started("tune", 3)
+        live.run_finished(record(50.0))
+        live.run_finished(record(math.nan))
+    drawn = screen.file.getvalue()  # type: ignore[attr-defined]
+    last = drawn[drawn.rindex("tuning") :]
+    assert "2/3" in last
+    assert "best so far mae + adam, rate 0.01: RMSE 50; 1 diverged" in last
+
+
+def test_quiet_is_no_observer_and_a_pipe_gets_lines() -> None:
+    with watch(quiet=True) as observer:
+        assert observer is None
+    with watch(quiet=False) as observer:
+        assert isinstance(observer, PlainProgress)

@@ -1,0 +1,61 @@
+"""The public names come from where they are written, and the defaults shown are the library's."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import typer
+
+import steepest
+from steepest.cli.app import app
+from steepest.cli.options import given
+
+# An option's name where it is not the parameter's own.
+RENAMED = {"epochs": "max_epochs", "threads": "num_threads"}
+# What the help says of a default that is not a value but a rule.
+RULES = {"by task", "by size", "all that fit the task", "all", "all cores"}
+
+
+@pytest.mark.parametrize("name", steepest.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(steepest, name) is not None
+    assert name in dir(steepest)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'levitate'"):
+        _ = steepest.levitate  # type: ignore[attr-defined]
+
+
+def options(command: str) -> dict[str, Any]:
+    """Parameter name -> the default its help shows, of a command's options."""
+    group: Any = typer.main.get_command(app)
+    shown = {
+        param.name: param.show_default
+        for param in group.commands[command].params
+        if param.opts[0][:2] == "--"
+    }
+    return {RENAMED.get(name, name): default for name, default in shown.items()}
+
+
+def text(value: Any) -> str:
+    return ",".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
+
+
+@pytest.mark.parametrize("command", ["compare", "fit"])
+def test_defaults_in_the_help_are_the_librarys(command: str) -> None:
+    parameters = inspect.signature(getattr(steepest, command)).parameters
+    for name, shown in options(command).items():
+        if name in {"out", "help", "as_json", "quiet"}:
+            continue
+        default = parameters[name].default
+        if isinstance(shown, str) and shown not in RULES:
+            assert shown == text(default), name
+        else:
+            assert default is None, f"{name}: the help shows no default, the library has {default!r}"
+
+
+def test_only_what_is_given_is_handed_on() -> None:
+    assert given(a=None, b=0, c=(), d="x") == {"b": 0, "c": (), "d": "x"}
