@@ -86,6 +86,7 @@ class FakeCompare:
 
     verdict: dict[str, Any] = field(default_factory=lambda: verdict_of(cell()))
     interrupted: bool = False
+    model: object | None = "a model"
     error: BaseException | None = None
     calls: list[dict[str, Any]] = field(default_factory=list)
 
@@ -93,7 +94,7 @@ class FakeCompare:
         self.calls.append({"data": data, "target": target} | options)
         if self.error is not None:
             raise self.error
-        return SimpleNamespace(verdict=self.verdict, interrupted=self.interrupted, out=options["out"])
+        return SimpleNamespace(verdict=self.verdict, interrupted=self.interrupted, model=self.model)
 
 
 @pytest.fixture

@@ -111,11 +111,13 @@ def test_quiet_is_the_verdict_and_the_paths(run: Run, compare: FakeCompare) -> N
 def test_interrupted_says_so_and_keeps_what_there_is(run: Run, compare: FakeCompare) -> None:
     compare.interrupted = True
     compare.verdict = verdict_of(cell(), status="interrupted")
+    compare.model = None
     ran = run(*COMMAND)
     assert ran.exit_code == 130
     assert "interrupted" in ran.out
     assert "Use mae with adam." in ran.out
     assert "report.html" in ran.out
+    assert "Model:" not in ran.out
 
 
 def test_a_wrong_option_costs_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

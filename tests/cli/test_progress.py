@@ -49,8 +49,7 @@ def metrics(fake: Fake) -> None:
 @pytest.mark.parametrize(("metric", "best"), [("rmse", 51.0), ("accuracy", 53.0)])
 def test_the_best_is_by_the_metric_and_divergences_are_counted(metric: str, best: float) -> None:
     tally = Tally()
-    tally.judge_by(metric)
-    tally.start("tune", 4)
+    tally.start("tune", 4, metric)
     for score in (52.0, math.nan, 51.0, 53.0):
         tally.add(record(score))
     assert tally.best is not None
@@ -61,10 +60,9 @@ def test_the_best_is_by_the_metric_and_divergences_are_counted(metric: str, best
 
 def test_a_new_stage_counts_anew_and_keeps_the_best() -> None:
     tally = Tally()
-    tally.judge_by("rmse")
-    tally.start("tune", 2)
+    tally.start("tune", 2, "rmse")
     tally.add(record(50.0))
-    tally.start("confirm", 7)
+    tally.start("confirm", 7, "rmse")
     assert (tally.num_done, tally.num_runs) == (0, 7)
     assert tally.summary() == "best so far mae + adam, rate 0.01: RMSE 50"
 
@@ -74,12 +72,11 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     stream = io.StringIO()
     plain = PlainProgress(Console(file=stream, width=120))
-    plain.planned(SimpleNamespace(metric="rmse"))  # type: ignore[arg-type]
-    plain.stage_started("tune", 1200)
+    plain.stage_started("tune", 1200, "rmse")
     for _ in range(1200):
         now[0] += 0.01
         plain.run_finished(record(50.0))
-    plain.stage_finished("tune")
+    plain.stage_finished()
     lines = stream.getvalue().splitlines()
     assert lines[0] == "    0 s  tuning: 0 of 1,200 runs"
     assert lines[-1] == "   12 s  tuning: 1,200 of 1,200 runs; best so far mae + adam, rate 0.01: RMSE 50"
@@ -90,8 +87,7 @@ def test_live_picture() -> None:
     screen = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
     live = LiveProgress(screen)
     with live.drawn():
-        live.planned(SimpleNamespace(metric="rmse"))  # type: ignore[arg-type]
-        live.stage_started("tune", 3)
+        live.stage_started("tune", 3, "rmse")
         live.run_finished(record(50.0))
         live.run_finished(record(math.nan))
     drawn = screen.file.getvalue()  # type: ignore[attr-defined]

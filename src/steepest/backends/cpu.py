@@ -128,7 +128,10 @@ def call(signature: Any) -> Any:
             given = cgutils.unpack_tuple(builder, args[1])
             sources = full_signature.args[1]
             cast = [
-                context.cast(builder, value, source, target)
+                # An array goes as the address of its data.
+                context.make_array(source)(context, builder, value).data
+                if isinstance(source, types.Array)
+                else context.cast(builder, value, source, target)
                 for value, source, target in zip(given, sources, arguments, strict=True)
             ]
             return builder.call(pointer, cast)

@@ -92,6 +92,6 @@ def compare(
     if as_json:
         typer.echo((out / "verdict.json").read_text(encoding="utf-8").rstrip())
     else:
-        print_verdict(comparison.verdict, out, table=not quiet)
+        print_verdict(comparison.verdict, out, has_model=comparison.model is not None, table=not quiet)
     if comparison.interrupted:
         raise typer.Exit(130)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.console import Console, Group
     from rich.progress import Progress as Bar
 
-    from steepest.comparison.plan import Plan
     from steepest.comparison.progress import Progress
     from steepest.training.metrics import Metric
     from steepest.training.run import Record
@@ -27,7 +26,6 @@ __all__ = ["LiveProgress", "PlainProgress", "Tally", "watch"]
 
 _LINE_EVERY_SEC = 5.0
 _STAGES = {
-    "probe": "measuring the speed",
     "tune": "tuning",
     "extend": "extending the rates",
     "confirm": "confirming on fresh seeds",
@@ -62,16 +60,13 @@ class Tally:
         self.metric: Metric | None = None
         self.started = time.monotonic()
 
-    def judge_by(self, metric: str) -> None:
-        """From here on the best run is known: by this metric."""
+    def start(self, stage: str, num_runs: int, metric: str) -> None:
+        """A stage of ``num_runs`` runs begins, each scored by ``metric``."""
         from steepest.training.metrics import METRICS
 
-        self.metric = METRICS[metric]
-
-    def start(self, stage: str, num_runs: int) -> None:
-        """A stage of ``num_runs`` runs begins."""
         self.stage = _STAGES.get(stage, stage)
         self.num_done, self.num_runs = 0, num_runs
+        self.metric = METRICS[metric]
 
     def add(self, record: Record) -> None:
         """A run ended."""
@@ -106,13 +101,9 @@ class PlainProgress:
         self._tally = Tally()
         self._last_line = 0.0
 
-    def planned(self, plan: Plan) -> None:
-        """Learn what the runs are judged by."""
-        self._tally.judge_by(plan.metric)
-
-    def stage_started(self, stage: str, num_runs: int) -> None:
+    def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
         """Say which stage begins."""
-        self._tally.start(stage, num_runs)
+        self._tally.start(stage, num_runs, metric)
         self._line()
 
     def run_finished(self, record: Record) -> None:
@@ -121,7 +112,7 @@ class PlainProgress:
         if time.monotonic() - self._last_line >= _LINE_EVERY_SEC:
             self._line()
 
-    def stage_finished(self, stage: str) -> None:
+    def stage_finished(self) -> None:
         """Say how the stage ended."""
         self._line()
 
@@ -163,13 +154,9 @@ class LiveProgress:
         with Live(get_renderable=self._picture, console=self._screen, refresh_per_second=8):
             yield
 
-    def planned(self, plan: Plan) -> None:
-        """Learn what the runs are judged by."""
-        self._tally.judge_by(plan.metric)
-
-    def stage_started(self, stage: str, num_runs: int) -> None:
+    def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
         """Begin a new bar."""
-        self._tally.start(stage, num_runs)
+        self._tally.start(stage, num_runs, metric)
         self._bar.reset(self._task, total=num_runs, description=self._tally.stage)
 
     def run_finished(self, record: Record) -> None:
@@ -177,7 +164,7 @@ class LiveProgress:
         self._tally.add(record)
         self._bar.advance(self._task)
 
-    def stage_finished(self, stage: str) -> None:
+    def stage_finished(self) -> None:
         """Nothing to draw: the next stage follows."""
 
     def _picture(self) -> Group:

@@ -38,8 +38,10 @@ def number(value: float | None) -> str:
     return f"{value:.4g}"
 
 
-def print_verdict(verdict: Mapping[str, Any], out: Path | None, *, table: bool = True) -> None:
-    """Print the sentence, the cells best first (unless ``table`` is false) and where the report is."""
+def print_verdict(
+    verdict: Mapping[str, Any], out: Path, *, has_model: bool = True, table: bool = True
+) -> None:
+    """Print the sentence, the cells best first (unless ``table`` is false), and where the report and the model are."""
     from rich.panel import Panel
     from rich.text import Text
 
@@ -63,8 +65,8 @@ def print_verdict(verdict: Mapping[str, Any], out: Path | None, *, table: bool =
             screen.print(f"{len(cells) - len(shown)} more in the report.", style="dim")
         for note in verdict.get("notes", []):
             screen.print(f"Note: {note}", markup=False, style="dim")
-    if out is not None:
-        screen.print(f"\nReport: {out / 'report.html'}", markup=False, soft_wrap=True)
+    screen.print(f"\nReport: {out / 'report.html'}", markup=False, soft_wrap=True)
+    if has_model:
         screen.print(f"Model:  {out / 'model'}", markup=False, soft_wrap=True)
 
 

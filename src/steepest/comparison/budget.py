@@ -1,4 +1,4 @@
-"""A time budget: the plan is trimmed before the first run, by a measured speed, and says what was left out."""
+"""A time budget: the plan is trimmed by a measured speed before the first run, and says what was left out."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ def trim(
     if not fits(trimmed):
         estimate = estimate_sec(trimmed, seconds_per_step, num_threads) / _SHARE_OF_BUDGET
         left_out.append(
-            f"The smallest fair comparison takes about {estimate:.0f} s here, more than the {seconds:g} s of the budget."
+            f"The smallest fair comparison takes about {estimate:.0f} s here, "
+            f"more than the {seconds:g} s of the budget."
         )
     return replace(trimmed, left_out=plan.left_out + tuple(left_out)), left_out
 
@@ -127,11 +128,11 @@ def _without_last_optimizer(plan: Plan) -> Plan:
 
 
 def _left_out(plan: Plan, trimmed: Plan) -> list[str]:
-    sentences = []
+    why, sentences = "To keep to the budget", []
     if plan.confirm_neighbours and not trimmed.confirm_neighbours:
-        sentences.append("To keep to the budget, only the best rate of each pair is confirmed, not its neighbours.")
+        sentences.append(f"{why}, only the best rate of each pair is confirmed, not its neighbours.")
     if trimmed.epochs < plan.epochs:
-        sentences.append(f"To keep to the budget, every run has {trimmed.epochs} epochs in place of {plan.epochs}.")
+        sentences.append(f"{why}, every run has {trimmed.epochs} epochs in place of {plan.epochs}.")
     for what, before, after in (
         ("batch sizes", plan.batch_sizes, trimmed.batch_sizes),
         ("optimizers", plan.optimizers, trimmed.optimizers),
@@ -139,7 +140,7 @@ def _left_out(plan: Plan, trimmed: Plan) -> list[str]:
     ):
         if len(after) < len(before):
             gone = ", ".join(str(name) for name in before[len(after) :])
-            sentences.append(f"To keep to the budget, these {what} were not tried: {gone}.")
+            sentences.append(f"{why}, these {what} were not tried: {gone}.")
     if trimmed.points_per_decade < plan.points_per_decade:
-        sentences.append("To keep to the budget, the rates are two a decade in place of three.")
+        sentences.append(f"{why}, the rates are two a decade in place of three.")
     return sentences

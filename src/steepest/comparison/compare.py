@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,8 @@ from steepest.comparison.canonical import canonical_json
 from steepest.comparison.conduct import Outcome, conduct
 from steepest.comparison.engine import Engine, start_engine
 from steepest.comparison.fitted import FittedModel
-from steepest.comparison.model import model_of
 from steepest.comparison.interrupt import stop_on_interrupt
+from steepest.comparison.model import model_of
 from steepest.comparison.options import Options
 from steepest.comparison.output import check_directory, write_directory
 from steepest.comparison.plan import TEST, VALIDATION, Plan, make_plan, read_plan
@@ -119,12 +120,12 @@ def compare(
         activation: ``relu``, ``tanh``, ``gelu``, ``silu`` or ``sigmoid``.
         metric: what decides, the same for every run; None: ``rmse`` or ``log_loss``.
         seeds: how many seeds each learning rate is tuned on, from 3. Confirmation takes at least 10 others.
-        budget: about how long it may take, in seconds or as ``"60s"``, ``"5m"``, ``"1h"``. The plan is trimmed
+        budget: about how long it may take: seconds, or ``"60s"``, ``"5m"``, ``"1h"``. The plan is trimmed
             beforehand by a measured speed, and says what it leaves out.
         out: a directory for the report, the verdict, the runs, the plan and the model.
         seed: everything random follows from it.
         num_threads: runs trained at once; None: one a processor. The result does not depend on it.
-        plan: a plan, or the path of a ``plan.json``, to follow to the letter. It has decided all other options.
+        plan: a plan or the path of a ``plan.json``, to follow to the letter: it has decided the other options.
         max_epochs: passes over the training rows in each run; None: by the number of rows.
         progress: told of every stage and run.
 
@@ -181,13 +182,14 @@ def _plan_to_follow(
     """The plan, if no option contradicts it."""
     plan = read_plan(given)
     default = Options()
-    decided = [field.name for field in fields(Options) if getattr(options, field.name) != getattr(default, field.name)]
+    names = [field.name for field in fields(Options)]
+    decided = [name for name in names if getattr(options, name) != getattr(default, name)]
     decided += ["budget"] * (seconds is not None)
     decided += ["task"] * (task not in ("auto", plan.task))
     decided += ["target"] * (target not in (None, plan.target))
     if decided:
         raise InputError(
-            f"A plan was given, and it has decided the {decided[0]} already; leave out {decided[0]} or the plan."
+            f"A plan was given, and it has decided {decided[0]} already; leave out {decided[0]} or the plan."
         )
     return plan
 
@@ -202,7 +204,9 @@ def _fitting(plan: Plan, prepared: Prepared) -> Plan:
     return plan
 
 
-def _comparison(plan: Plan, prepared: Prepared, engine: Engine, outcome: Outcome, started: float) -> Comparison:
+def _comparison(
+    plan: Plan, prepared: Prepared, engine: Engine, outcome: Outcome, started: float
+) -> Comparison:
     trials = outcome.trials
     verdict = assemble(
         plan,
@@ -220,7 +224,5 @@ def _comparison(plan: Plan, prepared: Prepared, engine: Engine, outcome: Outcome
 
 
 def _plan_object(plan: Plan) -> dict[str, Any]:
-    import json
-
     content: dict[str, Any] = json.loads(plan.to_json())
     return content

@@ -60,7 +60,7 @@ def _so_far(plan: Plan, trials: Trials) -> Outcome:
     """The best by validation score on the tuning seeds; the test rows stay untouched."""
     contestants = rank_so_far(plan, trials, finalists_from_tuning(plan, tuned_so_far(plan, trials)))
     winners = [contestant for contestant in contestants[:1] if contestant.barred is None]
-    note = "The comparison was interrupted: scores are validation scores on the tuning seeds, not test scores."
+    note = "Interrupted: the scores are validation scores on the tuning seeds, not test scores on fresh ones."
     text = sentence_so_far(plan, contestants, winners)
     return Outcome(trials, contestants, winners, text, [note], interrupted=True)
 
@@ -71,4 +71,4 @@ def _notes(contestants: Sequence[Contestant]) -> list[str]:
     if not edge:
         return []
     names = ", ".join(f"{one.finalist.cell.loss} + {one.finalist.cell.optimizer}" for one in edge)
-    return [f"Not tuned, so barred from winning: the best rate stayed at the edge of the widened grid for {names}."]
+    return [f"Barred from winning, as their best rate is still the last of the widened grid: {names}."]

@@ -44,16 +44,14 @@ def confirm(plan: Plan, trials: Trials, tuned: Sequence[Tuned]) -> list[Finalist
         Interrupted: the user asked to stop.
     """
     seeds = plan.confirmation_seeds
-    candidates = {found: found.best_and_neighbours if plan.confirm_neighbours else (found.best,) for found in tuned}
-    trials.run(
-        "confirm",
-        [Trial(found.cell, lr, seed) for seed in seeds for found, rates in candidates.items() for lr in rates],
-    )
-    trials.run(
-        "default",
-        [Trial(cell, plan.default_rates[cell.optimizer], seed) for seed in seeds for cell in plan.cells],
-    )
-    finalists = [_confirmed(plan, trials, found, rates) for found, rates in candidates.items()]
+    candidates = {
+        found: found.best_and_neighbours if plan.confirm_neighbours else (found.best,) for found in tuned
+    }
+    rates = [(found.cell, lr) for found, lrs in candidates.items() for lr in lrs]
+    defaults = [(cell, plan.default_rates[cell.optimizer]) for cell in plan.cells]
+    trials.run("confirm", [Trial(cell, lr, seed) for seed in seeds for cell, lr in rates])
+    trials.run("default", [Trial(cell, lr, seed) for seed in seeds for cell, lr in defaults])
+    finalists = [_confirmed(plan, trials, found, lrs) for found, lrs in candidates.items()]
     return finalists + [_default(plan, trials, found) for found in tuned]
 
 

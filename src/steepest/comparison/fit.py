@@ -96,7 +96,7 @@ def fit(
     run = Run(
         loss=word,
         optimizer=check.check_optimizer(optimizer),
-        lr=OPTIMIZERS[optimizer].default_lr if lr == "auto" else check.check_positive("The learning rate", lr),
+        lr=_first_rate(lr, optimizer),
         batch_size=check.check_batch_size(batch_size, len(prepared.y_train)),
         seed=seed,
         architecture=check.check_architecture(hidden, activation),
@@ -108,6 +108,11 @@ def fit(
     if lr == "auto" and len(prepared.y_validation):
         run = replace(run, lr=_look_for_rate(engine, run, judge, num_threads))
     return _train(engine, run, prepared, judge)
+
+
+def _first_rate(lr: float | str, optimizer: str) -> float:
+    """The rate given, or the one the optimizer comes with."""
+    return OPTIMIZERS[optimizer].default_lr if lr == "auto" else check.check_positive("The learning rate", lr)
 
 
 def _look_for_rate(engine: Engine, run: Run, metric: str, num_threads: int | None) -> float:
@@ -149,7 +154,9 @@ def _check_stop(stop: Stop, validation: float) -> Stop:
     """Stop conditions in range, at least one that will come, and none that needs rows there are not."""
     for name in ("patience", "target_metric"):
         if getattr(stop, name) is not None and not validation:
-            raise InputError(f"{name} needs validation rows; give validation a share such as 0.2, or leave {name} out.")
+            raise InputError(
+                f"{name} needs validation rows; give validation a share such as 0.2, or leave {name} out."
+            )
     checked = Stop(
         max_epochs=check.check_count("max_epochs", stop.max_epochs),
         max_steps=check.check_count("max_steps", stop.max_steps),
@@ -172,14 +179,15 @@ def _check_loss_options(loss: str, given: Mapping[str, float]) -> dict[str, floa
         low, high = formula.valid.get(name, (-math.inf, math.inf))
         number = check.check_number(f"The loss option {name}", value)
         if number is None or not low < number < high:
-            raise InputError(f"The loss option {name} lies between {low:g} and {high:g}, which {value!r} does not.")
+            raise InputError(f"The loss option {name} lies between {low:g} and {high:g}; {value!r} does not.")
         checked[name] = number
     return checked
 
 
 def _check_optimizer_options(optimizer: str, given: Mapping[str, Any]) -> dict[str, Any]:
     entry = OPTIMIZERS[optimizer]
-    known = [name for name in inspect.signature(entry.cls).parameters if name not in ("params", "lr", *entry.options)]
+    decided = {"params", "lr", *entry.options}
+    known = [name for name in inspect.signature(entry.cls).parameters if name not in decided]
     for name in given:
         if name == "lr":
             raise InputError("Give the learning rate as lr, not among the optimizer's options.")

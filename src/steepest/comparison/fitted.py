@@ -1,4 +1,4 @@
-"""A trained model: predict with it, save it, load it. No pickle: weights are safetensors, the rest is JSON."""
+"""A trained model: predict, save, load. No pickle: weights are safetensors, the rest is JSON."""
 
 from __future__ import annotations
 
@@ -111,8 +111,14 @@ class FittedModel:
         import torch
         from torch import nn
 
-        activations = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU, "sigmoid": nn.Sigmoid}
         modules: list[nn.Module] = []
+        activations: dict[str, type[nn.Module]] = {
+            "relu": nn.ReLU,
+            "tanh": nn.Tanh,
+            "gelu": nn.GELU,
+            "silu": nn.SiLU,
+            "sigmoid": nn.Sigmoid,
+        }
         for weight, bias in self.layers:
             linear = nn.Linear(weight.shape[1], weight.shape[0])
             linear.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
@@ -180,7 +186,7 @@ def load(path: str | os.PathLike[str]) -> FittedModel:
     manifest = _read_manifest(directory)
     weights = _read_bytes(directory / WEIGHTS)
     if hashlib.sha256(weights).hexdigest() != manifest.get("weights_sha256"):
-        raise InputError(f"The model in {str(directory)!r} is damaged: {WEIGHTS} is not the file that was saved.")
+        raise InputError(f"The model in {str(directory)!r} is damaged: {WEIGHTS} is not what was saved.")
     try:
         return _model(manifest, weights)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -193,7 +199,7 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(text)
     except ValueError:
-        raise InputError(f"The model in {str(directory)!r} is damaged: {MANIFEST} is not complete JSON.") from None
+        raise InputError(f"The model in {str(directory)!r} is damaged: {MANIFEST} is no JSON.") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InputError(
             f"{str(directory / MANIFEST)!r} is not a model's manifest of format {FORMAT}; "
@@ -206,7 +212,8 @@ def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"There is no model in {str(path.parent)!r}: {path.name}: {error.strerror}.") from None
+        reason = f"{path.name}: {error.strerror}"
+        raise InputError(f"There is no model in {str(path.parent)!r} ({reason}).") from None
 
 
 def _model(manifest: dict[str, Any], weights: bytes) -> FittedModel:
@@ -226,14 +233,15 @@ def _model(manifest: dict[str, Any], weights: bytes) -> FittedModel:
         optimizer_options=manifest["optimizer_options"],
     )
     encoding = Encoding.from_json(manifest["encoding"])
-    if len(encoding.feature_names) != shape["num_features"]:
-        raise InputError(f"it takes {shape['num_features']} features, its encoding gives {len(encoding.feature_names)}")
+    num_features = len(encoding.feature_names)
+    if num_features != shape["num_features"]:
+        raise InputError(f"it takes {shape['num_features']} features, its encoding gives {num_features}")
     return FittedModel(
         task=manifest["task"],
         target=manifest["target"],
         metric=manifest["metric"],
         encoding=encoding,
-        layers=_layers(weights, shape["num_features"], architecture, shape["num_outputs"]),
+        layers=_layers(weights, layer_sizes(num_features, architecture, shape["num_outputs"])),
         record=_record(run, manifest["record"]),
         data_sha256=manifest["data_sha256"],
     )
@@ -247,21 +255,24 @@ def _named(layers: tuple[Layer, ...]) -> list[tuple[str, NDArray[np.float32]]]:
     ]
 
 
-def _layers(weights: bytes, num_features: int, architecture: Architecture, num_outputs: int) -> tuple[Layer, ...]:
-    """The layers in a safetensors file, each of the shape the manifest calls for."""
+def _layers(weights: bytes, sizes: list[tuple[int, int]]) -> tuple[Layer, ...]:
+    """The layers in a safetensors file, each of the (inputs, outputs) the manifest calls for."""
     try:
         tensors = load_tensors(weights)
     except Exception:  # safetensors has an exception of its own for every way a header can be wrong
         raise InputError(f"{WEIGHTS} is not a complete safetensors file") from None
-    sizes = layer_sizes(num_features, architecture, num_outputs)
     shapes: dict[str, tuple[int, ...]] = {}
-    for number, (inputs, outputs) in enumerate(sizes):
-        shapes |= {f"layers.{number}.weight": (outputs, inputs), f"layers.{number}.bias": (outputs,)}
+    for number, (num_inputs, num_outputs) in enumerate(sizes):
+        shapes |= {
+            f"layers.{number}.weight": (num_outputs, num_inputs),
+            f"layers.{number}.bias": (num_outputs,),
+        }
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if found != shapes or any(tensor.dtype != np.float32 for tensor in tensors.values()):
         raise InputError(f"{WEIGHTS} does not hold the float32 layers its manifest describes")
     return tuple(
-        Layer(tensors[f"layers.{number}.weight"], tensors[f"layers.{number}.bias"]) for number in range(len(sizes))
+        Layer(tensors[f"layers.{number}.weight"], tensors[f"layers.{number}.bias"])
+        for number in range(len(sizes))
     )
 
 
@@ -293,12 +304,16 @@ def _record(run: Run, given: dict[str, Any]) -> Record:
         curve=Curve(
             epoch=np.array(curve["epoch"], dtype=np.int64),
             step=np.array(curve["step"], dtype=np.int64),
-            train_loss=np.array([_float(value) for value in curve["train_loss"]], dtype=np.float64),
-            validation_score=np.array([_float(value) for value in curve["validation_score"]], dtype=np.float64),
+            train_loss=_floats(curve["train_loss"]),
+            validation_score=_floats(curve["validation_score"]),
         ),
         seconds=math.nan,
         parameters=None,
     )
+
+
+def _floats(values: list[float | None]) -> NDArray[np.float64]:
+    return np.array([_float(value) for value in values], dtype=np.float64)
 
 
 def _float(value: float | None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -61,20 +62,17 @@ ACTIVATIONS: Mapping[str, Callable[[Floats], Floats]] = {
 def layer_sizes(num_features: int, architecture: Architecture, num_outputs: int) -> list[tuple[int, int]]:
     """(inputs, outputs) of each layer, first to last."""
     widths = [num_features, *architecture.hidden, num_outputs]
-    return list(zip(widths[:-1], widths[1:], strict=True))
+    return list(itertools.pairwise(widths))
 
 
 def count_parameters(num_features: int, architecture: Architecture, num_outputs: int) -> int:
     """How many numbers the flat parameters hold."""
     return sum(
-        (inputs + 1) * outputs
-        for inputs, outputs in layer_sizes(num_features, architecture, num_outputs)
+        (inputs + 1) * outputs for inputs, outputs in layer_sizes(num_features, architecture, num_outputs)
     )
 
 
-def split(
-    parameters: Floats, num_features: int, architecture: Architecture, num_outputs: int
-) -> list[Layer]:
+def split(parameters: Floats, num_features: int, architecture: Architecture, num_outputs: int) -> list[Layer]:
     """The layers inside flat parameters: weight row by row, then bias, layer by layer."""
     expected = count_parameters(num_features, architecture, num_outputs)
     if parameters.shape != (expected,):

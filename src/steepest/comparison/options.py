@@ -1,4 +1,4 @@
-"""The options a comparison and a fit share, checked: every complaint names what was given and what would do."""
+"""The options of a comparison and a fit, checked: every complaint names what was given and what would do."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ def check_loss(word: str, task: Task) -> str:
         raise InputError(f"There is no loss {word!r}{near_names(word, LOSSES)}")
     if task not in LOSSES[word].formula.tasks:
         fitting = [name for name, loss in LOSSES.items() if task in loss.formula.tasks]
-        raise InputError(
-            f"The loss {word!r} does not fit a {task} target; these do: {', '.join(fitting)}."
-        )
+        raise InputError(f"The loss {word!r} does not fit a {task} target; these do: {', '.join(fitting)}.")
     return word
 
 
@@ -122,7 +120,8 @@ def check_architecture(hidden: Sequence[int], activation: str) -> Architecture:
     widths = [_whole_number(width) for width in _words(hidden)]
     if any(width is None or width < 1 for width in widths):
         raise InputError(
-            f"Hidden layers are positive whole numbers such as (64, 64), or () for a linear model, not {hidden!r}."
+            "Hidden layers are positive whole numbers such as (64, 64), or () for a linear model, "
+            f"not {hidden!r}."
         )
     if activation not in ACTIVATIONS:
         raise InputError(f"There is no activation {activation!r}{near_names(activation, ACTIVATIONS)}")

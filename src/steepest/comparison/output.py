@@ -34,7 +34,9 @@ def check_directory(path: str | os.PathLike[str], marker: str, ours: frozenset[s
     if not parent.is_dir():
         raise InputError(f"The output {str(path)!r} cannot be made: {str(parent)!r} is a file.")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"The output {str(path)!r} cannot be written: there is no permission to write in {str(parent)!r}.")
+        raise InputError(
+            f"The output {str(path)!r} cannot be written: {str(parent)!r} may not be written to."
+        )
     return place
 
 
@@ -47,7 +49,7 @@ def _check_content(place: Path, marker: str, ours: frozenset[str]) -> None:
         return
     if not _has_format(place / marker):
         raise InputError(
-            f"The output directory {str(place)!r} is not empty and was not written by steepest; name another one."
+            f"The output directory {str(place)!r} is not empty and not written by steepest; name another one."
         )
     foreign = sorted(names - ours)
     if foreign:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -167,7 +168,7 @@ def default_epochs(num_train_rows: int) -> int:
     return min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(EXAMPLES_A_RUN / num_train_rows)))
 
 
-def read_plan(given: Plan | Mapping[str, Any] | str | Path) -> Plan:
+def read_plan(given: Plan | Mapping[str, Any] | str | os.PathLike[str]) -> Plan:
     """A plan from itself, its JSON object, or the path of a ``plan.json``.
 
     Raises:

@@ -23,7 +23,8 @@ def sentence(plan: Plan, contestants: Sequence[Contestant], winners: Sequence[Co
     take = winners[0]
     equal = len({contestant.finalist.cell for contestant in winners})
     if take.finalist.kind == "default":
-        return f"Nothing beat the untuned default: use {_name(take)}, {_measured(take, plan)}{_rest(equal, num_pairs, pairs)}."
+        rest = _rest(equal, num_pairs, pairs)
+        return f"Nothing beat the untuned default: use {_name(take)}, {_measured(take, plan)}{rest}."
     if equal > 1:
         return (
             f"No clear winner: {equal} of {num_pairs} {pairs} are equally good, as far as "
@@ -39,15 +40,17 @@ def sentence_so_far(plan: Plan, contestants: Sequence[Contestant], winners: Sequ
     best = winners[0]
     tried = sum(len(contestant.scores) > 0 for contestant in contestants)
     return (
-        f"Interrupted: no verdict. So far {_name(best)} is the best of {tried} {_pairs(plan)} tried, with a validation "
-        f"{_metric(plan)} of {_written(best)} over {_num_seeds(best)}, not confirmed on fresh ones."
+        f"Interrupted: no verdict. So far {_name(best)} is the best of {tried} {_pairs(plan)} tried, "
+        f"with a validation {_metric(plan)} of {_written(best)} over {_num_seeds(best)}, not confirmed on fresh seeds."
     )
 
 
 def _nothing(plan: Plan, contestants: Sequence[Contestant]) -> str:
-    # A barred contestant is known to have a reason.
-    reasons = [str(contestant.barred) for contestant in contestants if contestant.finalist.kind == "tuned"]
-    return f"No {_pairs(plan)[:-1]} can be recommended: all {len(plan.cells)} are barred (the first: {reasons[0]})."
+    first = next(contestant for contestant in contestants if contestant.finalist.kind == "tuned")
+    count = len(plan.cells)
+    return (
+        f"No {_pairs(plan)[:-1]} can be recommended: all {count} are barred ({_name(first)} {first.barred})."
+    )
 
 
 def _rest(equal: int, num_pairs: int, pairs: str) -> str:
@@ -59,7 +62,8 @@ def _rest(equal: int, num_pairs: int, pairs: str) -> str:
 def _better_than(num_pairs: int, pairs: str) -> str:
     if num_pairs == 1:
         return ", better than its untuned default"
-    return f", better than the other {num_pairs - 1} {pairs}" if num_pairs > 2 else f", better than the other {pairs[:-1]}"
+    others = f"{num_pairs - 1} {pairs}" if num_pairs > 2 else pairs[:-1]
+    return f", better than the other {others}"
 
 
 def _pairs(plan: Plan) -> str:
@@ -78,16 +82,16 @@ def _name(contestant: Contestant) -> str:
 
 
 def loss_name(word: str) -> str:
-    """``"mse"`` as ``"MSE"``, ``"huber"`` as ``"Huber"``: initials in capitals, other names by their title."""
+    """``"mse"`` as ``"MSE"``, ``"huber"`` as ``"Huber"``: initials in capitals, others by their title."""
     title = LOSSES[word].formula.title
     initials = "".join(part[0] for part in re.findall(r"[a-z]+", title.lower()))
     return word.upper() if initials.startswith(word) else title.removesuffix(" loss")
 
 
 def optimizer_name(word: str) -> str:
-    """The class's name where the word is its name, else the word: ``Adam``, ``momentum``."""
-    name = OPTIMIZERS[word].cls.__name__
-    return name if name.lower() == word else word
+    """The word as its title or its class spells it: ``RMSProp``, ``SGD``, ``momentum``."""
+    entry = OPTIMIZERS[word]
+    return next((name for name in (entry.title, entry.cls.__name__) if name.lower() == word), word)
 
 
 def _measured(contestant: Contestant, plan: Plan) -> str:

@@ -64,4 +64,5 @@ def _standard_errors(values: Floats, means: Floats) -> Floats:
     """Standard errors of means over the last axis; changed signs leave the squares as they are."""
     num_seeds = values.shape[-1]
     squares = (values**2).sum(axis=-1) - num_seeds * means**2
-    return np.sqrt(np.maximum(squares, 0.0) / (num_seeds - 1) / num_seeds)
+    errors: Floats = np.sqrt(np.maximum(squares, 0.0) / (num_seeds - 1) / num_seeds)
+    return errors

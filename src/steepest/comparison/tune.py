@@ -65,10 +65,7 @@ def tuned_so_far(plan: Plan, trials: Trials) -> list[Tuned]:
 def _trials(plan: Plan, grids: dict[Cell, tuple[float, ...]]) -> list[Trial]:
     """Seed by seed, so that an interrupted stage has tried every cell alike."""
     return [
-        Trial(cell, lr, seed)
-        for seed in plan.tuning_seeds
-        for cell, rates in grids.items()
-        for lr in rates
+        Trial(cell, lr, seed) for seed in plan.tuning_seeds for cell, rates in grids.items() for lr in rates
     ]
 
 

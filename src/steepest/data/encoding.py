@@ -123,9 +123,8 @@ class CategoricalColumn:
         if kind_of(series) not in ("categorical", "empty"):
             raise _kind_changed(self.name, "categorical", series, table)
         text = series.cast(pl.String)
-        codes = (
-            text.cast(pl.Enum(self.levels), strict=False).to_physical().fill_null(len(self.levels)).to_numpy()
-        )
+        known = text.cast(pl.Enum(self.levels), strict=False).to_physical()
+        codes = known.fill_null(len(self.levels)).to_numpy()
         missing = text.is_null().to_numpy()
         for code in range(len(self.levels)):
             yield codes == code
@@ -149,9 +148,8 @@ class CategoricalColumn:
         if len(unseen) == 0:
             return
         levels = unseen.unique(maintain_order=True).to_list()
-        named = ", ".join(repr(level) for level in levels[:_NUM_EXAMPLES]) + (
-            ", ..." if len(levels) > _NUM_EXAMPLES else ""
-        )
+        named = ", ".join(repr(level) for level in levels[:_NUM_EXAMPLES])
+        named += ", ..." if len(levels) > _NUM_EXAMPLES else ""
         taken = "as infrequent" if self.infrequent else "as none of the known categories"
         notes.append(
             f"Column {self.name!r}: {len(unseen)} of {len(text)} rows hold a category that no training row"
@@ -219,10 +217,15 @@ class Encoding:
 
     def to_json(self) -> dict[str, Any]:
         """The encoding as plain lists, dicts, strings and numbers, fit for JSON."""
-        fields = dataclasses.asdict(self)
-        return (
-            {"format": _FORMAT} | fields | {"columns": [_column_to_json(column) for column in self.columns]}
-        )
+        return {
+            "format": _FORMAT,
+            "target": self.target,
+            "task": self.task,
+            "columns": [_column_to_json(column) for column in self.columns],
+            "classes": self.classes,
+            "target_mean": self.target_mean,
+            "target_scale": self.target_scale,
+        }
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Encoding:
@@ -248,10 +251,7 @@ class Encoding:
 
 def _column_to_json(column: NumericColumn | CategoricalColumn) -> dict[str, Any]:
     # A categorical column has no kind of its own to tell it by.
-    return {"kind": "categorical"} | _plain(dataclasses.asdict(column))
-
-
-def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+    fields = {"kind": "categorical"} | dataclasses.asdict(column)
     return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 

@@ -127,6 +127,8 @@ def from_objects(name: str, values: Sequence[Any]) -> pl.Series:
 def _array(values: Any, name: str) -> NDArray[Any]:
     if hasattr(values, "toarray"):
         raise InputError(f"{name} is a sparse matrix, which is not taken yet; {name}.toarray() would do.")
+    if isinstance(values, np.ma.MaskedArray):
+        raise InputError(f"{name} is a masked array, which is not taken; {name}.filled(numpy.nan) would do.")
     try:
         array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:

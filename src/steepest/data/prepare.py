@@ -111,7 +111,7 @@ def prepare(
     )
     encoding, learned_notes = _learn(rows, found, parts[0])
     features, met_notes = encoding.apply(rows)
-    y = _encoded_target(found, encoding)
+    y = _encoded_target(found, encoding, rows.source)
     x_train, x_validation, x_test = (features[part] for part in parts)
     y_train, y_validation, y_test = (y[part] for part in parts)
     return Prepared(
@@ -164,7 +164,15 @@ def _moments(target: Target, train: Indices, source: str) -> tuple[float, float]
     return mean, scale if scale > 0 else 1.0
 
 
-def _encoded_target(target: Target, encoding: Encoding) -> NDArray[Any]:
+def _encoded_target(target: Target, encoding: Encoding, source: str) -> NDArray[Any]:
     if target.task == "multiclass":
         return target.values
-    return ((target.values - encoding.target_mean) / encoding.target_scale).astype(np.float32)
+    with np.errstate(over="ignore"):
+        encoded = ((target.values - encoding.target_mean) / encoding.target_scale).astype(np.float32)
+    if not np.isfinite(encoded).all():
+        raise InputError(
+            f"The target {target.name!r} of {source} holds numbers as large as"
+            f" {np.abs(target.values).max():g}, too far from the training rows' to be computed with; correct"
+            " them, or leave them empty."
+        )
+    return encoded

@@ -93,13 +93,19 @@ def _sizes(num_rows: int, validation: float, test: float) -> tuple[int, int]:
 def _enough(num_rows: int, validation: float, test: float) -> bool:
     num_validation, num_test = _sizes(num_rows, validation, test)
     held_out = [size for size, share in ((num_validation, validation), (num_test, test)) if share > 0]
-    return min([num_rows - num_validation - num_test, *held_out]) >= _MIN_ROWS_A_PART
+    return min(num_rows - num_validation - num_test, *held_out, num_rows) >= _MIN_ROWS_A_PART
 
 
 def _check_rows(num_rows: int, validation: float, test: float) -> None:
     if _enough(num_rows, validation, test):
         return
-    least = next(n for n in itertools.count(num_rows) if _enough(n, validation, test))
+    # No part has enough rows below this, so the search is short.
+    start = max(
+        int((_MIN_ROWS_A_PART - 1) / share)
+        for share in (validation, test, 1 - validation - test)
+        if share > 0
+    )
+    least = next(n for n in itertools.count(max(start, num_rows)) if _enough(n, validation, test))
     raise InputError(
         f"{num_rows} rows with a target are too few to split into parts (validation={validation},"
         f" test={test}); at least {least} are needed."
@@ -107,15 +113,16 @@ def _check_rows(num_rows: int, validation: float, test: float) -> None:
 
 
 def _check_classes(labels: Indices, classes: list[Any], num_validation: int, num_test: int) -> None:
-    """Each part can hold every class, and each split finds at least two rows of a class."""
+    """Training rows hold every class, and each part has room for every class."""
     counts = np.bincount(labels, minlength=len(classes))
     num_rows, rarest = len(labels), int(np.argmin(counts))
     least = next(n for n in itertools.count(1) if _divides(n, num_rows, num_validation, num_test))
     if counts[rarest] < least:
         few = f"{counts[rarest]} row" + ("s" if counts[rarest] > 1 else "")
         raise InputError(
-            f"The class {classes[rarest]!r} has {few}; to be in each part of the split, every class needs at"
-            f" least {least}: add rows, merge it with another class, or take its rows out."
+            f"The class {classes[rarest]!r} has {few}; to be split into training, validation and test rows,"
+            f" every class needs at least {least}: add rows, merge it with another class, or take its rows"
+            " out."
         )
     smallest = min(size for size in (num_validation, num_test, num_rows) if size > 0)
     if smallest < len(classes):
@@ -128,7 +135,10 @@ def _check_classes(labels: Indices, classes: list[Any], num_validation: int, num
 
 
 def _divides(count: int, num_rows: int, num_validation: int, num_test: int) -> bool:
-    """Whether a class of ``count`` rows gets through both splits, whichever way they round."""
-    num_splits = (num_validation > 0) + (num_test > 0)
-    after_test = count - (math.ceil(count * num_test / num_rows) if num_test else 0)
-    return count > num_splits and (num_splits < 2 or after_test >= 2)
+    """Whether a class of ``count`` rows gets through both splits and into training, however they round."""
+    for num_held_out, total in ((num_test, num_rows), (num_validation, num_rows - num_test)):
+        if num_held_out > 0:
+            if count < 2:
+                return False
+            count -= math.ceil(count * num_held_out / total)
+    return count >= 1

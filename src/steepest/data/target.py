@@ -57,25 +57,26 @@ def read_target(table: Table, task: str) -> Target:
     if task not in TASKS:
         raise InputError(f"There is no task {task!r}{near_names(str(task), TASKS)}")
     series = _column(table)
-    present = series.is_not_null()
-    notes = _missing_notes(series)
-    is_regression = task == "regression" or (task == "auto" and _is_quantity(series))
-    if is_regression:
-        numbers = _numbers(series, table).filter(present)
-        _check_varies(numbers, table)
-        notes += _task_notes(task, "regression", numbers)
-        return Target(series.name, "regression", numbers.to_numpy(), None, present, notes)
-    values = series.filter(present)
+    if task == "regression" or (task == "auto" and _is_quantity(series)):
+        return _quantity(_numbers(series, table), task, table)
+    return _classes(series, task, table)
+
+
+def _quantity(numbers: pl.Series, task: str, table: Table) -> Target:
+    values = numbers.drop_nulls()
+    _check_varies(values, table)
+    notes = _missing_notes(numbers) + _task_notes(task, "regression", values)
+    return Target(numbers.name, "regression", values.to_numpy(), None, numbers.is_not_null(), notes)
+
+
+def _classes(series: pl.Series, task: str, table: Table) -> Target:
+    values = series.drop_nulls()
     _check_varies(values, table)
     labels = values.unique().sort()
     settled = _count_classes(task, labels, values, table)
-    notes += _task_notes(task, settled, values)
-    codes = (
-        np.searchsorted(labels.to_numpy(), values.to_numpy())
-        if labels.dtype != pl.String
-        else _codes(values, labels)
-    )
-    return Target(series.name, settled, codes.astype(np.int64), labels.to_list(), present, notes)
+    notes = _missing_notes(series) + _task_notes(task, settled, values)
+    places = values.rank("dense").cast(pl.Int64).to_numpy() - 1
+    return Target(series.name, settled, places, labels.to_list(), series.is_not_null(), notes)
 
 
 def _column(table: Table) -> pl.Series:
@@ -110,10 +111,10 @@ def _is_quantity(series: pl.Series) -> bool:
     """Whether a target of numbers is a quantity rather than the numbers of classes."""
     if series.dtype == pl.Float64:
         return set(series.drop_nulls().unique().head(3)) != {0.0, 1.0}
-    num_distinct, num_values = series.drop_nulls().n_unique(), len(series) - series.null_count()
-    return series.dtype == pl.Int64 and num_distinct > min(
-        _MAX_INTEGER_CLASSES, _MAX_CLASS_SHARE * num_values
-    )
+    values = series.drop_nulls()
+    most = min(_MAX_INTEGER_CLASSES, _MAX_CLASS_SHARE * len(values))
+    # Two distinct values are classes however few rows there are.
+    return series.dtype == pl.Int64 and values.n_unique() > max(2, most)
 
 
 def _numbers(series: pl.Series, table: Table) -> pl.Series:
@@ -132,7 +133,7 @@ def _numbers(series: pl.Series, table: Table) -> pl.Series:
             f" {len(numbers)} rows; replace it with a number, or leave it empty: rows without a target are"
             " left out."
         )
-    return numbers
+    return numbers.fill_nan(None)
 
 
 def _check_varies(values: pl.Series, table: Table) -> None:
@@ -177,15 +178,11 @@ def _task_notes(task: str, settled: str, values: pl.Series) -> list[str]:
     num_distinct = values.n_unique()
     if settled == "regression":
         return [f"Target {values.name!r} holds numbers ({num_distinct} distinct): a regression task."]
-    kind = (
-        "two classes, a binary task" if settled == "binary" else f"{num_distinct} classes, a multi-class task"
-    )
+    kind = "two classes, a binary task"
+    if settled == "multiclass":
+        kind = f"{num_distinct} classes, a multi-class task"
     hint = "; task='regression' would take it as a quantity" if kind_of(values) == "numeric" else ""
     return [f"Target {values.name!r} holds {kind}{hint}."]
-
-
-def _codes(values: pl.Series, labels: pl.Series) -> NDArray[Any]:
-    return values.cast(pl.Enum(labels)).to_physical().to_numpy()
 
 
 def _list(names: list[Any], most: int = 20) -> str:

@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from steepest.errors import InputError
 from steepest.report import charts, summary, tables
-from steepest.report.scale import rate_range, score_range
+from steepest.report.scale import ScoreRange, rate_range, score_range
 from steepest.report.words import (
     TASKS,
     Cell,
@@ -265,7 +265,7 @@ def _curve_section(verdict: dict[str, Any], runs: pl.DataFrame) -> dict[str, Any
     optimizers = _optimizers(verdict, summary_rows=points)
     batches = _batches(points, key="batch")
     losses = sorted({point["loss"] for point in points})
-    span = score_range((point["score"] for point in points), verdict["greater_is_better"], stretch=6.0)
+    span = _curve_range(points, verdict["greater_is_better"])
     first = _first_choice(verdict, losses, batches)
     panels = []
     for index, loss in enumerate(losses):
@@ -282,6 +282,13 @@ def _curve_section(verdict: dict[str, Any], runs: pl.DataFrame) -> dict[str, Any
     drawn = {point["optimizer"] for point in points}
     legend = [(name, index) for index, name in enumerate(optimizers) if name in drawn]
     return {"panels": panels, "batches": batches, "first": first, "legend": legend, "axes": charts.X_AXES}
+
+
+def _curve_range(points: Sequence[dict[str, Any]], greater_is_better: bool) -> ScoreRange:
+    """From the best seed to well above where most of training goes on."""
+    best_seeds = [point["high" if greater_is_better else "low"] for point in points]
+    shown = [(max if greater_is_better else min)(best_seeds)] if best_seeds else []
+    return score_range((point["score"] for point in points), greater_is_better, shown=shown, stretch=4.0)
 
 
 def _panel(name: str, title: str, index: int, spec: dict[str, Any]) -> dict[str, Any]:

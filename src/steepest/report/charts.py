@@ -120,7 +120,7 @@ def curve_panel(
     x = alt.X("along:Q").scale(zero=True, nice=False).axis(
         title=None, tickCount=5, labelExpr=_AMOUNT_LABEL, labelFlush=True, labelOverlap=True
     )
-    y = _score_axis("score", metric, span, ticks=5, clamp=False)
+    y = _score_axis("score", metric, span, ticks=4, clamp=False)
     base = alt.Chart().encode(x=x)
     faded = "focused_optimizer === '' || focused_optimizer === datum.optimizer"
     layers = [

@@ -86,7 +86,7 @@ def scores_range(cells: Sequence[Cell], winners: Sequence[Cell], greater_is_bett
     shown = [end for cell in winners for end in (cell["score"], *cell["interval"])]
     best_ends = [end for cell in allowed[:1] for end in cell["interval"]]
     return score_range(
-        (cell["score"] for cell in allowed), greater_is_better, shown=[*shown, *best_ends], stretch=4.0
+        (cell["score"] for cell in allowed), greater_is_better, shown=[*shown, *best_ends], stretch=3.0
     )
 
 

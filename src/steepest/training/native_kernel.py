@@ -41,7 +41,21 @@ call_loss: Any
 call_metric: Any
 call_activation: Any
 call_step: Any
-float_type: Any
+forward_layer: Any
+weight_gradient: Any
+backward_layer: Any
+gather: Any
+forward: Any
+backward: Any
+score_rows: Any
+norm: Any
+len_integers: int
+EPOCHS: int
+STEPS: int
+PATIENCE: int
+GRADIENT_NORM: int
+TARGET: int
+DIVERGED: int
 
 # Sums may be taken in any order here (it is fixed once compiled); NaN and infinity keep their meaning.
 _sums = njit(fastmath={"contract", "reassoc", "nsz"}, error_model="numpy", nogil=True)
@@ -123,55 +137,273 @@ def _backward_layer(w: Any, d: Any, below: Any, num_in: int, num_out: int, rows:
 
 
 def _forward(
-    parameters: Any, sizes: Any, num_layers: int, z: Any, a: Any, rows: int, activation: int, kind: int
-) -> None:
-    """From the inputs at the start of ``a`` through all layers; layer l's outputs end up in both z and a."""
+    parameters: Any, sizes: Any, num_layers: int, z: Any, a: Any, rows: int, activate: int, kind: int
+) -> int:
+    """From the inputs at the start of ``a`` through all layers; where the outputs begin in ``z`` and ``a``."""
     at = 0
     here = 0
     for layer in range(num_layers):
         num_in, num_out = sizes[layer], sizes[layer + 1]
         after = here + num_in * rows
         stop = after + num_out * rows
-        w = parameters[at : at + num_in * num_out]
-        b = parameters[at + num_in * num_out : at + (num_in + 1) * num_out]
-        forward_layer(w, b, a[here:after], z[after:stop], num_in, num_out, rows)
+        bias = at + num_in * num_out
+        forward_layer(
+            parameters[at:bias], parameters[bias : bias + num_out], a[here:after], z[after:stop],
+            num_in, num_out, rows,
+        )  # fmt: skip
         if layer < num_layers - 1:
-            call_activation(activation, z[after:stop].ctypes, a[after:stop].ctypes, num_out * rows)
-        elif kind == PROBABILITY:
-            for i in range(after, stop):
-                a[i] = sigmoid(z[i])
+            call_activation(activate, z[after:stop], a[after:stop], num_out * rows)
         else:
-            a[after:stop] = z[after:stop]
-        at += (num_in + 1) * num_out
+            for i in range(after, stop):
+                a[i] = sigmoid(z[i]) if kind == PROBABILITY else z[i]
+        at = bias + num_out
         here = after
+    return here
 
 
 def _backward(
-    parameters: Any, gradient: Any, sizes: Any, num_layers: int, z: Any, a: Any, d: Any, below: Any, spare: Any,
-    rows: int, activation: int, kind: int, first: bool,
+    parameters: Any, gradient: Any, sizes: Any, num_layers: int, z: Any, a: Any, deltas: Any, spare: Any,
+    rows: int, derive: int, kind: int, first: bool, outputs_at: int,
 ) -> None:  # fmt: skip
-    """From the loss's gradient (in d) down to all weights' gradients."""
-    at = len(parameters)
-    here = 0
-    for layer in range(num_layers):
-        here += sizes[layer] * rows
+    """From the loss's gradient, in the first half of ``deltas``, down to every weight's gradient."""
+    half = len(deltas) // 2
+    this, other = 0, half
     if kind == PROBABILITY:
         for i in range(sizes[num_layers] * rows):
-            p = a[here + i]
-            d[i] *= p * (1 - p)
+            p = a[outputs_at + i]
+            deltas[i] *= p * (1 - p)
+    at = len(parameters)
+    here = outputs_at
     for layer in range(num_layers - 1, -1, -1):
         num_in, num_out = sizes[layer], sizes[layer + 1]
         at -= (num_in + 1) * num_out
         bias = at + num_in * num_out
         inputs = here - num_in * rows
+        d = deltas[this : this + num_out * rows]
         weight_gradient(
-            d[: num_out * rows], a[inputs:here], gradient[at:bias], gradient[bias : bias + num_out], spare,
+            d, a[inputs:here], gradient[at:bias], gradient[bias : bias + num_out], spare,
             num_in, num_out, rows, first,
         )  # fmt: skip
         if layer > 0:
-            backward_layer(
-                parameters[at:bias], d[: num_out * rows], below[: num_in * rows], num_in, num_out, rows
-            )
-            call_activation_backward(z[inputs:here].ctypes, below.ctypes, num_in * rows)
-            d, below = below, d
+            below = deltas[other : other + num_in * rows]
+            backward_layer(parameters[at:bias], d, below, num_in, num_out, rows)
+            call_activation(derive, z[inputs:here], below, num_in * rows)
+            this, other = other, this
         here = inputs
+
+
+def _gather(x: Any, order: Any, start: int, rows: int, width: int, into: Any) -> None:
+    """Rows of ``x`` (n, width) picked by ``order``, written feature-major (width, rows)."""
+    if width == 1:
+        for r in range(rows):
+            into[r] = x[order[start + r]]
+        return
+    for r in range(rows):
+        row = order[start + r] * width
+        for i in range(width):
+            into[i * rows + r] = x[row + i]
+
+
+def _score(
+    x: Any, y: Any, order: Any, n: int, sizes: Any, num_layers: int, parameters: Any, z: Any, a: Any, t: Any,
+    activate: int, metric: int, kind: int, sums: Any,
+) -> float:  # fmt: skip
+    """The metric over all of the validation rows."""
+    num_out = sizes[num_layers]
+    sums[:] = 0.0
+    for start in range(0, n, MICRO_BATCH):
+        rows = min(MICRO_BATCH, n - start)
+        gather(x, order, start, rows, sizes[0], a)
+        gather(y, order, start, rows, 1, t)
+        at = forward(parameters, sizes, num_layers, z, a, rows, activate, kind)
+        call_metric(metric, a[at:], t, rows, num_out, kind, sums, n)
+    return call_metric(metric, a, t, 0, num_out, kind, sums, n)
+
+
+def _train(
+    integers: Any, numbers: Any, layer_sizes: Any, x_rows: Any, y_rows: Any, x_validation: Any, y_validation: Any,
+    parameters: Any, gradient: Any, best: Any, workspace: Any, row_order: Any, table: Any, hyper: Any,
+    loss_options: Any, metric_sums: Any, curve: Any, control: Any, result: Any,
+    loss: int, metric: int, activate: int, derive: int, step_rule: int,
+) -> None:  # fmt: skip
+    given = carray(integers, len_integers)
+    (n, num_features, target_width, num_validation, num_layers, batch_size, seed, max_epochs, max_steps, patience,
+     greater_is_better, use_target, kind, mean_over_outputs, shuffle, max_evaluations) = (
+        given[0], given[1], given[2], given[3], given[4], given[5], given[6], given[7], given[8], given[9],
+        given[10], given[11], given[12], given[13], given[14], given[15],
+    )  # fmt: skip
+    bounds = carray(numbers, 3)
+    min_gradient_norm, target_metric, divergence_factor = bounds[0], bounds[1], bounds[2]
+    sizes = carray(layer_sizes, num_layers + 1)
+    num_out = sizes[num_layers]
+    num_parameters = 0
+    units = 0  # of all layers, the inputs included
+    widest = 0
+    for layer in range(num_layers + 1):
+        units += sizes[layer]
+        widest = max(widest, sizes[layer])
+        if layer > 0:
+            num_parameters += (sizes[layer - 1] + 1) * sizes[layer]
+    x = carray(x_rows, n * num_features)
+    y = carray(y_rows, n * target_width)
+    xv = carray(x_validation, num_validation * num_features)
+    yv = carray(y_validation, num_validation)
+    p = carray(parameters, num_parameters)
+    g = carray(gradient, num_parameters)
+    kept = carray(best, num_parameters)
+    sums = carray(metric_sums, 2 + 2 * max(num_out, 2))
+    marks = carray(curve, max_evaluations * 4)
+    stop_request = carray(control, 2)  # [0] asked for from outside, [1] steps done, for watchers
+    out = carray(result, 6)
+
+    # The workspace: z and a of every layer, two deltas, targets, a spare gradient.
+    room = carray(workspace, MICRO_BATCH * (2 * units + 2 * widest + max(target_width, 1)) + num_parameters)
+    z = room[: MICRO_BATCH * units]
+    a = room[MICRO_BATCH * units : 2 * MICRO_BATCH * units]
+    used = 2 * MICRO_BATCH * units
+    deltas = room[used : used + 2 * MICRO_BATCH * widest]
+    used += 2 * MICRO_BATCH * widest
+    t = room[used : used + MICRO_BATCH * max(target_width, 1)]
+    spare = room[used + MICRO_BATCH * max(target_width, 1) :]
+    orders = carray(row_order, n + num_validation)
+    order = orders[:n]
+    order_validation = orders[n:]
+    for i in range(n):
+        order[i] = i
+    for i in range(num_validation):
+        order_validation[i] = i
+
+    step = 0
+    examples = 0
+    epoch = 0
+    evaluations = 0
+    best_evaluation = 0
+    best_score = np.nan
+    loss_limit = np.inf
+    reason = -1
+    while reason < 0:
+        if epoch >= max_epochs:
+            reason = EPOCHS
+            break
+        if shuffle != 0:
+            permute(order, n, seed, epoch)
+        epoch_loss = 0.0
+        epoch_examples = 0
+        start = 0
+        while start < n and reason < 0:
+            rows_in_batch = min(batch_size, n - start)
+            scale = 1.0 / (rows_in_batch * (num_out if mean_over_outputs != 0 else 1))
+            batch_loss = 0.0
+            done = 0
+            while done < rows_in_batch:
+                rows = min(MICRO_BATCH, rows_in_batch - done)
+                gather(x, order, start + done, rows, num_features, a)
+                gather(y, order, start + done, rows, target_width, t)
+                at = forward(p, sizes, num_layers, z, a, rows, activate, kind)
+                batch_loss += call_loss(loss, a[at:], t, deltas, rows, num_out, scale, loss_options)
+                backward(p, g, sizes, num_layers, z, a, deltas, spare, rows, derive, kind, done == 0, at)
+                done += rows
+            if not np.isfinite(batch_loss) or batch_loss * scale > loss_limit:
+                reason = DIVERGED
+            elif min_gradient_norm > 0.0 and norm(g) <= min_gradient_norm:
+                reason = GRADIENT_NORM
+            else:
+                step += 1
+                call_step(step_rule, float(step), 1, table, hyper)
+                if step == 1:
+                    loss_limit = divergence_factor * (1.0 + batch_loss * scale)
+                if step >= max_steps:
+                    reason = STEPS
+            epoch_loss += batch_loss * scale * rows_in_batch
+            epoch_examples += rows_in_batch
+            start += rows_in_batch
+            stop_request[1] = step
+            if stop_request[0] != 0:
+                reason = stop_request[0]
+        epoch += 1
+        examples += epoch_examples
+        score = np.nan
+        if num_validation > 0:
+            score = score_rows(
+                xv, yv, order_validation, num_validation, sizes, num_layers, p, z, a, t, activate, metric, kind, sums
+            )
+            if not np.isfinite(score):
+                reason = DIVERGED
+            elif best_evaluation == 0 or (score > best_score if greater_is_better != 0 else score < best_score):
+                best_score = score
+                best_evaluation = evaluations + 1
+                kept[:] = p
+        mark = evaluations * 4
+        marks[mark] = epoch
+        marks[mark + 1] = step
+        marks[mark + 2] = epoch_loss / epoch_examples
+        marks[mark + 3] = score
+        evaluations += 1
+        if reason < 0 and num_validation > 0:
+            if use_target != 0 and (score >= target_metric if greater_is_better != 0 else score <= target_metric):
+                reason = TARGET
+            elif patience > 0 and evaluations - best_evaluation >= patience:
+                reason = PATIENCE
+        if reason < 0 and evaluations >= max_evaluations:
+            reason = EPOCHS
+    if num_validation == 0:
+        kept[:] = p
+    out[0] = epoch
+    out[1] = step
+    out[2] = examples
+    out[3] = reason
+    out[4] = best_evaluation
+    out[5] = best_score
+
+
+def _norm(g: Any) -> float:
+    total = 0.0
+    for i in range(len(g)):
+        total += np.float64(g[i]) * np.float64(g[i])
+    return np.sqrt(total)
+
+
+@lru_cache(maxsize=None)
+def train_kernel(dtype: str) -> cpu.Kernel:
+    """The run, compiled once for all architectures, losses, optimizers, activations and metrics."""
+    float_type = {"float32": types.float32, "float64": types.float64}[dtype]
+    numbers, integers = types.CPointer(types.float64), types.CPointer(types.int64)
+    data, address = types.CPointer(float_type), types.int64
+    signature = types.void(
+        integers, numbers, integers, data, data, data, data,
+        data, data, data, data, integers, integers, numbers,
+        numbers, numbers, numbers, integers, numbers,
+        address, address, address, address, address,
+    )  # fmt: skip
+    calls = {
+        "call_loss": cpu.call(ENGINE_LOSS(dtype)),
+        "call_metric": cpu.call(metric_signature(dtype)),
+        "call_activation": cpu.call(activation_signature(dtype)),
+        "call_step": cpu.call(ENGINE_STEP),
+    }
+    layers = {
+        "forward_layer": _forward_layer,
+        "weight_gradient": _weight_gradient,
+        "backward_layer": _backward_layer,
+        "sigmoid": sigmoid,
+    }
+    gather = cpu.bind(_gather)
+    forward = cpu.bind(_forward, {**calls, **layers})
+    backward = cpu.bind(_backward, {**calls, **layers})
+    score = cpu.bind(_score, {**calls, "gather": gather, "forward": forward})
+    reasons = {
+        "EPOCHS": _EPOCHS, "STEPS": _STEPS, "PATIENCE": _PATIENCE, "GRADIENT_NORM": _GRADIENT,
+        "TARGET": _TARGET, "DIVERGED": _DIVERGED,
+    }  # fmt: skip
+    bindings = {
+        **calls,
+        **reasons,
+        "gather": gather,
+        "forward": forward,
+        "backward": backward,
+        "score_rows": score,
+        "norm": cpu.bind(_norm),
+        "permute": permute,
+        "len_integers": len(INTEGERS),
+    }
+    return cpu.compile_kernel(_train, signature, bindings)

@@ -1,0 +1,354 @@
+"""The native engine: linear models and multi-layer perceptrons, a whole run in one compiled call.
+
+Runs are independent and serial inside, so a pool of threads trains many at once and a run's result does not
+depend on how many run beside it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from steepest.backends import cpu_losses, cpu_optim
+from steepest.errors import InputError, near_names
+from steepest.losses import LOSSES
+from steepest.losses.formula import LossFormula
+from steepest.optim import OPTIMIZERS
+from steepest.optim.rule import Rule
+from steepest.training.activations import ACTIVATIONS
+from steepest.training.metrics import LOGIT, LOGITS, METRICS, PROBABILITY, REAL
+from steepest.training.native_kernel import MICRO_BATCH, train_kernel
+from steepest.training.random import initial_parameters
+from steepest.training.run import STOP_REASONS, Curve, Record, Run, TrainingData
+
+__all__ = ["NativeEngine", "layer_sizes", "num_outputs"]
+
+DIVERGENCE_FACTOR = 1e4  # a step's loss above this many times (1 + the first step's) is beyond all reason
+_KINDS = {"real": REAL, "logit": LOGIT, "probability": PROBABILITY, "logits": LOGITS}
+_INTERRUPTED = STOP_REASONS.index("interrupted")
+_SECONDS = STOP_REASONS.index("seconds")
+
+
+def num_outputs(loss: str, num_classes: int) -> int:
+    """How many numbers a model puts out for a row: one a class for softmax losses, else one."""
+    return num_classes if _formula(loss).family == "softmax" else 1
+
+
+def layer_sizes(run: Run, num_features: int, num_classes: int) -> list[int]:
+    """Units of every layer, inputs and outputs included."""
+    return [num_features, *run.architecture.hidden, num_outputs(run.loss, num_classes)]
+
+
+class NativeEngine:
+    """Trains runs on one set of rows.
+
+    Args:
+        data: encoded rows; ``y_train`` may also be probabilities (rows, classes) for softmax losses.
+        metric: the word of the metric that validation scores are in.
+        dtype: ``"float32"``, or ``"float64"`` for checking against.
+    """
+
+    def __init__(self, data: TrainingData, metric: str, dtype: str = "float32") -> None:
+        if metric not in METRICS:
+            raise InputError(f"metric is {metric!r}{near_names(metric, METRICS)}.")
+        self.data = data
+        self.metric = METRICS[metric]
+        self.dtype = dtype
+        as_rows = lambda array: np.ascontiguousarray(array, dtype=dtype)  # noqa: E731
+        self._x, self._y = as_rows(data.x_train), as_rows(data.y_train)
+        self._xv, self._yv = as_rows(data.x_validation), as_rows(data.y_validation)
+
+    def run_all(
+        self,
+        runs: Sequence[Run],
+        *,
+        num_threads: int | None = None,
+        on_record: Callable[[int, Record], None] | None = None,
+        stop_event: threading.Event | None = None,
+        initial: NDArray[Any] | None = None,
+    ) -> list[Record | None]:
+        """Train every run; records in the runs' order, ``None`` for those that never began.
+
+        Args:
+            num_threads: how many runs at once (default: the processors at hand).
+            on_record: called as ``on_record(index, record)`` in this thread as runs end.
+            stop_event: once set, running runs end as "interrupted" and waiting ones are not begun.
+            initial: starting parameters for all runs, in place of those drawn from each run's seed.
+
+        Raises:
+            KeyboardInterrupt: handed on after running runs have ended and their records were given.
+        """
+        records: list[Record | None] = [None] * len(runs)
+        jobs = [_Job(self, run, initial) for run in runs]
+        workers = min(num_threads or _processors(), max(len(jobs), 1))
+
+        def deliver(done: Sequence[Future[Record | None]]) -> None:
+            for future in sorted(done, key=lambda f: index_of[f]):
+                index = index_of[future]
+                records[index] = future.result()
+                record = records[index]
+                if record is not None and on_record is not None:
+                    on_record(index, record)
+
+        with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+            index_of = {pool.submit(job.execute): index for index, job in enumerate(jobs)}
+            pending = set(index_of)
+            try:
+                while pending:
+                    done, pending = wait(pending, timeout=0.05, return_when=FIRST_COMPLETED)
+                    deliver(list(done))
+                    if stop_event is not None and stop_event.is_set():
+                        break
+                    _stop_overdue(jobs)
+            except KeyboardInterrupt:
+                deliver(list(_end(jobs, pending)))
+                raise
+            deliver(list(_end(jobs, pending)))
+        return records
+
+    def predict(self, run: Run, parameters: NDArray[Any], features: NDArray[Any]) -> NDArray[Any]:
+        """Standardised values (rows,) for regression, probabilities (rows, classes) for classes."""
+        from steepest.training.modules import build_module
+
+        module = build_module(layer_sizes(run, features.shape[1], self.data.num_classes), run.architecture, parameters)
+        with torch.no_grad():
+            outputs = module(torch.as_tensor(features, dtype=torch.float32)).numpy()
+        return to_predictions(outputs, _formula(run.loss))
+
+
+def to_predictions(outputs: NDArray[Any], formula: LossFormula) -> NDArray[Any]:
+    """From a model's outputs (rows, outputs) to values (rows,), or probabilities (rows, classes)."""
+    if formula.prediction == "real":
+        return outputs[:, 0]
+    wide = torch.as_tensor(outputs, dtype=torch.float64)
+    if formula.prediction == "logits":
+        return torch.softmax(wide, dim=1).numpy()
+    return torch.cat([torch.sigmoid(-wide), torch.sigmoid(wide)], dim=1).numpy()
+
+
+def _formula(loss: str) -> LossFormula:
+    if loss not in LOSSES:
+        raise InputError(f"there is no loss {loss!r}{near_names(loss, LOSSES)}.")
+    return LOSSES[loss].formula
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def optimizer_of(run: Run) -> tuple[Rule, dict[str, float]]:
+    """The update rule a run follows and its hyperparameters, as a live optimizer holds them.
+
+    Raises:
+        InputError: an unknown optimizer or option, or a value out of range.
+    """
+    if run.optimizer not in OPTIMIZERS:
+        raise InputError(f"there is no optimizer {run.optimizer!r}{near_names(run.optimizer, OPTIMIZERS)}.")
+    entry = OPTIMIZERS[run.optimizer]
+    options = {**entry.options, **run.optimizer_options}
+    try:
+        live = entry.cls([torch.nn.Parameter(torch.zeros(1))], lr=run.lr, **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"optimizer {run.optimizer}: {error}.") from None
+    group = live.param_groups[0]
+    return entry.cls.rule_of(group), entry.cls.hyperparameters_of(group)
+
+
+def loss_parameters(run: Run) -> dict[str, float]:
+    """A loss's own parameters: the run's where given, else the formula's defaults.
+
+    Raises:
+        InputError: an unknown parameter, or a value outside its range.
+    """
+    formula = _formula(run.loss)
+    for name, value in run.loss_options.items():
+        if name not in formula.parameters:
+            raise InputError(f"loss {run.loss} has no parameter {name!r}{near_names(name, formula.parameters)}.")
+        low, high = formula.valid[name]
+        if not low < value < high:
+            raise InputError(f"loss {run.loss}: {name} is {value}; it must lie between {low:g} and {high:g}.")
+    return {name: float(run.loss_options.get(name, default)) for name, default in formula.parameters.items()}
+
+
+def _stop_overdue(jobs: Sequence[_Job]) -> None:
+    now = time.perf_counter()
+    for job in jobs:
+        limit = job.run.stop.max_sec
+        if limit is not None and job.started is not None and now - job.started >= limit:
+            job.ask_to_stop(_SECONDS)
+
+
+def _end(jobs: Sequence[_Job], pending: set[Future[Record | None]]) -> set[Future[Record | None]]:
+    """Ask everything under way to stop, and wait for it."""
+    if pending:
+        for job in jobs:
+            job.cancelled = True
+            job.ask_to_stop(_INTERRUPTED)
+        wait(pending)
+    return pending
+
+
+@dataclass
+class _Buffers:
+    """The memory a run works in; kept alive until its call returns."""
+
+    parameters: NDArray[Any]
+    best: NDArray[Any]
+    arrays: list[NDArray[Any]]
+    curve: NDArray[np.float64]
+    result: NDArray[np.float64]
+    hyper: NDArray[np.float64]
+
+
+class _Job:
+    """One run on its way through the pool."""
+
+    def __init__(self, engine: NativeEngine, run: Run, initial: NDArray[Any] | None) -> None:
+        self.engine, self.run, self.initial = engine, run, initial
+        self.control = np.zeros(2, dtype=np.int64)
+        self.started: float | None = None
+        self.cancelled = False
+        # Checked, and compiled, in the calling thread: errors surface before anything runs.
+        data, dtype = engine.data, engine.dtype
+        self.formula = _formula(run.loss)
+        if data.task not in self.formula.tasks:
+            raise InputError(
+                f"loss {run.loss} is for {' and '.join(self.formula.tasks)}, not for a {data.task} task."
+            )
+        self.loss_parameters = loss_parameters(run)
+        self.rule, self.hyperparameters = optimizer_of(run)
+        if run.architecture.activation not in ACTIVATIONS:
+            name = run.architecture.activation
+            raise InputError(f"there is no activation {name!r}{near_names(name, ACTIVATIONS)}.")
+        family = "pointwise"
+        if self.formula.family == "softmax":
+            family = "classes" if engine._y.ndim == 1 else "probabilities"
+        self.loss = cpu_losses.engine_loss(
+            family, self.formula.value, self.formula.gradient, len(self.loss_parameters), dtype
+        )
+        self.step = cpu_optim.optimizer_step(
+            self.rule.update, self.rule.coefficients, len(self.rule.slots), len(self.hyperparameters), dtype
+        )
+        self.activate, self.derive = ACTIVATIONS[run.architecture.activation].kernels(dtype)
+        self.metric = engine.metric.kernel(dtype)
+        self.kernel = train_kernel(dtype)
+
+    def ask_to_stop(self, reason: int) -> None:
+        if self.control[0] == 0:
+            self.control[0] = reason
+
+    def execute(self) -> Record | None:
+        if self.cancelled:
+            return None
+        self.started = time.perf_counter()
+        buffers = self._call()
+        return self._record(buffers, time.perf_counter() - self.started)
+
+    def _call(self) -> _Buffers:
+        engine, run, data = self.engine, self.run, self.engine.data
+        n, num_features = engine._x.shape
+        sizes = layer_sizes(run, num_features, data.num_classes)
+        total = sum((i + 1) * o for i, o in zip(sizes, sizes[1:], strict=False))
+        target_width = 1 if engine._y.ndim == 1 else engine._y.shape[1]
+        start = initial_parameters(sizes, run.seed) if self.initial is None else self.initial
+        parameters = np.array(start, dtype=engine.dtype)
+        gradient, best = np.zeros_like(parameters), np.zeros_like(parameters)
+        slots = np.zeros((len(self.rule.slots), total), dtype=engine.dtype)
+        table = np.array(
+            [total, parameters.ctypes.data, gradient.ctypes.data, *(slot.ctypes.data for slot in slots)],
+            dtype=np.int64,
+        )
+        units, widest = sum(sizes), max(sizes)
+        workspace = np.empty(MICRO_BATCH * (2 * units + 2 * widest + target_width) + total, dtype=engine.dtype)
+        batch_size = n if run.batch_size == "full" else min(int(run.batch_size), n)
+        stop = run.stop
+        steps_an_epoch = -(-n // batch_size)
+        max_steps = _or_never(stop.max_steps)
+        max_epochs = min(_or_never(stop.max_epochs), -(-max_steps // steps_an_epoch))
+        if max_epochs == _NEVER:
+            max_epochs = _EPOCHS_AT_MOST
+        num_validation = len(engine._xv)
+        integers = np.array(
+            [
+                n, num_features, target_width, num_validation, len(sizes) - 1, batch_size, run.seed,
+                max_epochs, max_steps, stop.patience or 0, engine.metric.greater_is_better,
+                stop.target_metric is not None, _KINDS[self.formula.prediction],
+                self.formula.family == "pointwise", batch_size < n, max_epochs,
+            ],
+            dtype=np.int64,
+        )  # fmt: skip
+        numbers = np.array([stop.min_gradient_norm or 0.0, self._target_metric(), DIVERGENCE_FACTOR])
+        hyper = np.array(list(self.hyperparameters.values()), dtype=np.float64)
+        options = np.array(list(self.loss_parameters.values()), dtype=np.float64)
+        sums = np.zeros(2 + 2 * max(sizes[-1], 2))
+        curve, result = np.full((max_epochs, 4), np.nan), np.zeros(6)
+        arrays: list[NDArray[Any]] = [
+            integers, numbers, np.array(sizes, dtype=np.int64), engine._x, engine._y, engine._xv, engine._yv,
+            parameters, gradient, best, workspace, np.empty(n + num_validation, dtype=np.int64), table, hyper,
+            options, sums, curve, self.control, result,
+        ]  # fmt: skip
+        types = self.kernel.function.argtypes
+        pointers = [ctypes.cast(array.ctypes.data, kind) for array, kind in zip(arrays, types, strict=False)]
+        self.kernel(
+            *pointers,
+            self.loss.address, self.metric.address, self.activate.address, self.derive.address, self.step.address,
+        )  # fmt: skip
+        return _Buffers(parameters, best, [*arrays, slots], curve, result, hyper)
+
+    def _target_metric(self) -> float:
+        wanted = self.run.stop.target_metric
+        if wanted is None:
+            return 0.0
+        return wanted / self._scale()
+
+    def _scale(self) -> float:
+        return self.engine.data.target_scale if self.engine.metric.in_target_units else 1.0
+
+    def _record(self, buffers: _Buffers, seconds: float) -> Record:
+        num_epochs, num_steps, num_examples, reason, best_epoch = (int(number) for number in buffers.result[:5])
+        marks = buffers.curve[:num_epochs]
+        diverged = STOP_REASONS[reason] == "diverged"
+        scale = self._scale()
+        names = list(self.hyperparameters)
+        return Record(
+            run=self.run,
+            hyperparameters={
+                **{name: float(value) for name, value in zip(names, buffers.hyper, strict=True)},
+                **self.loss_parameters,
+            },
+            num_epochs=num_epochs,
+            num_steps=num_steps,
+            num_examples=num_examples,
+            stop_reason=STOP_REASONS[reason],
+            best_epoch=0 if diverged else best_epoch,
+            validation_score=float("nan") if diverged else float(buffers.result[5]) * scale,
+            curve=Curve(
+                epoch=marks[:, 0].astype(np.int64),
+                step=marks[:, 1].astype(np.int64),
+                train_loss=marks[:, 2].copy(),
+                validation_score=marks[:, 3] * scale,
+            ),
+            seconds=seconds,
+            parameters=buffers.best,
+        )
+
+
+_NEVER = 1 << 62
+_EPOCHS_AT_MOST = 100_000  # where only seconds, patience or a target end a run, the curve still has an end
+
+
+def _or_never(limit: int | None) -> int:
+    return _NEVER if limit is None else limit

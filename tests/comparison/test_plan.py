@@ -1,0 +1,103 @@
+"""The plan: equal budgets, a function of data and options alone, and back from its JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steepest.comparison.options import Options
+from steepest.comparison.plan import Plan, default_epochs, make_plan, read_plan
+from steepest.data import Prepared
+from steepest.errors import InputError
+from steepest.losses import LOSSES
+from steepest.optim import OPTIMIZERS
+
+
+def test_every_cell_has_the_same_budget(prepared: Prepared) -> None:
+    plan = make_plan(prepared, Options(batch_sizes=("full", 32)))
+    assert len({len(rates) for rates in plan.rates.values()}) == 1
+    assert len(plan.cells) == len(plan.losses) * len(plan.optimizers) * 2
+    assert len(plan.tuning_seeds) == 3
+    assert len(plan.confirmation_seeds) == 10
+
+
+def test_the_defaults_are_what_the_registries_compare(prepared: Prepared) -> None:
+    plan = make_plan(prepared, Options())
+    assert all("regression" in LOSSES[name].formula.tasks for name in plan.losses)
+    assert plan.optimizers == tuple(name for name, entry in OPTIMIZERS.items() if entry.compared_by_default)
+    assert plan.metric == "rmse"
+
+
+def test_confirmation_seeds_are_fresh_and_seeds_differ_between_comparisons(prepared: Prepared) -> None:
+    seen: set[int] = set()
+    for seed in (0, 1, 2):
+        plan = make_plan(prepared, Options(seed=seed, seeds=20))
+        used = {*plan.tuning_seeds, *plan.confirmation_seeds}
+        assert len(used) == len(plan.tuning_seeds) + len(plan.confirmation_seeds) == 40
+        assert not used & seen
+        seen |= used
+
+
+def test_the_plan_is_a_function_of_data_and_options(prepared: Prepared) -> None:
+    assert make_plan(prepared, Options(seed=3)).to_json() == make_plan(prepared, Options(seed=3)).to_json()
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs"), [(10, 100), (2_000, 100), (3_000, 67), (50_000, 5), (10**7, 5)]
+)
+def test_epochs_follow_from_the_rows(rows: int, epochs: int) -> None:
+    assert default_epochs(rows) == epochs
+
+
+def test_a_plan_comes_back_from_its_json(plan_of: Callable[..., Plan], tmp_path: Path) -> None:
+    plan = plan_of(batch_sizes=("full", 16), seeds=4, seed=9, max_epochs=7, hidden=(8, 4))
+    text = plan.to_json()
+    (tmp_path / "plan.json").write_text(text, encoding="utf-8")
+    assert Plan.from_json(text) == plan
+    assert Plan.from_json(text).to_json() == text
+    assert read_plan(tmp_path / "plan.json") == read_plan(json.loads(text)) == read_plan(plan) == plan
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": 2}, "not one of ours"),
+        ({"losses": ["mse", "nonsense"]}, "no loss 'nonsense'"),
+        ({"losses": ["cross_entropy"]}, "does not fit"),
+        ({"optimizers": "adam"}, "wrong kind|rates"),
+        ({"epochs": "many"}, "epochs"),
+        ({"epochs": None}, "epochs"),
+        ({"tuning_seeds": [1]}, "seeds"),
+        ({"tuning_seeds": [0, 0, 1]}, "seeds"),
+        ({"confirmation_seeds": list(range(10))}, "fresh"),
+        ({"rates": {"sgd": [0.1], "adam": [0.1, 0.01]}}, "ascending"),
+        ({"rates": {"sgd": [0.1], "adam": [-0.1]}}, "positive"),
+        ({"rates": {}}, "wrong kind"),
+        ({"confirm_neighbours": "yes"}, "confirm_neighbours"),
+        ({"architecture": {"hidden": [0], "activation": "relu"}}, "positive"),
+        ({"extra": 1}, "extra"),
+        ({"task": "ranking"}, "ranking"),
+        ({"batch_sizes": [10**6]}, "larger than"),
+    ],
+)
+def test_a_plan_that_was_tampered_with_is_refused(
+    plan_of: Callable[..., Plan], change: dict[str, Any], words: str
+) -> None:
+    content = json.loads(plan_of().to_json()) | change
+    with pytest.raises(InputError, match=words):
+        Plan.from_json(json.dumps(content))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}'])
+def test_what_is_no_plan_is_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        Plan.from_json(text)
+
+
+def test_a_plan_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_plan(tmp_path / "plan.json")

@@ -1,0 +1,109 @@
+"""Tuning: equal, paired, extended at the edge, and honest about divergence."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from steepest.comparison.plan import Cell, Plan, Trial
+from steepest.comparison.progress import Silent
+from steepest.comparison.trials import Trials
+from steepest.comparison.tune import Tuned, best_row, tune
+
+
+def tuned(plan: Plan, engine: Any) -> tuple[dict[Cell, Tuned], Trials]:
+    trials = Trials(plan, engine, num_threads=1, progress=Silent(), stop_event=threading.Event())
+    return {found.cell: found for found in tune(plan, trials)}, trials
+
+
+def test_every_cell_is_tried_at_every_rate_on_the_same_seeds(
+    plan_of: Callable[..., Plan], engine: Callable[..., Any]
+) -> None:
+    plan, fake = plan_of(), engine()
+    tuned(plan, fake)
+    tried = Counter((run.loss, run.optimizer) for run in fake.runs)
+    assert set(tried.values()) == {3 * len(plan.rates["adam"])}
+    assert {run.seed for run in fake.runs} == set(plan.tuning_seeds)
+    assert {run.stop.max_epochs for run in fake.runs} == {plan.epochs}
+
+
+def test_the_planted_rate_is_found(plan_of: Callable[..., Plan], engine: Callable[..., Any]) -> None:
+    found, trials = tuned(plan_of(), engine(best_rates={"sgd": 0.1, "adam": 0.001}))
+    assert {(cell.optimizer, one.best) for cell, one in found.items()} == {("sgd", 0.1), ("adam", 0.001)}
+    assert not any(one.at_edge for one in found.values())
+    assert {entry.stage for entry in trials.entries.values()} == {"tune"}
+
+
+@pytest.mark.parametrize(("best", "at_edge"), [(0.3e-5, False), (1e-6, False), (1e-8, True), (20.0, False), (1e4, True)])
+def test_a_grid_grows_at_its_edge_by_at_most_two_decades(
+    plan_of: Callable[..., Plan], engine: Callable[..., Any], best: float, at_edge: bool
+) -> None:
+    plan = plan_of(optimizers=["adam"], losses=["mse"])
+    found, trials = tuned(plan, engine(best_rates={"adam": best}))
+    (one,) = found.values()
+    assert one.at_edge is at_edge
+    assert "extend" in {entry.stage for entry in trials.entries.values()}
+    assert 3 <= len(one.rates) - len(plan.rates["adam"]) <= 6
+    assert list(one.rates) == sorted(one.rates)
+    if not at_edge:
+        assert one.best == pytest.approx(best, rel=0.6)
+
+
+def test_a_rate_that_diverged_on_any_seed_is_not_chosen(
+    plan_of: Callable[..., Plan], engine: Callable[..., Any]
+) -> None:
+    plan = plan_of(optimizers=["sgd"], losses=["mse"])
+    unlucky = plan.tuning_seeds[1]
+    fake = engine(best_rates={"sgd": 0.1}, diverges=lambda run: run.lr >= 0.1 and run.seed == unlucky)
+    found, trials = tuned(plan, fake)
+    (one,) = found.values()
+    assert one.best == 0.0464
+    assert not one.at_edge
+    assert trials.count_diverged() == sum(rate >= 0.1 for rate in plan.rates["sgd"])
+
+
+def test_where_everything_diverged_there_is_still_a_rate(
+    plan_of: Callable[..., Plan], engine: Callable[..., Any]
+) -> None:
+    plan = plan_of(optimizers=["sgd"], losses=["mse"])
+    found, _ = tuned(plan, engine(diverges=lambda run: True))
+    (one,) = found.values()
+    assert one.best in plan.rates["sgd"]
+    assert not one.at_edge
+
+
+def test_the_middle_of_a_plateau_is_taken() -> None:
+    plateau = np.array([[2.0], [1.0], [1.0], [1.0]])
+    assert best_row(plateau) == 2
+    assert best_row(np.array([[np.nan], [3.0]])) == 1
+    assert best_row(np.array([[np.nan, 0.0], [np.nan, 1.0]])) == 0
+
+
+def test_a_flat_curve_has_a_wide_rate_interval(
+    plan_of: Callable[..., Plan], engine: Callable[..., Any]
+) -> None:
+    plan = plan_of(optimizers=["adam"], losses=["mse"])
+    widths = []
+    for curvature in (0.001, 0.1):
+        found, _ = tuned(plan, engine(curvature=curvature, noise=0.01))
+        low, high = next(iter(found.values())).rate_interval
+        widths.append(high / low)
+    assert widths[0] > widths[1]
+
+
+def test_no_run_is_run_twice_and_tuning_keeps_no_weights(
+    plan_of: Callable[..., Plan], engine: Callable[..., Any]
+) -> None:
+    plan, fake = plan_of(), engine()
+    trials = Trials(plan, fake, num_threads=1, progress=Silent(), stop_event=threading.Event())
+    trial = Trial(plan.cells[0], 0.1, 1)
+    trials.run("tune", [trial, trial])
+    trials.run("extend", [trial])
+    assert len(fake.runs) == 1
+    assert trials.entries[trial].stage == "tune"
+    assert trials.entries[trial].record.parameters is None
