@@ -84,7 +84,7 @@ def test_fit_hands_on_only_what_was_given(run: Run, fitted: SimpleNamespace) -> 
     assert ran.exit_code == 0, ran.err
     assert fitted.calls == [{"data": "cars.csv", "target": "price", "loss": "mae", "optimizer": "adam"}]
     assert fitted.model.saved == [Path("m")]
-    assert "mae with adam, rate 0.01, batch 32: validation rmse 12.5 at epoch 7 of 9" in ran.out
+    assert "mae with adam, rate 0.01, batch 32: validation rmse 12.50 at epoch 7 of 9" in ran.out
     assert "Model: m" in ran.out
 
 
@@ -201,7 +201,7 @@ def test_bench_prints_its_rows_and_writes_them(run: Run, fake: Fake, tmp_path: P
     ran = run("bench", "training", "--json", tmp_path / "b.json")
     assert ran.exit_code == 0
     assert "10-5-1" in ran.out
-    assert "500" in ran.out
+    assert "500.0" in ran.out
     assert json.loads((tmp_path / "b.json").read_text()) == result | {"name": "training"}
 
 
@@ -224,12 +224,12 @@ def test_a_score_reads_as_a_person_writes_it() -> None:
     assert [number(value) for value in given] == [
         "-",
         "-",
-        "0",
+        "0.000",
         "0.1235",
         "12.35",
         "1235",
         "12,346",
         "-54,321",
-        "1e+12",
-        "1e-07",
+        "1.000e+12",
+        "1.000e-07",
     ]

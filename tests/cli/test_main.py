@@ -52,7 +52,7 @@ def test_a_fault_of_ours_is_1_and_keeps_its_traceback(run: Run, compare: FakeCom
     assert ran.exit_code == 1
     assert "Traceback" in ran.err
     assert ran.err.endswith(
-        "steepest: this is a fault of ours, not of your input: RuntimeError: a bolt came loose\n"
+        "steepest: this is a fault of ours, not of your input: RuntimeError: a bolt came loose.\n"
     )
 
 

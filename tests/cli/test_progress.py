@@ -64,7 +64,7 @@ def test_a_new_stage_counts_anew_and_keeps_the_best() -> None:
     tally.add(record(50.0))
     tally.start("confirm", 7, "rmse")
     assert (tally.num_done, tally.num_runs) == (0, 7)
-    assert tally.summary() == "best so far mae + adam, rate 0.01: RMSE 50"
+    assert tally.summary() == "best so far mae + adam, rate 0.01: RMSE 50.00"
 
 
 def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch)
     plain.stage_finished()
     lines = stream.getvalue().splitlines()
     assert lines[0] == "    0 s  tuning: 0 of 1,200 runs"
-    assert lines[-1] == "   12 s  tuning: 1,200 of 1,200 runs; best so far mae + adam, rate 0.01: RMSE 50"
+    assert lines[-1] == "   12 s  tuning: 1,200 of 1,200 runs; best so far mae + adam, rate 0.01: RMSE 50.00"
     assert len(lines) == 4  # one at the start, one every five seconds, one at the end
 
 
@@ -93,7 +93,7 @@ def test_live_picture() -> None:
     drawn = screen.file.getvalue()  # type: ignore[attr-defined]
     last = drawn[drawn.rindex("tuning") :]
     assert "2/3" in last
-    assert "best so far mae + adam, rate 0.01: RMSE 50; 1 diverged" in last
+    assert "best so far mae + adam, rate 0.01: RMSE 50.00; 1 diverged" in last
 
 
 def test_quiet_is_no_observer_and_a_pipe_gets_lines() -> None:

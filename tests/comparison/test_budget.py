@@ -56,7 +56,11 @@ def test_what_is_fair_stays_however_small_the_budget(plan: Plan, share: float) -
 def test_the_last_named_go_first(plan: Plan) -> None:
     floor = replace(plan, epochs=5, confirm_neighbours=False, batch_sizes=(32,))
     trimmed, sentences = trim(plan, SPEED, 1, 1.3 * whole(floor))
-    assert (trimmed.batch_sizes, trimmed.optimizers, trimmed.losses) == ((32,), ("sgd", "adam"), ("mse", "mae"))
+    assert (trimmed.batch_sizes, trimmed.optimizers, trimmed.losses) == (
+        (32,),
+        ("sgd", "adam"),
+        ("mse", "mae"),
+    )
     assert "these batch sizes were not tried: full" in " ".join(sentences)
     trimmed, sentences = trim(plan, SPEED, 1, 0.7 * whole(floor))
     assert (trimmed.optimizers, trimmed.losses) == (("sgd",), ("mse", "mae"))
@@ -81,7 +85,9 @@ def test_the_speed_is_measured_in_each_regime(plan: Plan, engine: Callable[..., 
     assert all(run.stop.max_steps is not None for run in fake.runs)
 
 
-@pytest.mark.parametrize(("given", "seconds"), [(60, 60), ("60s", 60), ("5m", 300), ("1.5h", 5400), (0.5, 0.5)])
+@pytest.mark.parametrize(
+    ("given", "seconds"), [(60, 60), ("60s", 60), ("5m", 300), ("1.5h", 5400), (0.5, 0.5)]
+)
 def test_the_ways_to_write_a_budget(given: Any, seconds: float) -> None:
     assert seconds_of(given) == seconds
 

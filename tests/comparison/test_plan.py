@@ -46,9 +46,7 @@ def test_the_plan_is_a_function_of_data_and_options(prepared: Prepared) -> None:
     assert make_plan(prepared, Options(seed=3)).to_json() == make_plan(prepared, Options(seed=3)).to_json()
 
 
-@pytest.mark.parametrize(
-    ("rows", "epochs"), [(10, 100), (2_000, 100), (3_000, 67), (50_000, 5), (10**7, 5)]
-)
+@pytest.mark.parametrize(("rows", "epochs"), [(10, 100), (2_000, 100), (3_000, 67), (50_000, 5), (10**7, 5)])
 def test_epochs_follow_from_the_rows(rows: int, epochs: int) -> None:
     assert default_epochs(rows) == epochs
 

@@ -39,7 +39,9 @@ def test_the_planted_rate_is_found(plan_of: Callable[..., Plan], engine: Callabl
     assert {entry.stage for entry in trials.entries.values()} == {"tune"}
 
 
-@pytest.mark.parametrize(("best", "at_edge"), [(0.3e-5, False), (1e-6, False), (1e-8, True), (20.0, False), (1e4, True)])
+@pytest.mark.parametrize(
+    ("best", "at_edge"), [(0.3e-5, False), (1e-6, False), (1e-8, True), (20.0, False), (1e4, True)]
+)
 def test_a_grid_grows_at_its_edge_by_at_most_two_decades(
     plan_of: Callable[..., Plan], engine: Callable[..., Any], best: float, at_edge: bool
 ) -> None:

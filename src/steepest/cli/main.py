@@ -60,7 +60,7 @@ def _reader_left() -> int:
 
 
 def _say(sentence: str, exit_code: int) -> int:
-    sys.stderr.write(f"steepest: {sentence}\n")
+    sys.stderr.write(f"steepest: {sentence}{'' if sentence.endswith(('.', '?')) else '.'}\n")
     return exit_code
 
 

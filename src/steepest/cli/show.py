@@ -30,18 +30,18 @@ def console(stream: TextIO | None = None) -> Console:
 
 
 def number(value: float | None) -> str:
-    """A score as a person reads it: four figures, no exponent where there need be none."""
+    """A score as a person reads it: four figures, so that columns line up, and seldom an exponent."""
     if value is None or value != value:
         return "-"
     if 1e4 <= abs(value) < 1e9:
         return f"{value:,.0f}"
-    return f"{value:.4g}"
+    return f"{value:#.4g}".rstrip(".")
 
 
 def print_verdict(
     verdict: Mapping[str, Any], out: Path, *, has_model: bool = True, table: bool = True
 ) -> None:
-    """Print the sentence, the cells best first (unless ``table`` is false), and where the report and the model are."""
+    """Print the sentence, the cells best first (if ``table``), and where the report and the model are."""
     from rich.panel import Panel
     from rich.text import Text
 
@@ -58,11 +58,12 @@ def print_verdict(
         )
     )
     if table:
-        cells = verdict.get("cells", [])
-        shown = _shown(cells, verdict.get("winners", []))
-        screen.print(_table(shown, verdict, narrow=screen.width < _NARROW))
-        if len(shown) < len(cells):
-            screen.print(f"{len(cells) - len(shown)} more in the report.", style="dim")
+        cells = _with_marks(verdict)
+        screen.print(_table(cells[:_MOST_ROWS], verdict, narrow=screen.width < _NARROW))
+        if rest := cells[_MOST_ROWS:]:
+            winners = sum(cell["wins"] for cell in rest)
+            also = f", {winners} of them winners too" if winners else ""
+            screen.print(f"{len(rest)} more in the report{also}.", style="dim")
         for note in verdict.get("notes", []):
             screen.print(f"Note: {note}", markup=False, style="dim")
     screen.print(f"\nReport: {out / 'report.html'}", markup=False, soft_wrap=True)
@@ -74,16 +75,10 @@ def _key(cell: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(cell.get(name) for name in ("loss", "optimizer", "batch_size", "lr", "kind"))
 
 
-def _shown(
-    cells: Sequence[Mapping[str, Any]], winners: Sequence[Mapping[str, Any]]
-) -> list[Mapping[str, Any]]:
-    """The best cells, and every winner however many there are."""
-    winning = {_key(cell) for cell in winners}
-    return [
-        {**cell, "wins": _key(cell) in winning}
-        for place, cell in enumerate(cells)
-        if place < _MOST_ROWS or _key(cell) in winning
-    ]
+def _with_marks(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The cells, each with whether it is in the winner set."""
+    winning = {_key(cell) for cell in verdict.get("winners", [])}
+    return [{**cell, "wins": _key(cell) in winning} for cell in verdict.get("cells", [])]
 
 
 def _table(cells: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any], *, narrow: bool) -> Table:

@@ -19,7 +19,7 @@ from safetensors.numpy import save as save_tensors
 from steepest.comparison.canonical import canonical_json
 from steepest.comparison.forward import ACTIVATIONS, Layer, layer_sizes, outputs, probabilities
 from steepest.comparison.output import check_directory, write_directory
-from steepest.comparison.verdict import versions
+from steepest.comparison.versions import versions
 from steepest.data import Encoding, read
 from steepest.errors import InputError
 from steepest.training.run import Architecture, Curve, Record, Run, Stop, Task
@@ -108,22 +108,11 @@ class FittedModel:
         It takes encoded rows (``model.encoding.apply``), and gives what the last layer gives: a
         standardised prediction, or logits.
         """
-        import torch
-        from torch import nn
+        from steepest.training.modules import build_module
 
-        modules: list[nn.Module] = []
-        activations: dict[str, type[nn.Module]] = {
-            "relu": nn.ReLU,
-            "tanh": nn.Tanh,
-            "gelu": nn.GELU,
-            "silu": nn.SiLU,
-            "sigmoid": nn.Sigmoid,
-        }
-        for weight, bias in self.layers:
-            linear = nn.Linear(weight.shape[1], weight.shape[0])
-            linear.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
-            modules += [linear, activations[self.architecture.activation]()]
-        return nn.Sequential(*modules[:-1])
+        sizes = [self.layers[0].weight.shape[1], *(len(bias) for _, bias in self.layers)]
+        flat = np.concatenate([part.ravel() for layer in self.layers for part in layer])
+        return build_module(sizes, self.architecture, flat)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as a directory: ``model.safetensors`` and ``manifest.json``.

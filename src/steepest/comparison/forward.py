@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf, expit, softmax
 
-from steepest.losses import LOSSES
 from steepest.training.run import Architecture
 
-__all__ = ["ACTIVATIONS", "Layer", "count_outputs", "count_parameters", "outputs", "probabilities", "split"]
+__all__ = ["ACTIVATIONS", "Layer", "count_parameters", "outputs", "probabilities", "split"]
 
 Floats = NDArray[np.float32]
 
@@ -108,8 +107,3 @@ def probabilities(logits: Floats) -> NDArray[np.float64]:
         return np.stack([expit(-wide[:, 0]), positive], axis=1)
     shares: NDArray[np.float64] = softmax(wide, axis=1)
     return shares
-
-
-def count_outputs(loss: str, num_classes: int) -> int:
-    """How many numbers the model gives a row: one, or one a class where the loss takes a softmax."""
-    return num_classes if LOSSES[loss].formula.prediction == "logits" else 1

@@ -9,7 +9,7 @@ import numpy as np
 
 from steepest.comparison.engine import Engine
 from steepest.comparison.fitted import FittedModel
-from steepest.comparison.forward import count_outputs, split
+from steepest.comparison.forward import split
 from steepest.comparison.plan import Plan, Trial
 from steepest.comparison.ranking import Contestant
 from steepest.comparison.trials import Trials
@@ -49,10 +49,12 @@ def _best_trial(plan: Plan, trials: Trials, winner: Contestant) -> Trial:
 def fitted_model(prepared: Prepared, record: Record, metric: str) -> FittedModel:
     """A record that has parameters, with what it takes to use it."""
     assert record.parameters is not None
-    num_features = prepared.x_train.shape[1]
-    num_outputs = count_outputs(record.run.loss, prepared.training_data().num_classes)
+    from steepest.training.native import num_outputs
+
+    num_features, num_classes = prepared.x_train.shape[1], prepared.training_data().num_classes
+    sizes = (num_features, record.run.architecture, num_outputs(record.run.loss, num_classes))
     parameters = np.asarray(record.parameters, dtype=np.float32)
-    layers = split(parameters, num_features, record.run.architecture, num_outputs)
+    layers = split(parameters, *sizes)
     return FittedModel(
         task=prepared.task,
         target=prepared.target,

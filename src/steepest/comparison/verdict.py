@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,15 +11,15 @@ from steepest.comparison.canonical import plain
 from steepest.comparison.plan import Plan
 from steepest.comparison.ranking import Contestant
 from steepest.comparison.trials import Trials
+from steepest.comparison.versions import versions
 from steepest.training.metrics import METRICS
 
 if TYPE_CHECKING:
     from steepest.data import Prepared
 
-__all__ = ["assemble", "versions"]
+__all__ = ["assemble"]
 
 FORMAT = 1
-_PACKAGES = ("steepest", "numba", "numpy", "scipy", "scikit-learn", "polars", "torch")
 
 
 def assemble(
@@ -104,14 +102,3 @@ def _test(plan: Plan, trials: Trials, contestant: Contestant) -> Mapping[str, fl
         if len(scores):
             means[name] = float(scores.mean())
     return means
-
-
-def versions() -> dict[str, str]:
-    """The versions a result may depend on."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found

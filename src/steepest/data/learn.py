@@ -79,9 +79,8 @@ def _learn_categories(series: pl.Series, notes: list[str]) -> CategoricalColumn:
     known = values.unique().sort()
     # The encoder sees the levels' places instead of their texts: it sorts integers far faster.
     codes = values.cast(pl.Enum(known)).to_physical().to_numpy()
-    encoder = OneHotEncoder(max_categories=MAX_LEVELS + 1, handle_unknown="infrequent_if_exist").fit(
-        codes[:, None]
-    )
+    encoder = OneHotEncoder(max_categories=MAX_LEVELS + 1, handle_unknown="infrequent_if_exist")
+    encoder.fit(codes[:, None])
     infrequent = encoder.infrequent_categories_[0]
     rare = set() if infrequent is None else {int(code) for code in infrequent}
     if rare:
@@ -111,17 +110,12 @@ def _learn_numbers(series: pl.Series, source: str) -> NumericColumn:
             f"Column {series.name!r} of {source} holds numbers as large as {np.nanmax(np.abs(values)):g}, too"
             " large to be computed with; rescale it, or leave it out."
         )
-    learned = zip(parts, imputer.statistics_, scaler.mean_, scaler.scale_, strict=True)
     kind = kind_of(series)
-    assert kind in ("numeric", "boolean", "date")
-    return NumericColumn(
-        name=series.name,
-        kind=kind,
-        parts=tuple(
-            Part(name, float(fill), float(mean), float(scale)) for name, fill, mean, scale in learned
-        ),
-        flags_missing=series.null_count() > 0,
+    assert kind in ("numeric", "boolean", "date")  # the others are text or without a value
+    learned = zip(
+        parts, *(figures.tolist() for figures in (imputer.statistics_, scaler.mean_, scaler.scale_))
     )
+    return NumericColumn(series.name, kind, tuple(Part(*part) for part in learned), series.null_count() > 0)
 
 
 def _parts(series: pl.Series, source: str) -> dict[str, NDArray[np.float64]]:

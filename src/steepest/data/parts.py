@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from steepest.data.kinds import DATETIME, kind_of
 from steepest.errors import InputError
 
-__all__ = ["DATE_PARTS", "part_values"]
+__all__ = ["DATE_PARTS", "check_finite", "part_values"]
 
 _MICROSECONDS_A_DAY = 86_400_000_000
 
@@ -31,14 +31,22 @@ def part_values(series: pl.Series, part: str, source: str) -> NDArray[np.float64
     if kind_of(series) == "empty":
         return np.full(len(series), np.nan)
     numbers = _date_part(series, part) if series.dtype == DATETIME else series
-    values = numbers.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    num_infinite = int(np.isinf(values).sum())
+    check_finite(numbers, source)
+    return np.asarray(numbers.cast(pl.Float64).fill_null(float("nan")).to_numpy(), dtype=np.float64)
+
+
+def check_finite(series: pl.Series, source: str) -> None:
+    """No value is infinite.
+
+    Raises:
+        InputError: naming the column and how many of its rows hold infinity.
+    """
+    num_infinite = series.is_infinite().sum() if series.dtype == pl.Float64 else 0
     if num_infinite:
         raise InputError(
-            f"Column {series.name!r} of {source} holds infinity in {num_infinite} of {len(values)} rows; "
+            f"Column {series.name!r} of {source} holds infinity in {num_infinite} of {len(series)} rows; "
             "replace it with a number, or leave it empty (missing)."
         )
-    return np.asarray(values, dtype=np.float64)
 
 
 def _date_part(series: pl.Series, part: str) -> pl.Series:

@@ -12,6 +12,7 @@ from steepest.data.diagnose import diagnose
 from steepest.data.digest import content_sha256
 from steepest.data.encoding import Encoding
 from steepest.data.learn import learn_columns
+from steepest.data.parts import check_finite
 from steepest.data.read import read
 from steepest.data.split import Indices, check_options, split_rows
 from steepest.data.table import Table
@@ -140,6 +141,8 @@ def _labels(target: Target) -> Indices | None:
 def _check_columns(table: Table) -> None:
     for problem in table.problems.values():
         raise InputError(f"In {table.source}, {problem}.")
+    for series in table.frame.get_columns():
+        check_finite(series, table.source)
 
 
 def _learn(rows: Table, target: Target, train: Indices) -> tuple[Encoding, list[str]]:

@@ -95,11 +95,11 @@ def rate_panel(
         .encode(x=x, y=y),
     ]
     chart = (
-        alt.layer(*layers, data=alt.InlineData(values=list(rows)))
+        alt.layer(*layers, data=alt.NamedData(name="rows"))
         .transform_filter("datum.loss === chosen_loss && datum.batch === chosen_batch")
         .add_params(alt.param(name="chosen_loss", value=loss), alt.param(name="chosen_batch", value=batch))
     )
-    return _finished(chart, description, height=150)
+    return _finished(chart, rows, description, height=150)
 
 
 def curve_panel(
@@ -122,18 +122,25 @@ def curve_panel(
     )
     y = _score_axis("score", metric, span, ticks=4, clamp=False)
     base = alt.Chart().encode(x=x)
-    faded = "focused_optimizer === '' || focused_optimizer === datum.optimizer"
+    is_focused, is_any = "focused_optimizer === datum.optimizer", "focused_optimizer !== ''"
+    band = max(0.05, min(0.14, 0.8 / len(optimizers)))
     layers = [
         base.mark_area(clip=True).encode(
-            y=alt.Y("low:Q"), y2="high:Q", color=tint, opacity=alt.condition(faded, alt.value(0.13), alt.value(0.03))
+            y=alt.Y("low:Q"),
+            y2="high:Q",
+            color=tint,
+            opacity=alt.when(is_focused).then(alt.value(0.3)).when(is_any).then(alt.value(0)).otherwise(alt.value(band)),
         ),
         base.mark_line(strokeWidth=2, clip=True).encode(
-            y=y, color=tint, strokeDash=line, opacity=alt.condition(faded, alt.value(1), alt.value(0.15))
+            y=y,
+            color=tint,
+            strokeDash=line,
+            opacity=alt.when(is_focused).then(alt.value(1)).when(is_any).then(alt.value(0.2)).otherwise(alt.value(1)),
         ),
         base.mark_point(size=90, filled=True, opacity=0, clip=True).encode(y=y, tooltip=_curve_tooltip(metric)),
     ]
     chart = (
-        alt.layer(*layers, data=alt.InlineData(values=list(rows)))
+        alt.layer(*layers, data=alt.NamedData(name="rows"))
         .transform_filter("datum.batch === chosen_batch && indexof(hidden_optimizers, datum.optimizer) < 0")
         .transform_calculate(along="datum[chosen_axis]")
         .add_params(
@@ -143,7 +150,7 @@ def curve_panel(
             alt.param(name="focused_optimizer", value=""),
         )
     )
-    return _finished(chart, description, height=260)
+    return _finished(chart, rows, description, height=260)
 
 
 def static_svg(spec: dict[str, Any], width: int = 420) -> str:
@@ -198,12 +205,15 @@ def _decades(rates: tuple[float, float]) -> list[float]:
     return [float(f"{power:.0e}") for power in powers if rates[0] <= power <= rates[1]]
 
 
-def _finished(chart: alt.LayerChart, description: str, *, height: int) -> dict[str, Any]:
-    """The chart as plain Vega-Lite, as wide as its container."""
+def _finished(
+    chart: alt.LayerChart, rows: Sequence[dict[str, Any]], description: str, *, height: int
+) -> dict[str, Any]:
+    """The chart as plain Vega-Lite, as wide as its container; rows join last, so that nothing copies them."""
     sized = chart.properties(
         width="container", height=height, description=description, autosize=alt.AutoSizeParams(type="fit-x")
     )
     spec: dict[str, Any] = sized.to_dict()
     spec.pop("config", None)
     spec.pop("$schema", None)
+    spec["data"] = {"values": list(rows)}
     return spec

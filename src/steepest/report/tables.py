@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steepest.report.scale import ScoreRange, score_range, ticks
-from steepest.report.words import Cell, between, finite, metric_title, plural, significant
+from steepest.report.words import Cell, between, finite, metric_title, plural, score_format, significant
 
 HOME_METRICS = {
     "mse": "rmse",
@@ -219,11 +219,11 @@ def _metric_column(best: dict[str, Cell], metric: str) -> dict[str, MatrixCell]:
     scores = {loss: finite(cell["test"].get(metric)) for loss, cell in best.items()}
     known = [score for score in scores.values() if score is not None]
     greater = metric in GREATER_IS_BETTER
-    span = score_range(known, greater)
+    span, written = score_range(known, greater), score_format(known)
     top = (max if greater else min)(known, default=None)
     return {
         loss: MatrixCell(
-            significant(score, 4),
+            written(score),
             0 if score is None or len(known) < 2 else round(100 * span.goodness(score)),
             is_best=score is not None and score == top and len(known) > 1,
             is_home=HOME_METRICS.get(loss) == metric,

@@ -102,7 +102,8 @@ class Record:
     validation_score: float  # at best_epoch, original units; NaN where diverged or no validation rows
     curve: Curve
     seconds: float
-    parameters: NDArray[np.float32] | None  # flat, torch's layout (weight (out, in), bias) layer by layer
+    # native engine: flat, torch's layout (weight (out, in), then bias) layer by layer; torch engine: state_dict
+    parameters: Any
 
     @property
     def diverged(self) -> bool:
