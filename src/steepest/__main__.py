@@ -1,7 +1,6 @@
 """``python -m steepest``: the same as the ``steepest`` command."""
 
-import sys
+from steepest.cli.main import entry
 
-from steepest.cli.main import main
-
-sys.exit(main())
+if __name__ == "__main__":
+    entry()

@@ -196,12 +196,16 @@ def test_report_names_the_file(run: Run, fake: Fake, tmp_path: Path) -> None:
 
 
 def test_bench_prints_its_rows_and_writes_them(run: Run, fake: Fake, tmp_path: Path) -> None:
-    result = {"rows": [{"net": "10-5-1", "ours_us": 0.5, "torch_us": 250.0, "ratio": 500.0}]}
+    result = {
+        "machine": {"cores": 2},
+        "rows": [{"net": "10-5-1", "ours_us": 0.5, "torch_us": 250.0, "ratio": 500.0}],
+    }
     fake("steepest.bench", run=lambda name: result | {"name": name})
     ran = run("bench", "training", "--json", tmp_path / "b.json")
     assert ran.exit_code == 0
     assert "10-5-1" in ran.out
     assert "500.0" in ran.out
+    assert "cores 2" in ran.out
     assert json.loads((tmp_path / "b.json").read_text()) == result | {"name": "training"}
 
 

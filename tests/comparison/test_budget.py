@@ -32,7 +32,8 @@ def test_neighbours_go_first_then_epochs(plan: Plan) -> None:
     trimmed, sentences = trim(plan, SPEED, 1, 1.1 * whole(plan))
     assert not trimmed.confirm_neighbours
     assert trimmed.epochs == plan.epochs
-    assert len(sentences) == 1 and "neighbours" in sentences[0]
+    (sentence,) = sentences
+    assert "neighbours" in sentence
     trimmed, sentences = trim(plan, SPEED, 1, 0.5 * whole(plan))
     assert 5 < trimmed.epochs < plan.epochs
     assert trimmed.cells == plan.cells
@@ -81,7 +82,7 @@ def test_a_trimmed_plan_comes_back_from_its_json(plan: Plan) -> None:
 
 def test_the_speed_is_measured_in_each_regime(plan: Plan, engine: Callable[..., Any]) -> None:
     fake = engine(seconds_a_step=3e-4)
-    assert measure(plan, fake) == pytest.approx({32: 3e-4, "full": 3e-4})
+    assert measure(plan, fake, 2) == pytest.approx({32: 3e-4, "full": 3e-4})
     assert all(run.stop.max_steps is not None for run in fake.runs)
 
 

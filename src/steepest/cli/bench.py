@@ -30,6 +30,8 @@ def bench(
     from steepest.cli.show import console, rows_table
 
     result = run(name)
-    console().print(rows_table(result["rows"]))
+    screen = console()
+    screen.print(rows_table(result["rows"]))
+    screen.print(", ".join(f"{name} {value}" for name, value in result["machine"].items()), markup=False)
     if json_file is not None:
         write_file(json_file, json.dumps(result, indent=2) + "\n", "--json")

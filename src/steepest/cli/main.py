@@ -8,15 +8,27 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import typer
 
 from steepest.cli.app import app
 from steepest.errors import InputError, near_names
 
-__all__ = ["main"]
+__all__ = ["entry", "main"]
 
 OK, FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def entry() -> NoReturn:
+    """The command itself: run it, and leave with its exit code."""
+    code = main()
+    if code == INTERRUPTED:
+        # An import that Ctrl-C cut short can leave Python resolved to die of the signal whatever we return.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -100,13 +100,13 @@ def _table(cells: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any], *, na
         table.add_column("95% interval", justify="right")
     table.add_column("")
     for cell in cells:
-        interval = cell.get("interval") or (None, None)
+        interval = [end for end in cell.get("interval") or () if end is not None]
         row = [str(cell["loss"]), str(cell["optimizer"])]
         if not narrow:
             row += [str(cell["batch_size"]), f"{cell['lr']:.3g}"]
         row.append(number(cell.get("score")))
         if not narrow:
-            row.append(f"{number(interval[0])} to {number(interval[1])}")
+            row.append(" to ".join(number(end) for end in interval) if interval else "-")
         row.append(_mark(cell))
         table.add_row(*row, style="bold green" if cell["wins"] else "dim" if cell.get("barred") else None)
     return table

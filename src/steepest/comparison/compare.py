@@ -125,7 +125,7 @@ def compare(
         out: a directory for the report, the verdict, the runs, the plan and the model.
         seed: everything random follows from it.
         num_threads: runs trained at once; None: one a processor. The result does not depend on it.
-        plan: a plan or the path of a ``plan.json``, to follow to the letter: it has decided the other options.
+        plan: a plan or the path of a ``plan.json``, to follow to the letter: it decides the other options.
         max_epochs: passes over the training rows in each run; None: by the number of rows.
         progress: told of every stage and run.
 
@@ -149,7 +149,9 @@ def compare(
     engine = start_engine(prepared.training_data(), chosen.metric)
     with stop_on_interrupt() as stop_event:
         if seconds is not None:
-            chosen, _ = trim(chosen, measure(chosen, engine), num_threads, seconds)
+            speed = measure(chosen, engine, num_threads)
+            left_sec = max(1.0, seconds - (time.perf_counter() - started))  # kernels took time to compile
+            chosen, _ = trim(chosen, speed, num_threads, left_sec)
         outcome = conduct(chosen, prepared, engine, num_threads, progress or Silent(), stop_event)
         comparison = _comparison(chosen, prepared, engine, outcome, started)
         if out is not None:

@@ -24,11 +24,11 @@ def sentence(plan: Plan, contestants: Sequence[Contestant], winners: Sequence[Co
     equal = len({contestant.finalist.cell for contestant in winners})
     if take.finalist.kind == "default":
         rest = _rest(equal, num_pairs, pairs)
-        return f"Nothing beat the untuned default: use {_name(take)}, {_measured(take, plan)}{rest}."
+        return f"Nothing beat an untuned default: use {_name(take)}, {_measured(take, plan)}{rest}."
     if equal > 1:
         return (
-            f"No clear winner: {equal} of {num_pairs} {pairs} are equally good, as far as "
-            f"{_num_seeds(take)} can tell; take {_name(take)}, the easiest to tune: {_measured(take, plan)}."
+            f"No clear winner: {equal} of {num_pairs} {pairs} are equally good, as far as the seeds can "
+            f"tell; take {_name(take)}, the easiest to tune: {_measured(take, plan)}."
         )
     return f"Use {_name(take)}: {_measured(take, plan)}{_better_than(num_pairs, pairs)}."
 
@@ -41,7 +41,7 @@ def sentence_so_far(plan: Plan, contestants: Sequence[Contestant], winners: Sequ
     tried = sum(len(contestant.scores) > 0 for contestant in contestants)
     return (
         f"Interrupted: no verdict. So far {_name(best)} is the best of {tried} {_pairs(plan)} tried, "
-        f"with a validation {_metric(plan)} of {_written(best)} over {_num_seeds(best)}, not confirmed on fresh seeds."
+        f"with a validation {_metric(plan)} of {_written(best)} over {_num_seeds(best)}, unconfirmed."
     )
 
 
@@ -55,7 +55,8 @@ def _nothing(plan: Plan, contestants: Sequence[Contestant]) -> str:
 
 def _rest(equal: int, num_pairs: int, pairs: str) -> str:
     if equal > 1:
-        return f"; {equal} of {num_pairs} {pairs} are equally good, as far as the seeds can tell"
+        how_many = f"all {num_pairs}" if equal == num_pairs else f"{equal} of {num_pairs}"
+        return f"; {how_many} {pairs} are equally good, as far as the seeds can tell"
     return f"; the other {num_pairs - 1} {pairs} are worse" if num_pairs > 2 else ""
 
 
@@ -115,7 +116,7 @@ def _written(contestant: Contestant) -> str:
 def _decimals(contestant: Contestant) -> int:
     """As many as the interval's width calls for, and at least three digits of the score."""
     low, high = contestant.interval or (0.0, 0.0)
-    finest = min(high - low, abs(contestant.score) / 10) if high > low else abs(contestant.score) / 100
+    finest = min(high - low, abs(contestant.score) / 100) if high > low else abs(contestant.score) / 100
     return min(8, max(0, -math.floor(math.log10(finest)))) if finest > 0 else 3
 
 

@@ -1,0 +1,102 @@
+"""The commands with the real library, on a table small enough to be quick: the two sides fit together."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import Ran
+
+Run = Callable[..., Ran]
+SMALL = ("--hidden", "4", "--epochs", "5")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """120 rows: a number that follows from a number and a category."""
+    source = random.Random(1)
+    rows = []
+    for _ in range(120):
+        size, colour = source.random(), source.choice("xyz")
+        rows.append(f"{size:.3f},{colour},{3 * size + 'xyz'.index(colour) + source.gauss(0, 0.1):.3f}")
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(["size,colour,price", *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_compare_then_report_then_predict(run: Run, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    choice = ("--losses", "mse,mae", "--optimizers", "adam", "--out", out)
+    ran = run("compare", table, "--target", "price", *choice, *SMALL)
+    assert ran.exit_code == 0, ran.err
+    verdict = json.loads((out / "verdict.json").read_text(encoding="utf-8"))
+    assert " ".join(verdict["sentence"].split()[:3]) in ran.out
+    assert "winner" in ran.out
+    assert "confirming on fresh seeds" in ran.err
+
+    (out / "report.html").unlink()
+    assert run("report", out).exit_code == 0
+    assert (out / "report.html").stat().st_size > 10_000
+
+    ran = run("predict", out, table)
+    assert ran.exit_code == 0, ran.err
+    assert len(ran.out.splitlines()) == 121
+
+    ran = run(
+        "compare",
+        table,
+        "--target",
+        "price",
+        "--plan",
+        out / "plan.json",
+        "--json",
+        "--out",
+        tmp_path / "again",
+    )
+    assert ran.exit_code == 0, ran.err
+    assert json.loads(ran.out)["cells"] == verdict["cells"]
+
+
+def test_fit_then_predict(run: Run, table: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    ran = run(
+        "fit", table, "--target", "price", "--loss", "huber", "--optimizer", "adam", "--out", model, *SMALL
+    )
+    assert ran.exit_code == 0, ran.err
+    assert ran.out.startswith("huber with adam")
+    out = tmp_path / "prices.csv"
+    assert run("predict", model, table, "--out", out).exit_code == 0
+    assert len(out.read_text(encoding="utf-8").splitlines()) == 121
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--target", "prise"), "did you mean 'price'?"),
+        (("--target", "price", "--losses", "hubber"), "did you mean 'huber'?"),
+        (("--target", "price", "--optimizers", "adm"), "did you mean 'adam'"),
+        (("--target", "price", "--metric", "mea"), "did you mean 'mae'?"),
+        (("--target", "price", "--losses", "cross_entropy"), "does not fit"),
+        (("--target", "price", "--budget", "soon"), "budget"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_nothing_is_written(
+    run: Run, table: Path, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    out = tmp_path / "out"
+    ran = run("compare", table, *arguments, "--out", out)
+    assert ran.exit_code == 2
+    assert words in ran.err
+    assert ran.err.startswith("steepest: ")
+    assert ran.err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_list_knows_the_missions_names(run: Run) -> None:
+    names = set(run("list", "--names").out.split())
+    assert {"mse", "mae", "bce", "cross_entropy", "sgd", "momentum", "rmsprop", "adam"} <= names
+    assert run("list").exit_code == 0
