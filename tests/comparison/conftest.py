@@ -134,8 +134,8 @@ def prepared(pair: tuple[Any, Any]) -> Prepared:
 @pytest.fixture
 def engine(prepared: Prepared) -> Callable[..., FakeEngine]:
     """``engine(base=..., ...)``: a fake engine on the prepared rows."""
-    data = prepared.training_data()
-    return lambda **planted: FakeEngine(data, **planted)
+    own = prepared.training_data()
+    return lambda data=own, **planted: FakeEngine(data, **planted)
 
 
 @pytest.fixture

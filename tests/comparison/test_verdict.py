@@ -1,4 +1,4 @@
-"""From a plan to a verdict: fresh seeds, the test rows touched once, winner sets, divergence, interruption."""
+"""From a plan to a verdict: fresh seeds, untouched test rows, winner sets, divergence, interruption."""
 
 from __future__ import annotations
 

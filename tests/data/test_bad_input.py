@@ -136,9 +136,10 @@ BAD_FILES = [
     # the options
     BadFile("t.csv", GOOD, ["validation=1.5", "share"], {"target": "y", "validation": 1.5}),
     BadFile("t.csv", GOOD, ["test=-0.1", "share"], {"target": "y", "test": -0.1}),
-    BadFile("t.csv", GOOD, ["below 1"], {"target": "y", "validation": 0.5, "test": 0.5}),
+    BadFile("t.csv", GOOD, ["at most 0.999"], {"target": "y", "validation": 0.5, "test": 0.5}),
     BadFile("t.csv", GOOD, ["seed=-1"], {"target": "y", "seed": -1}),
-    BadFile("t.csv", GOOD, ["too few", "at least"], {"target": "y", "test": 1e-9}),
+    BadFile("t.csv", GOOD, ["too few", "at least 1500"], {"target": "y", "test": 0.001}),
+    BadFile("t.csv", GOOD, ["test=1e-09", "0.001"], {"target": "y", "test": 1e-9}),
 ]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache, wraps
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,19 @@ class Sample:
 Records = tuple[dict[str, Any], dict[str, Any], pl.DataFrame]
 
 
+def remembered(make: Callable[[], Records]) -> Callable[[], Records]:
+    """Makes up once; what a test changes in its copy stays there."""
+    made = cache(make)
+
+    @wraps(make)
+    def copied() -> Records:
+        verdict, plan, runs = made()
+        return deepcopy(verdict), plan, runs
+
+    return copied
+
+
+@remembered
 def regression() -> Records:
     """Three losses, six optimizers; one cell barred, some runs diverged."""
     notes = (
@@ -51,6 +66,7 @@ def regression() -> Records:
     return records(Sample(notes=notes))
 
 
+@remembered
 def multiclass() -> Records:
     """One loss, two batch sizes, judged by accuracy."""
     return records(
@@ -67,6 +83,7 @@ def multiclass() -> Records:
     )
 
 
+@remembered
 def interrupted() -> Records:
     """Stopped while tuning: few runs, nothing confirmed, no winner."""
     sample = Sample(losses=("mse",), optimizers=("adam", "sgd"), num_epochs=8)
@@ -87,12 +104,14 @@ def interrupted() -> Records:
     return verdict, plan, runs
 
 
+@remembered
 def minimal() -> Records:
     """One cell, one run."""
     sample = Sample(losses=("mse",), optimizers=("adam",), num_epochs=5)
     run = _run(sample, "confirm", "mse", "adam", "32", 0.001, 0)
     runs = _frame([run])
-    cell = _cell_of(sample, runs, "mse", "adam", "32", "tuned") | {"interval": [None, None], "difference": None}
+    cell = _cell_of(sample, runs, "mse", "adam", "32", "tuned")
+    cell.update(interval=[None, None], difference=None)
     verdict = _verdict(sample, [cell], [cell], runs)
     verdict.update(notes=[], diagnosis=[], sentence="MSE with Adam reaches an RMSE of 2.1.")
     return verdict, {"format": 1}, runs
@@ -128,7 +147,8 @@ def records(sample: Sample) -> Records:
     """Verdict, plan and runs of one made-up comparison."""
     runs = _frame(list(_all_runs(sample)))
     cells = _cells(sample, runs)
-    winners = [cell for cell in cells if not cell["barred"] and cell["difference"][0] <= 0 <= cell["difference"][1]]
+    racing = [cell for cell in cells if not cell["barred"]]
+    winners = [cell for cell in racing if cell["difference"][0] <= 0 <= cell["difference"][1]]
     return _verdict(sample, cells, winners, runs), _plan(sample, runs), runs
 
 
@@ -160,12 +180,14 @@ def _best_rate(rates: list[float], optimizer: str) -> int:
     return min(range(len(rates)), key=lambda index: abs(math.log10(rates[index]) - wanted))
 
 
-def _run(sample: Sample, stage: str, loss: str, optimizer: str, batch: str, lr: float, seed: int) -> dict[str, Any]:
+def _run(
+    sample: Sample, stage: str, loss: str, optimizer: str, batch: str, lr: float, seed: int
+) -> dict[str, Any]:
     random = sample.random
     offset = math.log10(lr / BEST_RATES.get(optimizer, 0.00316))
     diverged = offset > 1.2 and random.random() < 0.35 + 0.5 * (offset - 1.2)
     epochs = sample.num_epochs if not diverged else max(1, sample.num_epochs // 8)
-    penalty = QUALITIES.get(optimizer, 0.1) + 0.05 * (sample.losses.index(loss)) + (0.08 if batch == "full" else 0)
+    penalty = QUALITIES.get(optimizer, 0.1) + 0.05 * sample.losses.index(loss) + 0.08 * (batch == "full")
     cost = 1 + 0.15 * penalty + 0.035 * offset**2 * (3.0 if offset > 0 else 2.0) + abs(random.normal(0, 0.02))
     progress = np.arange(1, epochs + 1)
     costs = cost + 1.4 * np.exp(-progress / (2 + 3 * penalty)) + random.normal(0, 0.006, epochs)
@@ -238,7 +260,8 @@ def _cell_of(
     score = float(scores.mean())
     half = 2 * float(scores.std()) / math.sqrt(len(scores))
     barred = kind == "tuned" and (loss, optimizer) == ("mae", "sgd")
-    tests = {name.removeprefix("test_"): final[name].drop_nans().mean() for name in runs.columns if name[:5] == "test_"}
+    columns = [name for name in runs.columns if name.startswith("test_")]
+    tests = {name.removeprefix("test_"): final[name].drop_nans().mean() for name in columns}
     return {
         "loss": loss,
         "optimizer": optimizer,
@@ -295,17 +318,17 @@ def _diagnosis(sample: Sample) -> list[dict[str, Any]]:
     if sample.classes:
         text = "The rarest class has a third of the rows: plain accuracy is a fair judge here."
         return [
-            {"name": "classes", "value": list(sample.classes), "text": "Each row belongs to one of three classes."},
+            {"name": "classes", "value": list(sample.classes), "text": "Three classes in all."},
             {"name": "rarest_class", "value": 0.328, "text": text},
         ]
     return [
         {
             "name": "outliers",
             "value": 0.0312,
-            "text": "3.1 % of the targets lie more than three robust deviations from the median. Squared errors "
-            "weigh them heavily; absolute errors and Huber do not.",
+            "text": "3.1 % of the targets lie more than three robust deviations from the median. Squared "
+            "errors weigh them heavily; absolute errors and Huber do not.",
         },
-        {"name": "skew", "value": 1.11, "text": "A longer tail to the right: the mean lies above the median."},
+        {"name": "skew", "value": 1.11, "text": "A longer tail on the right: the mean is above the median."},
         {"name": "distinct_values", "value": 28, "text": "The target takes whole numbers only."},
     ]
 
@@ -329,4 +352,3 @@ def _plan(sample: Sample, runs: pl.DataFrame) -> dict[str, Any]:
 
 
 ALL = {"regression": regression, "multiclass": multiclass, "interrupted": interrupted, "minimal": minimal}
-__all__ = ["ALL", "Records", "Sample", "hostile", "interrupted", "large", "minimal", "multiclass", "records", "regression"]

@@ -63,7 +63,7 @@ def bind(function: Callable[..., Any], extra: Mapping[str, Any] | None = None) -
     Names that stand for vocabulary entries, whatever they were imported as, are rebound; other functions of
     the formula's module are bound in turn; ``extra`` names come first.
     """
-    return njit(_rebind(function, dict(extra or {})), error_model="numpy", fastmath=FASTMATH)
+    return njit(_rebind(function, dict(extra or {})), error_model="numpy", fastmath=FASTMATH, forceinline=True)
 
 
 def _rebind(function: Callable[..., Any], extra: dict[str, Any]) -> python_types.FunctionType:
@@ -227,9 +227,10 @@ def _fingerprint(value: Any, hasher: Any, seen: set[int]) -> None:
     if not isinstance(function, python_types.FunctionType):
         hasher.update(_stable_text(function).encode())
         return
-    if id(function.__code__) in seen:
+    if id(function) in seen:  # not its code: two closures of one code are two functions
         return
-    seen.add(id(function.__code__))
+    seen.add(id(function))
+    hasher.update(_compile_options(value).encode())
     _fingerprint_code(function.__code__, hasher)
     hasher.update(repr((function.__defaults__, function.__kwdefaults__)).encode())
     for cell in function.__closure__ or ():
@@ -238,6 +239,17 @@ def _fingerprint(value: Any, hasher: Any, seen: set[int]) -> None:
         if name in function.__globals__:
             hasher.update(name.encode())
             _fingerprint(function.__globals__[name], hasher, seen)
+
+
+def _compile_options(value: Any) -> str:
+    """How Numba was asked to compile a function (fastmath, ...); a set's order differs between processes."""
+    options = getattr(value, "targetoptions", {})
+    return repr(
+        [
+            (name, sorted(option) if isinstance(option, (set, frozenset)) else option)
+            for name, option in sorted(options.items())
+        ]
+    )
 
 
 def _fingerprint_code(code: python_types.CodeType, hasher: Any) -> None:

@@ -99,17 +99,23 @@ def _pointwise(
     lost = 0.0
     for first in range(start, stop, _BLOCK):
         last = min(first + _BLOCK, stop)
-        for i in range(first, last):
-            block[i - first] = value(np.float64(p[i]), np.float64(t[i]), *options)
+        # Views from 0 on, so that the loops below become SIMD code.
+        pb = p[first:last]
+        tb = t[first:last]
+        width = last - first
+        for i in range(width):
+            block[i] = value(np.float64(pb[i]), np.float64(tb[i]), *options)
         if mode == VALUES:
-            for i in range(first, last):
-                out[i] = block[i - first]
+            ob = out[first:last]
+            for i in range(width):
+                ob[i] = block[i]
             continue
-        for i in range(last - first, _BLOCK):
+        for i in range(width, _BLOCK):
             block[i] = 0.0
         if mode == GRADIENT:
-            for i in range(first, last):
-                out[i] = gradient(np.float64(p[i]), np.float64(t[i]), *options) * scale
+            ob = out[first:last]
+            for i in range(width):
+                ob[i] = gradient(np.float64(pb[i]), np.float64(tb[i]), *options) * scale
         term = _pairwise_sum(block)
         # Neumaier's compensated sum; an infinite total has no rounding error to keep.
         next_total = total + term
@@ -138,7 +144,9 @@ def _exp_difference(a: float, b: float) -> float:
     d = a - b
     back = a - d
     error = (back - b) + (a - (d + back))
-    return exp(d) * (1.0 + error) if d > -800.0 else exp(d)
+    e = exp(d)
+    corrected = e * (1.0 + error)
+    return corrected if d > -800.0 else e  # beyond, the error of an infinite difference is NaN
 
 
 @_inline
@@ -154,6 +162,23 @@ def _sum(terms: Any, n: int) -> float:
     for j in range(whole, n):
         a += terms[j]
     return (a + b) + (c + d)
+
+
+@_inline
+def _largest(terms: Any, n: int) -> float:
+    # Four independent chains; NaN is passed over here and comes back through the exponentials.
+    a = b = c = d = terms[0]
+    whole = n - n % 4
+    for j in range(0, whole, 4):
+        a = terms[j] if terms[j] > a else a
+        b = terms[j + 1] if terms[j + 1] > b else b
+        c = terms[j + 2] if terms[j + 2] > c else c
+        d = terms[j + 3] if terms[j + 3] > d else d
+    for j in range(whole, n):
+        a = terms[j] if terms[j] > a else a
+    a = b if b > a else a
+    c = d if d > c else c
+    return c if c > a else a
 
 
 @_inline
@@ -179,7 +204,7 @@ def _softmax_row(
     scale: float,
     parameters: Any,
     want_gradient: bool,
-    e: Any,  # scratch, num_classes float64
+    scratch: Any,  # 2 * num_classes float64
 ) -> float:
     """Sum over classes of ``w_j q_j value(log p_j)``, and its gradient with respect to the logits.
 
@@ -188,19 +213,22 @@ def _softmax_row(
     c_j = w_j q_j value'(log p_j) and mass = sum c_j: at the true class 1 - p_j is the sum of the others.
     """
     options = take(parameters)
-    largest = np.float64(x[base])
-    k = 0
-    for j in range(1, num_classes):
-        logit = np.float64(x[base + j * stride])
-        if logit > largest or logit != logit:
-            largest = logit
-            k = j
+    # The row as float64, side by side: what follows is SIMD code whatever the layout was.
+    logits = scratch[:num_classes]
+    e = scratch[num_classes:]
     if stride == 1:
+        row = x[base : base + num_classes]
         for j in range(num_classes):
-            e[j] = _exp_difference(np.float64(x[base + j]), largest)
+            logits[j] = row[j]
     else:
         for j in range(num_classes):
-            e[j] = _exp_difference(np.float64(x[base + j * stride]), largest)
+            logits[j] = x[base + j * stride]
+    largest = _largest(logits, num_classes)
+    k = 0
+    while k < num_classes - 1 and logits[k] != largest:
+        k += 1
+    for j in range(num_classes):
+        e[j] = _exp_difference(logits[j], largest)
     e[k] = 0.0 if largest - largest == 0.0 else np.nan
     rest = _sum(e, num_classes)
     log_total = log1p(rest)
@@ -218,14 +246,15 @@ def _softmax_row(
         if weighted:
             share *= class_weight[j]
         if share != 0.0:
-            log_p = (np.float64(x[base + j * stride]) - largest) - log_total
+            log_p = (logits[j] - largest) - log_total
             loss += share * value(log_p, *options)
             mass += share * gradient(log_p, *options)
     if want_gradient:
         factor = -scale * mass / total
         if stride == 1:
+            gradient_row = out[base : base + num_classes]
             for j in range(num_classes):
-                out[base + j] = factor * e[j]
+                gradient_row[j] = factor * e[j]
         else:
             for j in range(num_classes):
                 out[base + j * stride] = factor * e[j]
@@ -235,7 +264,7 @@ def _softmax_row(
                 share *= class_weight[j]
             if share != 0.0:
                 at = base + j * stride
-                log_p = (np.float64(x[at]) - largest) - log_total
+                log_p = (logits[j] - largest) - log_total
                 contribution = share * gradient(log_p, *options)
                 others = rest if j == k else total - e[j]
                 out[at] = scale * (contribution * (others / total) - (e[j] / total) * (mass - contribution))
@@ -266,7 +295,7 @@ def _softmax(
     index = carray(target, stop)
     q = carray(probabilities, size)
     class_weight = carray(weight, num_classes if has_weight else 0)
-    scratch = np.empty(num_classes)
+    scratch = np.empty(2 * num_classes)
     total = 0.0
     lost = 0.0
     for row in range(start, stop):
@@ -330,7 +359,7 @@ def _engine_classes(
     t = carray(targets, rows)
     out = carray(gradients, rows * num_outputs)
     no_weight = t[:0]
-    scratch = np.empty(num_outputs)
+    scratch = np.empty(2 * num_outputs)
     total = 0.0
     for row in range(rows):
         total += row_loss(
@@ -346,7 +375,7 @@ def _engine_probabilities(
     q = carray(targets, rows * num_outputs)
     out = carray(gradients, rows * num_outputs)
     no_weight = q[:0]
-    scratch = np.empty(num_outputs)
+    scratch = np.empty(2 * num_outputs)
     total = 0.0
     for row in range(rows):
         total += row_loss(

@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 # Reassociation would undo compensated arithmetic, so only contraction (fused multiply-add) is allowed.
 FASTMATH = {"contract"}
-_inline = njit(fastmath=FASTMATH, error_model="numpy", nogil=True)
+_inline = njit(fastmath=FASTMATH, error_model="numpy", forceinline=True)
 
 
 @intrinsic
@@ -48,6 +48,26 @@ def _power_of_two(typingctx: Any, k: Any) -> Any:
         return builder.bitcast(builder.shl(bits, ir.Constant(int64, 52)), double)
 
     return types.float64(types.float64), codegen
+
+
+@intrinsic
+def _bits(typingctx: Any, x: Any) -> Any:
+    """A float64's bits as an int64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(64))
+
+    return types.int64(types.float64), codegen
+
+
+@intrinsic
+def _from_bits(typingctx: Any, bits: Any) -> Any:
+    """The float64 that an int64's bits mean."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.DoubleType())
+
+    return types.float64(types.int64), codegen
 
 
 @intrinsic
@@ -121,12 +141,62 @@ def _tanh64(x: float) -> float:
 @_inline
 def _sigmoid64(x: float) -> float:
     e = _exp64(-math.fabs(x))
-    return (1.0 if x >= 0.0 else e) / (1.0 + e) if x == x else x
+    result = (1.0 if x >= 0.0 else e) / (1.0 + e)
+    return result if x == x else x
+
+
+_SQRT_HALF_BITS = 0x3FE6A09E667F3BCD  # sqrt(1/2)
+_MANTISSA = 0x000FFFFFFFFFFFFF
+
+
+@_inline
+def _log_parts(x: float, correction: float) -> float:
+    # x = 2**k m with m in [sqrt(1/2), sqrt(2)); log m = f - (f^2/2 - s (f^2/2 + R(s^2))), s = f / (2 + f), f = m - 1:
+    # the odd series of log((1 + s) / (1 - s)), minimax as published with fdlibm. Normal, positive x only;
+    # ``correction`` is what x lost when it was rounded, relative to x.
+    bits = _bits(x) - _SQRT_HALF_BITS + 0x3FF0000000000000
+    # The exponent as a float, without leaving the vector registers: OR it under 2**52.
+    k = _from_bits(((bits >> 52) & 0x7FF) | 0x4330000000000000) - (4503599627370496.0 + 1023.0)
+    m = _from_bits((bits & _MANTISSA) + _SQRT_HALF_BITS)
+    f = m - 1.0
+    s = f / (2.0 + f)
+    z = s * s
+    r = 1.479819860511658591e-01
+    r = r * z + 1.531383769920937332e-01
+    r = r * z + 1.818357216161805012e-01
+    r = r * z + 2.222219843214978396e-01
+    r = r * z + 2.857142874366239149e-01
+    r = r * z + 3.999999999940941908e-01
+    r = (r * z + 6.666666666666735130e-01) * z
+    half = 0.5 * f * f
+    return k * _LN2_HIGH - ((half - (s * (half + r) + (k * _LN2_LOW + correction))) - f)
+
+
+@_inline
+def _log64(x: float) -> float:
+    tiny = x < 2.2250738585072014e-308
+    scaled = x * 18014398509481984.0 if tiny else x  # 2**54 lifts subnormal numbers into the normal range
+    result = _log_parts(scaled, 0.0) - (37.42994775023705 if tiny else 0.0)
+    result = -math.inf if x == 0.0 else result
+    result = x if x == math.inf else result
+    return result if x >= 0.0 else math.nan
+
+
+@_inline
+def _log1p64(x: float) -> float:
+    u = 1.0 + x
+    # What the addition lost, relative to u; nothing to correct where u is 0 or infinite.
+    lost = (x - (u - 1.0)) if x < 1.0 else (1.0 - (u - x))
+    result = _log_parts(u, lost / u)
+    result = x if math.fabs(x) < 1e-18 or x == math.inf else result
+    result = -math.inf if x == -1.0 else result
+    return result if x >= -1.0 else math.nan
 
 
 @_inline
 def _softplus64(x: float) -> float:
-    return max(x, 0.0) + math.log1p(_exp64(-math.fabs(x))) if x == x else x
+    result = max(x, 0.0) + _log1p64(_exp64(-math.fabs(x)))
+    return result if x == x else x
 
 
 @_inline
@@ -151,12 +221,12 @@ def softplus(x: Any) -> Any:
 
 @_inline
 def log(x: Any) -> Any:
-    return _like(math.log(np.float64(x)), x)
+    return _like(_log64(np.float64(x)), x)
 
 
 @_inline
 def log1p(x: Any) -> Any:
-    return _like(math.log1p(np.float64(x)), x)
+    return _like(_log1p64(np.float64(x)), x)
 
 
 @_inline

@@ -57,7 +57,6 @@ def softmax(
     dimension = 1 if logits.dim() > 1 else 0
     num_classes = logits.shape[dimension]
     x = logits.to(compute_dtype(logits))
-    log_p = _log_softmax(x, dimension)
     normalizer: Tensor | None = None
     kept: Tensor | None = None
     if target.is_floating_point():
@@ -75,12 +74,15 @@ def softmax(
         if weight is not None:
             row_weight = row_weight * weight.to(x.dtype)[safe]
         normalizer = row_weight.sum()
+        x = torch.where(kept.unsqueeze(dimension), x, torch.zeros_like(x))  # whatever an ignored row holds
+    log_p = _log_softmax(x, dimension)
     if smoothing:
         share = share * (1 - smoothing) + smoothing / num_classes
     if weight is not None:
         share = share * weight.to(x.dtype).reshape([-1] + [1] * (x.dim() - dimension - 1))
     # A class with no share contributes nothing, not 0 * inf.
-    values = torch.where(share == 0, torch.zeros_like(share), value(log_p, *parameters))
+    values = value(log_p, *parameters)
+    values = torch.where((share == 0) & ~torch.isfinite(values), torch.zeros_like(values), values)
     rows = (share * values).sum(dimension)
     if kept is not None:
         rows = torch.where(kept, rows, torch.zeros_like(rows))

@@ -137,12 +137,14 @@ def compare(
         InputError: the data or an option cannot be used; nothing has been run or written.
     """
     started = time.perf_counter()
-    given = Options(losses, optimizers, batch_sizes, hidden, activation, metric, seeds, seed, max_epochs)
+    given = Options(
+        task, losses, optimizers, batch_sizes, hidden, activation, metric, seeds, seed, max_epochs
+    )
     check.check_threads(num_threads)
     seconds = None if budget is None else seconds_of(budget)
     if out is not None:
         check_directory(out, VERDICT, _FILES)
-    followed = None if plan is None else _plan_to_follow(plan, given, task, target, seconds)
+    followed = None if plan is None else _plan_to_follow(plan, given, target, seconds)
 
     prepared = _prepare(data, target, task, followed, seed)
     chosen = make_plan(prepared, given) if followed is None else _fitting(followed, prepared)
@@ -167,7 +169,7 @@ def _prepare(data: Any, target: str | None, task: str, followed: Plan | None, se
     return prepare(
         data,
         None if is_pair else followed.target,
-        task=followed.task,
+        task=followed.asked_task,
         seed=followed.seed,
         validation=followed.validation,
         test=followed.test,
@@ -177,7 +179,6 @@ def _prepare(data: Any, target: str | None, task: str, followed: Plan | None, se
 def _plan_to_follow(
     given: Plan | Mapping[str, Any] | str | os.PathLike[str],
     options: Options,
-    task: str,
     target: str | None,
     seconds: float | None,
 ) -> Plan:
@@ -187,7 +188,6 @@ def _plan_to_follow(
     names = [field.name for field in fields(Options)]
     decided = [name for name in names if getattr(options, name) != getattr(default, name)]
     decided += ["budget"] * (seconds is not None)
-    decided += ["task"] * (task not in ("auto", plan.task))
     decided += ["target"] * (target not in (None, plan.target))
     if decided:
         raise InputError(

@@ -132,7 +132,7 @@ class FittedModel:
 
     def _manifest(self, weights: bytes) -> dict[str, Any]:
         run = self.record.run
-        return {
+        manifest = {
             "format": FORMAT,
             "task": self.task,
             "target": self.target,
@@ -158,6 +158,7 @@ class FittedModel:
             "data_sha256": self.data_sha256,
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
         }
+        return manifest | {"manifest_sha256": _digest(manifest)}
 
 
 def load(path: str | os.PathLike[str]) -> FittedModel:
@@ -194,7 +195,14 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
             f"{str(directory / MANIFEST)!r} is not a model's manifest of format {FORMAT}; "
             "it was written by something else or by another version."
         )
+    if manifest.pop("manifest_sha256", None) != _digest(manifest):
+        raise InputError(f"The model in {str(directory)!r} is damaged: {MANIFEST} is not what was saved.")
     return manifest
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    """Of every entry but the digest itself: a manifest decides predictions, so none of it may change."""
+    return hashlib.sha256(canonical_json(manifest).encode()).hexdigest()
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -222,6 +230,8 @@ def _model(manifest: dict[str, Any], weights: bytes) -> FittedModel:
         optimizer_options=manifest["optimizer_options"],
     )
     encoding = Encoding.from_json(manifest["encoding"])
+    if (encoding.task, encoding.target) != (manifest["task"], manifest["target"]):
+        raise InputError("its task and target are not those of its encoding")
     num_features = len(encoding.feature_names)
     if num_features != shape["num_features"]:
         raise InputError(f"it takes {shape['num_features']} features, its encoding gives {num_features}")

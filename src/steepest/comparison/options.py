@@ -26,6 +26,7 @@ DEFAULT_METRICS: Mapping[str, str] = {"regression": "rmse", "binary": "log_loss"
 class Options:
     """What a user may decide about a comparison, with the defaults; ``None`` leaves it to the data."""
 
+    task: str = "auto"
     losses: Sequence[str] | str | None = None
     optimizers: Sequence[str] | str | None = None
     batch_sizes: Sequence[BatchSize | str] | BatchSize | str = (32,)

@@ -63,6 +63,7 @@ class Plan:
     """What will be run. Every cell gets the same number of rates, seeds and epochs."""
 
     task: Task
+    asked_task: str  # what was asked for, "auto" perhaps: intake says different things then
     target: str
     metric: str
     losses: tuple[str, ...]
@@ -137,6 +138,7 @@ def make_plan(prepared: Prepared, options: Options) -> Plan:
     fresh = first + _FRESH
     return Plan(
         task=prepared.task,
+        asked_task=options.task,
         target=prepared.target,
         metric=check.check_metric(options.metric, prepared.task),
         losses=check.check_losses(options.losses, prepared.task),
@@ -214,6 +216,7 @@ def _typed(given: Mapping[str, Any]) -> Plan:
     num_train_rows = int(given["num_train_rows"])
     return Plan(
         task=task,
+        asked_task=str(given["asked_task"]),
         target=str(given["target"]),
         metric=check.check_metric(given["metric"], task),
         losses=check.check_losses(given["losses"], task),

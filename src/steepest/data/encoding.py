@@ -79,7 +79,7 @@ class NumericColumn:
         found = kind_of(series)
         if found in (self.kind, "empty") or (self.kind, found) == ("numeric", "boolean"):
             return
-        if (self.kind, found) == ("boolean", "numeric") and series.drop_nulls().is_in([0, 1]).all():
+        if (self.kind, found) == ("boolean", "numeric") and not _offends("boolean", series).any():
             return
         raise _kind_changed(self.name, self.kind, series, table)
 
@@ -283,6 +283,6 @@ def _offends(expected: str, series: pl.Series) -> pl.Series:
     """Where the values are not of the expected kind."""
     if expected == "numeric" and series.dtype == pl.String:
         return series.is_not_null() & series.cast(pl.Float64, strict=False).is_null()
-    if expected == "boolean" and series.dtype != pl.String:
-        return ~series.is_in([0, 1])
+    if expected == "boolean" and kind_of(series) == "numeric":
+        return ~series.cast(pl.Float64).is_in([0.0, 1.0])
     return series.is_not_null()

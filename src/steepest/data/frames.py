@@ -35,11 +35,13 @@ def from_frame(data: Any, source: str) -> pl.DataFrame | None:
 
     try:
         frame = nw.from_native(data)
-    except nw.exceptions.DuplicateError:
-        check_names([str(name) for name in data.columns], source)
-        raise
     except TypeError:
         return None
+    except nw.exceptions.DuplicateError:
+        frame = None
+    if frame is None:
+        check_names([str(name) for name in data.columns], source)
+        raise InputError(f"Two columns of {source} have the same name; give every column a name of its own.")
     eager = frame.collect(backend="polars") if isinstance(frame, nw.LazyFrame) else frame
     check_names([str(name) for name in eager.columns], source)
     if not eager.implementation.is_pandas_like():

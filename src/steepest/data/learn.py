@@ -112,9 +112,8 @@ def _learn_numbers(series: pl.Series, source: str) -> NumericColumn:
         )
     kind = kind_of(series)
     assert kind in ("numeric", "boolean", "date")  # the others are text or without a value
-    learned = zip(
-        parts, *(figures.tolist() for figures in (imputer.statistics_, scaler.mean_, scaler.scale_))
-    )
+    figures = (imputer.statistics_.tolist(), scaler.mean_.tolist(), scaler.scale_.tolist())
+    learned = zip(parts, *figures, strict=True)
     return NumericColumn(series.name, kind, tuple(Part(*part) for part in learned), series.null_count() > 0)
 
 

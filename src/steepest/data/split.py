@@ -14,6 +14,7 @@ from steepest.errors import InputError
 __all__ = ["check_options", "split_rows"]
 
 _MIN_ROWS_A_PART = 2
+_MIN_SHARE = 0.001  # of a part, the training rows' own included
 
 Indices = NDArray[np.int64]
 
@@ -27,18 +28,24 @@ def check_options(validation: float, test: float, seed: int) -> None:
     for option, share in (("validation", validation), ("test", test)):
         if not _is_share(share):
             raise InputError(
-                f"{option}={share!r} is not a share of the rows; give a number from 0 to below 1."
+                f"{option}={share!r} is not a share of the rows; give 0, or a number from {_MIN_SHARE} to"
+                " below 1."
             )
-    if validation + test >= 1:
+    if validation + test > 1 - _MIN_SHARE:
         raise InputError(
-            f"validation={validation} and test={test} leave no rows to train on; their sum must be below 1."
+            f"validation={validation} and test={test} leave no rows to train on; their sum must be at most"
+            f" {1 - _MIN_SHARE}."
         )
     if not _is_seed(seed):
         raise InputError(f"seed={seed!r} is not a whole number from 0 to {2**32 - 1}.")
 
 
 def _is_share(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and (value == 0 or _MIN_SHARE <= value < 1)
+    )
 
 
 def _is_seed(value: object) -> bool:
@@ -99,13 +106,7 @@ def _enough(num_rows: int, validation: float, test: float) -> bool:
 def _check_rows(num_rows: int, validation: float, test: float) -> None:
     if _enough(num_rows, validation, test):
         return
-    # No part has enough rows below this, so the search is short.
-    start = max(
-        int((_MIN_ROWS_A_PART - 1) / share)
-        for share in (validation, test, 1 - validation - test)
-        if share > 0
-    )
-    least = next(n for n in itertools.count(max(start, num_rows)) if _enough(n, validation, test))
+    least = next(n for n in itertools.count(num_rows) if _enough(n, validation, test))
     raise InputError(
         f"{num_rows} rows with a target are too few to split into parts (validation={validation},"
         f" test={test}); at least {least} are needed."

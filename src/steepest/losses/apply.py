@@ -110,7 +110,8 @@ def _check_classes(
     if not 0.0 <= smoothing <= 1.0:
         raise InputError(f"{name}: label_smoothing is {smoothing}; it must lie in [0, 1].")
     if not target.is_floating_point() and _is_concrete(input, target) and target.numel() and input.device.type == "cpu":
-        kept = target[target != ignore_index]
+        index = target.to(torch.int64)  # a uint8 takes -100 for 156
+        kept = index[index != ignore_index]
         if kept.numel() and (int(kept.min()) < 0 or int(kept.max()) >= classes):
             raise IndexError(
                 f"{name}: targets run from {int(kept.min())} to {int(kept.max())}; "
@@ -207,12 +208,12 @@ class _FusedPointwise(torch.autograd.Function):
 
         ctx.formula, ctx.numbers, ctx.reduction, ctx.run = formula, numbers, reduction, run
         ctx.save_for_backward(input, target)
-        ctx.gradient = None
+        ctx.gradient, ctx.scale = None, 1.0
         if reduction == "none":
             values = torch.empty_like(x)
             run(values, cpu_losses.VALUES)
             return values
-        scale = 1.0 / n if reduction == "mean" else 1.0
+        ctx.scale = scale = 1.0 / n if reduction == "mean" else 1.0
         if ctx.needs_input_grad[0]:
             ctx.gradient = torch.empty_like(x)
             total = run(ctx.gradient, cpu_losses.GRADIENT, scale)
@@ -229,11 +230,7 @@ class _FusedPointwise(torch.autograd.Function):
                 return reference_losses.pointwise(ctx.formula.value, x, target, ctx.numbers, None, ctx.reduction)
 
             return _differentiable_gradient(loss, input, grad_output), None, None, None, None
-        gradient = ctx.gradient
-        if gradient is None:
-            gradient = torch.empty_like(input, memory_format=torch.contiguous_format)
-            ctx.run(gradient, cpu_losses.GRADIENT)
-        return _times(gradient, grad_output), None, None, None, None
+        return _times(_take_gradient(ctx, input), grad_output), None, None, None, None
 
 
 class _FusedSoftmax(torch.autograd.Function):
@@ -277,13 +274,13 @@ class _FusedSoftmax(torch.autograd.Function):
                 grain,
             )  # fmt: skip
 
-        ctx.run, ctx.gradient = run, None
+        ctx.run, ctx.gradient, ctx.scale = run, None, 1.0
         if reduction == "none":
             values = x.new_empty((*x.shape[:1], *x.shape[2:]) if x.dim() > 1 else ())
             run(values, cpu_losses.VALUES)
             return values
         divisor = _divisor(reduction, target, weight, ignore_index, rows)
-        scale = 1.0 / divisor if divisor else math.nan
+        ctx.scale = scale = 1.0 / divisor if divisor else math.nan
         if ctx.needs_input_grad[0]:
             ctx.gradient = torch.empty_like(x)
             total = run(ctx.gradient, cpu_losses.GRADIENT, scale)
@@ -301,12 +298,9 @@ class _FusedSoftmax(torch.autograd.Function):
                 return reference_losses.softmax(ctx.formula.value, x, target, *ctx.settings)
 
             return _differentiable_gradient(loss, input, grad_output), *nothing
-        gradient = ctx.gradient
-        if gradient is None:
-            gradient = torch.empty_like(input, memory_format=torch.contiguous_format)
-            ctx.run(gradient, cpu_losses.GRADIENT)
+        if ctx.reduction == "none":
             grad_output = grad_output.unsqueeze(1 if input.dim() > 1 else 0)
-        return _times(gradient, grad_output), *nothing
+        return _times(_take_gradient(ctx, input), grad_output), *nothing
 
 
 def _divisor(reduction: str, target: Tensor, weight: Tensor | None, ignore_index: int, rows: int) -> float:
@@ -315,13 +309,24 @@ def _divisor(reduction: str, target: Tensor, weight: Tensor | None, ignore_index
         return 1.0
     if target.is_floating_point():
         return float(rows)
-    kept = target[target != ignore_index].to(torch.int64)
+    index = target.to(torch.int64)  # a uint8 takes -100 for 156
+    kept = index[index != ignore_index]
     return float(kept.numel()) if weight is None else float(weight.double()[kept].sum())
 
 
 def _at(kernel: Any, position: int, tensor: Tensor) -> Any:
     """A tensor's memory, as the pointer type the kernel's signature has at that position."""
     return ctypes.cast(tensor.data_ptr(), kernel.function.argtypes[position])
+
+
+def _take_gradient(ctx: Any, input: Tensor) -> Tensor:
+    """The gradient made on the way forward, handed out once: what a caller does to it is the caller's own."""
+    gradient: Tensor | None
+    gradient, ctx.gradient = ctx.gradient, None
+    if gradient is None:
+        gradient = torch.empty_like(input, memory_format=torch.contiguous_format)
+        ctx.run(gradient, cpu_losses.GRADIENT, ctx.scale)
+    return gradient
 
 
 def _times(gradient: Tensor, grad_output: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import _reduction
 
-from steepest.backends.reference import sigmoid, softplus, where
+from steepest.backends.reference import minimum, sigmoid, softplus, where
 from steepest.losses.apply import pointwise_loss
 from steepest.losses.formula import LossFormula
 
@@ -17,8 +17,8 @@ __all__ = ["BCEWithLogitsLoss", "binary_cross_entropy_with_logits"]
 def value(x: Any, y: Any, pos_weight: Any) -> Any:
     # (1 - y) log(1 + e^x) + w y log(1 + e^-x): no term cancels another, so both tails are exact.
     # A term with no share is 0, also where the logit is infinite.
-    negative = where(y == 1.0, 0.0 * y, (1.0 - y) * softplus(where(y == 1.0, 0.0 * y, x)))
-    positive = where(y == 0.0, 0.0 * y, pos_weight * y * softplus(where(y == 0.0, 0.0 * y, -x)))
+    negative = where(y == 1.0, 0.0 * y, (1.0 - y) * softplus(x))
+    positive = where(y == 0.0, 0.0 * y, pos_weight * y * softplus(-x))
     return negative + positive
 
 

@@ -15,9 +15,9 @@ __all__ = ["QuantileLoss", "quantile_loss"]
 
 
 def value(p: Any, y: Any, quantile: Any) -> Any:
-    # q (y - p) where y >= p, (1 - q) (p - y) below
+    # q (y - p) where y >= p, (1 - q) (p - y) below; 0 at the kink, so that its derivative there is 0 too
     e = y - p
-    return where(e >= 0.0, quantile * e, (quantile - 1.0) * e)
+    return where(e > 0.0, quantile * e, where(e < 0.0, (quantile - 1.0) * e, 0.0 * e))
 
 
 def gradient(p: Any, y: Any, quantile: Any) -> Any:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from steepest.backends import cpu_optim
+from steepest.errors import InputError
 from steepest.optim.rule import Rule
 
 __all__ = ["FusedStep"]
@@ -33,6 +34,9 @@ class FusedStep:
     state: defaultdict[Tensor, Any]
     counts_steps = True  # torch keeps "step" in this optimizer's state
 
+    # torch's fused kernels unscale gradients themselves, and GradScaler leaves it to them; this step does not.
+    _step_supports_amp_scaling = property(lambda self: False, lambda self, wanted: None)
+
     @staticmethod
     def rule_of(group: dict[str, Any]) -> Rule:
         """The rule a parameter group follows."""
@@ -43,6 +47,11 @@ class FusedStep:
         """The rule's hyperparameters, by name, read from the group."""
         raise NotImplementedError
 
+    @staticmethod
+    def torch_has(group: dict[str, Any]) -> bool:
+        """Whether torch's own optimizer knows all options of the group."""
+        return True
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of every parameter that has a gradient.
@@ -51,7 +60,15 @@ class FusedStep:
             closure: re-evaluates the model and returns the loss, which is then returned.
         """
         if not all(map(_is_plain, self.param_groups)):
-            return super().step(closure)  # type: ignore[misc]
+            if not all(map(self.torch_has, self.param_groups)):
+                raise InputError(
+                    f"{type(self).__name__}: these options are for dense, real parameters and gradients; "
+                    "sparse and complex ones take torch's own options alone."
+                )
+            torch_step = super().step  # type: ignore[misc]
+            if getattr(torch_step, "hooked", False):  # the hooks are called around this step already
+                torch_step = torch_step.__wrapped__.__get__(self)
+            return torch_step(closure)
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -82,7 +99,7 @@ class FusedStep:
         state = self.state[parameter]
         first = any(state.get(name) is None for name in rule.slots) or (self.counts_steps and "step" not in state)
         if first:
-            for name in rule.slots:
+            for name in (name for name in rule.slots if state.get(name) is None):
                 state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
         if not self.counts_steps:
             return 1.0 if first else 2.0  # torch keeps no count here: only the first step differs

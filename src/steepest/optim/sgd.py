@@ -132,6 +132,10 @@ class SGD(FusedStep, torch.optim.SGD):
         return _NESTEROV if group["nesterov"] else _MOMENTUM
 
     @staticmethod
+    def torch_has(group: dict[str, Any]) -> bool:
+        return group.get("convention", "torch") == "torch"
+
+    @staticmethod
     def hyperparameters_of(group: dict[str, Any]) -> dict[str, float]:
         return {name: float(group[name]) for name in SGD.rule_of(group).hyperparameters}
 

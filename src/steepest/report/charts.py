@@ -1,4 +1,4 @@
-"""Records as Altair charts, one function a chart. Colours are the page's CSS variables, so themes just work."""
+"""Records as Altair charts, one function a chart. Colours are the page's CSS variables: themes just work."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ CONFIG: dict[str, Any] = {
     "mark": {"aria": False},
 }
 
-_RATE_LABEL = "datum.value >= 0.001 && datum.value < 10000 ? format(datum.value, '~g') : format(datum.value, '~e')"
-_AMOUNT_LABEL = "datum.value >= 1000 ? format(datum.value, '~s') : format(datum.value, '~g')"
+_RATE_LABEL = "format(datum.value, datum.value >= 0.001 && datum.value < 10000 ? '~g' : '~e')"
+_AMOUNT_LABEL = "format(datum.value, datum.value >= 1000 ? '~s' : '~g')"
 
 
 def colour(index: int) -> str:
@@ -70,11 +70,18 @@ def rate_panel(
     ``default`` (the library's rate) and ``chosen`` (the best rate, its ``score``, and ``low`` to ``high``,
     the rates that did as well).
     """
-    x = alt.X("lr:Q").scale(type="log", domain=rates, nice=False).axis(
-        title="learning rate (log scale)", values=_decades(rates), labelExpr=_RATE_LABEL, labelOverlap=True
+    x = (
+        alt.X("lr:Q")
+        .scale(type="log", domain=rates, nice=False)
+        .axis(
+            title="learning rate (log scale)",
+            values=_decades(rates),
+            labelExpr=_RATE_LABEL,
+            labelOverlap=True,
+        )
     )
     y = _score_axis("score", metric, span, ticks=4, clamp=True)
-    tint = colour(colour_index)
+    tint, tooltip = colour(colour_index), _rate_tooltip()
     base = alt.Chart()
     tried = base.transform_filter("datum.kind === 'tried' && isValid(datum.score)")
     layers = [
@@ -86,10 +93,10 @@ def rate_panel(
         .encode(x=alt.X("low:Q"), x2="high:Q", y=alt.YDatum(span.low)),
         tried.mark_area(color=tint, opacity=0.18).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"),
         tried.mark_line(color=tint, strokeWidth=2).encode(x=x, y=y),
-        tried.mark_point(color=tint, fill=tint, size=26, opacity=1).encode(x=x, y=y, tooltip=_rate_tooltip(metric)),
+        tried.mark_point(color=tint, fill=tint, size=26, opacity=1).encode(x=x, y=y, tooltip=tooltip),
         base.transform_filter("datum.kind === 'tried' && datum.diverged > 0")
         .mark_text(text="×", fontSize=17, fontWeight="bold", color="var(--warning)")
-        .encode(x=x, y=alt.YDatum(span.bad_edge), tooltip=_rate_tooltip(metric)),
+        .encode(x=x, y=alt.YDatum(span.bad_edge), tooltip=tooltip),
         base.transform_filter("datum.kind === 'chosen' && isValid(datum.score)")
         .mark_point(color="var(--ink)", size=130, strokeWidth=2, filled=False, opacity=1)
         .encode(x=x, y=y),
@@ -111,33 +118,38 @@ def curve_panel(
     optimizers: Sequence[str],
     batch: str,
 ) -> dict[str, Any]:
-    """Validation score against training done, a line an optimizer, with a band over seeds."""
+    """Validation score against training done, a line an optimizer, with a band of one standard error.
+
+    A row is a point: ``optimizer``, ``batch``, ``score``, ``low``, ``high``, ``seeds``, and how far training
+    was in ``updates``, ``examples``, ``epochs`` and ``seconds``.
+    """
     indices = range(len(optimizers))
     scale = alt.Scale(domain=list(optimizers), range=[colour(index) for index in indices])
     dashes = alt.Scale(domain=list(optimizers), range=[dash(index) for index in indices])
     tint = alt.Color("optimizer:N").scale(scale).legend(None)
     line = alt.StrokeDash("optimizer:N").scale(dashes).legend(None)
-    x = alt.X("along:Q").scale(zero=True, nice=False).axis(
-        title=None, tickCount=5, labelExpr=_AMOUNT_LABEL, labelFlush=True, labelOverlap=True
+    x = (
+        alt.X("along:Q")
+        .scale(zero=True, nice=False)
+        .axis(title=None, tickCount=5, labelExpr=_AMOUNT_LABEL, labelFlush=True, labelOverlap=True)
     )
     y = _score_axis("score", metric, span, ticks=4, clamp=False)
     base = alt.Chart().encode(x=x)
-    is_focused, is_any = "focused_optimizer === datum.optimizer", "focused_optimizer !== ''"
     band = max(0.05, min(0.14, 0.8 / len(optimizers)))
     layers = [
         base.mark_area(clip=True).encode(
             y=alt.Y("low:Q"),
             y2="high:Q",
             color=tint,
-            opacity=alt.when(is_focused).then(alt.value(0.3)).when(is_any).then(alt.value(0)).otherwise(alt.value(band)),
+            opacity=_by_focus(0.3, 0, band),
         ),
         base.mark_line(strokeWidth=2, clip=True).encode(
             y=y,
             color=tint,
             strokeDash=line,
-            opacity=alt.when(is_focused).then(alt.value(1)).when(is_any).then(alt.value(0.2)).otherwise(alt.value(1)),
+            opacity=_by_focus(1, 0.2, 1),
         ),
-        base.mark_point(size=90, filled=True, opacity=0, clip=True).encode(y=y, tooltip=_curve_tooltip(metric)),
+        base.mark_point(size=90, filled=True, opacity=0, clip=True).encode(y=y, tooltip=_curve_tooltip()),
     ]
     chart = (
         alt.layer(*layers, data=alt.NamedData(name="rows"))
@@ -159,6 +171,17 @@ def static_svg(spec: dict[str, Any], width: int = 420) -> str:
     return str(vl_convert.vegalite_to_svg(fixed, config=CONFIG))
 
 
+def _by_focus(focused: float, others: float, usual: float) -> Any:
+    """An opacity that depends on whether this optimizer, another or none is pointed at in the legend."""
+    return (
+        alt.when("focused_optimizer === datum.optimizer")
+        .then(alt.value(focused))
+        .when("focused_optimizer !== ''")
+        .then(alt.value(others))
+        .otherwise(alt.value(usual))
+    )
+
+
 def _score_axis(field: str, metric: str, span: ScoreRange, *, ticks: int, clamp: bool) -> alt.Y:
     return (
         alt.Y(f"{field}:Q")
@@ -177,10 +200,11 @@ def _score_axis(field: str, metric: str, span: ScoreRange, *, ticks: int, clamp:
     )
 
 
-def _rate_tooltip(metric: str) -> list[alt.Tooltip]:
+# Vega-Lite writes tooltip titles into expressions: they are fixed words, never a name from the records.
+def _rate_tooltip() -> list[alt.Tooltip]:
     return [
         alt.Tooltip("lr:Q", title="learning rate", format=".3~g"),
-        alt.Tooltip("score:Q", title=f"mean {metric}", format=".4~g"),
+        alt.Tooltip("score:Q", title="mean score", format=".4~g"),
         alt.Tooltip("low:Q", title="lowest seed", format=".4~g"),
         alt.Tooltip("high:Q", title="highest seed", format=".4~g"),
         alt.Tooltip("seeds:Q", title="seeds"),
@@ -188,10 +212,10 @@ def _rate_tooltip(metric: str) -> list[alt.Tooltip]:
     ]
 
 
-def _curve_tooltip(metric: str) -> list[alt.Tooltip]:
+def _curve_tooltip() -> list[alt.Tooltip]:
     return [
         alt.Tooltip("optimizer:N", title="optimizer"),
-        alt.Tooltip("score:Q", title=f"mean {metric}", format=".4~g"),
+        alt.Tooltip("score:Q", title="mean score", format=".4~g"),
         alt.Tooltip("updates:Q", title="updates", format=",.0f"),
         alt.Tooltip("examples:Q", title="examples seen", format=",.0f"),
         alt.Tooltip("epochs:Q", title="epochs", format=".3~g"),
@@ -206,7 +230,7 @@ def _decades(rates: tuple[float, float]) -> list[float]:
 
 
 def _finished(
-    chart: alt.LayerChart, rows: Sequence[dict[str, Any]], description: str, *, height: int
+    chart: alt.LayerChart | alt.FacetChart, rows: Sequence[dict[str, Any]], description: str, *, height: int
 ) -> dict[str, Any]:
     """The chart as plain Vega-Lite, as wide as its container; rows join last, so that nothing copies them."""
     sized = chart.properties(

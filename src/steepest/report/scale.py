@@ -21,10 +21,12 @@ class ScoreRange:
 
     @property
     def bad_edge(self) -> float:
+        """The end where the worst scores lie."""
         return self.low if self.greater_is_better else self.high
 
     @property
     def good_edge(self) -> float:
+        """The end where the best scores lie."""
         return self.high if self.greater_is_better else self.low
 
     def goodness(self, score: float) -> float:
@@ -42,16 +44,25 @@ class ScoreRange:
 
 
 def score_range(
-    scores: Iterable[Any], greater_is_better: bool, *, shown: Iterable[Any] = (), stretch: float = 3.0
+    scores: Iterable[Any],
+    greater_is_better: bool,
+    *,
+    shown: Iterable[Any] = (),
+    stretch: float = 3.0,
+    least: float = 0.1,
 ) -> ScoreRange:
-    """A range that ends ``stretch`` median distances from the best score, and holds all that is ``shown``."""
+    """A range from the best score on that holds all that is ``shown``.
+
+    It ends at the worst score, or ``stretch`` median distances from the best where that is nearer; but not
+    within the share ``least`` of the best score, so that trifles stay small.
+    """
     sign = -1.0 if greater_is_better else 1.0
     costs = sorted(sign * score for score in map(finite, scores) if score is not None)
     needed = [sign * score for score in map(finite, shown) if score is not None]
     if not costs and not needed:
         return ScoreRange(0.0, 1.0, greater_is_better)
     best = min(costs[:1] + needed)
-    limit = best + stretch * (median(costs) - best) if costs else best
+    limit = best + max(stretch * (median(costs) - best), least * abs(best)) if costs else best
     worst = max([min(max(costs, default=best), limit), *needed])
     if worst - best <= 1e-9 * max(1.0, abs(best)):
         best, worst = best - 0.05 * (abs(best) or 1.0), worst + 0.05 * (abs(worst) or 1.0)

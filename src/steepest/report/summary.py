@@ -13,13 +13,13 @@ from steepest.errors import InputError
 from steepest.report.words import Cell, finite
 
 COLUMNS = (
-    "stage loss optimizer batch_size lr seed num_steps num_examples diverged validation_score seconds "
-    "curve_epoch curve_step curve_validation"
-).split()
+    *("stage", "loss", "optimizer", "batch_size", "lr", "seed", "num_steps", "num_examples", "diverged"),
+    *("validation_score", "seconds", "curve_epoch", "curve_step", "curve_validation"),
+)
 CELL_KEYS = ["loss", "optimizer", "batch_size"]
 TUNING_STAGES = ("tune", "extend")
-STAGE_ORDER = {"tune": 0, "extend": 1, "confirm": 2, "default": 3}
 MAX_CURVE_POINTS = 5_000
+RATE_TOLERANCE = 1e-9
 
 
 def check_runs(runs: pl.DataFrame) -> pl.DataFrame:
@@ -27,8 +27,8 @@ def check_runs(runs: pl.DataFrame) -> pl.DataFrame:
     missing = [name for name in COLUMNS if name not in runs.columns]
     if missing:
         raise InputError(
-            f"the table of runs lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
-            "give the runs.parquet that steepest compare wrote"
+            f"The table of runs lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
+            "give the runs.parquet that steepest compare wrote."
         )
     score = pl.col("validation_score").cast(pl.Float64)
     usable = score.is_finite() & ~pl.col("diverged")
@@ -55,7 +55,7 @@ def configurations(runs: pl.DataFrame, greater_is_better: bool) -> list[dict[str
 
 
 def rate_rows(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The configurations a rate curve is drawn through: the tuning stages', or all where nothing was tuned."""
+    """The configurations a rate curve goes through: the tuning stages', or all where nothing was tuned."""
     tuning = [row for row in found if row["stage"] in TUNING_STAGES] or list(found)
     order = sorted(tuning, key=lambda row: (*(row[key] for key in CELL_KEYS), row["lr"], row["stage"]))
     by_rate = {tuple(row[key] for key in [*CELL_KEYS, "lr"]): row for row in reversed(order)}
@@ -69,7 +69,8 @@ def learning_curves(runs: pl.DataFrame, cells: Sequence[Cell]) -> list[dict[str,
     points: list[dict[str, Any]] = []
     for cell in shown:
         curve = _mean_curve(_runs_of(runs, cell))
-        points += [{key: cell[key] for key in CELL_KEYS} | point for point in _thinned(curve, wanted)]
+        names = {"loss": cell["loss"], "optimizer": cell["optimizer"], "batch": str(cell["batch_size"])}
+        points += [names | point for point in _thinned(curve, wanted)]
     return points
 
 
@@ -85,10 +86,10 @@ def _runs_of(runs: pl.DataFrame, cell: Cell) -> pl.DataFrame:
     """The runs at a cell's rate, of its last stage (fresh seeds where it was confirmed)."""
     lr = finite(cell["lr"])
     if lr is None:
-        return runs.head(0)
+        return runs.clear()
     same = runs.filter(
         *(pl.col(key) == str(cell[key]) for key in CELL_KEYS),
-        (pl.col("lr") - lr).abs() <= 1e-9 * lr,
+        (pl.col("lr") - lr).abs() <= RATE_TOLERANCE * lr,
         ~pl.col("diverged"),
     )
     for stage in ("confirm", "default") if cell["kind"] == "tuned" else ("default", "confirm"):
@@ -99,7 +100,7 @@ def _runs_of(runs: pl.DataFrame, cell: Cell) -> pl.DataFrame:
 
 
 def _mean_curve(runs: pl.DataFrame) -> list[dict[str, Any]]:
-    """Mean, lowest and highest score at each evaluation that at least half of the seeds reached."""
+    """Mean score, and one standard error about it, at each evaluation that half of the seeds reached."""
     if not runs.height:
         return []
     score = pl.col("curve_validation")
@@ -116,12 +117,17 @@ def _mean_curve(runs: pl.DataFrame) -> list[dict[str, Any]]:
         (steps * pl.col("num_examples") / a_step).mean().alias("examples"),
         (steps * pl.col("seconds") / a_step).mean().alias("seconds"),
         score.mean().alias("score"),
-        score.min().alias("low"),
-        score.max().alias("high"),
+        (score.mean() - _standard_error(score)).alias("low"),
+        (score.mean() + _standard_error(score)).alias("high"),
         pl.len().alias("seeds"),
     )
     enough = gathered.filter(pl.col("seeds") * 2 >= runs.height).sort("evaluation").drop("evaluation")
     return [{key: rounded(value) for key, value in row.items()} for row in enough.to_dicts()]
+
+
+def _standard_error(score: pl.Expr) -> pl.Expr:
+    """Of the mean; 0 where there is one seed."""
+    return score.std().fill_null(0.0) / pl.len().sqrt()
 
 
 def _thinned(points: list[dict[str, Any]], wanted: int) -> list[dict[str, Any]]:
@@ -132,6 +138,11 @@ def _thinned(points: list[dict[str, Any]], wanted: int) -> list[dict[str, Any]]:
     even = np.linspace(0, last, wanted // 2)
     early = np.geomspace(1, last + 1, wanted - wanted // 2) - 1
     return [points[index] for index in sorted({round(float(place)) for place in (*even, *early)})]
+
+
+def same_rate(one: float, other: float) -> bool:
+    """Whether two learning rates are one, rounding apart."""
+    return abs(one - other) <= RATE_TOLERANCE * other
 
 
 def rounded(value: Any, digits: int = 5) -> Any:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from steepest.report.scale import ScoreRange, score_range, ticks
-from steepest.report.words import Cell, between, finite, metric_title, plural, score_format, significant
+from steepest.report.words import Cell, between, capital, finite, humanise, plural, score_format, significant
 
 HOME_METRICS = {
     "mse": "rmse",
     "mae": "mae",
     "bce": "log_loss",
-    "bce_with_logits": "log_loss",
+    "bce_probability": "log_loss",
     "cross_entropy": "log_loss",
 }
 GREATER_IS_BETTER = {"accuracy", "balanced_accuracy"}
@@ -80,43 +80,55 @@ def batch_words(batch_size: Any) -> str:
     return {"full": "full batch", "1": "one row a step"}.get(str(batch_size), f"batch {batch_size}")
 
 
-def scores_range(cells: Sequence[Cell], winners: Sequence[Cell], greater_is_better: bool) -> ScoreRange:
-    """The common axis of the standing and the matrices: whole intervals of the winners, most of the others."""
+def batch_order(batch_size: Any) -> tuple[bool, int]:
+    """A key that sorts batch sizes: small to large, the full batch last."""
+    text = str(batch_size)
+    return (not text.isdigit(), int(text) if text.isdigit() else 0)
+
+
+def standing_range(cells: Sequence[Cell], winners: Sequence[Cell], greater_is_better: bool) -> ScoreRange:
+    """The standing's axis: whole intervals of the winners and the best, most of the others."""
     allowed = [cell for cell in cells if not cell["barred"]] or list(cells)
     shown = [end for cell in winners for end in (cell["score"], *cell["interval"])]
     best_ends = [end for cell in allowed[:1] for end in cell["interval"]]
     return score_range(
-        (cell["score"] for cell in allowed), greater_is_better, shown=[*shown, *best_ends], stretch=3.0
+        (cell["score"] for cell in allowed), greater_is_better, shown=[*shown, *best_ends], least=0.0
     )
 
 
 def standing(cells: Sequence[Cell], winners: Sequence[Cell], span: ScoreRange, written: Written) -> Standing:
     """Every cell with its interval, winners first."""
-    winning = {cell_key(cell) for cell in winners}
+    places = {cell_key(cell): place for place, cell in enumerate(winners)}
     several_batches = len({str(cell["batch_size"]) for cell in cells}) > 1
-    ordered = sorted(cells, key=lambda cell: cell_key(cell) not in winning)
-    rows = tuple(_standing_row(cell, cell_key(cell) in winning, span, written, several_batches) for cell in ordered)
+    ordered = sorted(cells, key=lambda cell: cell_key(cell) not in places)
+    rows = tuple(
+        _standing_row(cell, places.get(cell_key(cell)), span, written, several_batches) for cell in ordered
+    )
     marks = tuple((span.percent(tick), significant(tick, 6)) for tick in ticks(span, 4))
     best = finite(ordered[0]["score"]) if ordered else None
     side = "right" if span.greater_is_better else "left"
     return Standing(rows, marks, None if best is None else span.percent(best), side)
 
 
-def _standing_row(cell: Cell, wins: bool, span: ScoreRange, written: Written, with_batch: bool) -> StandingRow:
+def _standing_row(
+    cell: Cell, place: int | None, span: ScoreRange, written: Written, with_batch: bool
+) -> StandingRow:
+    """``place`` counts the winners from 0; None: not one of them."""
     score = finite(cell["score"])
     low, high = (finite(end) for end in cell["interval"])
     difference = cell.get("difference") or [None, None]
     details = [f"rate {significant(cell['lr'])}"]
     details += [batch_words(cell["batch_size"])] * with_batch
     details += [plural(cell["num_seeds"], "seed")]
+    details += [f"{plural(cell['num_diverged'], 'run')} diverged"] * bool(cell["num_diverged"])
     return StandingRow(
         loss=cell["loss"],
         optimizer=cell["optimizer"],
         details=" · ".join(details),
-        state=_state(cell, wins),
-        badges=_badges(cell, wins),
+        state=_state(cell, place is not None),
+        badges=_badges(cell, place),
         score=written(score),
-        interval=between(low, high, written),
+        interval=between(cell["interval"], written),
         difference=_signed_interval(difference, written),
         low=None if low is None else span.percent(low),
         middle=None if score is None else span.percent(score),
@@ -134,16 +146,14 @@ def _state(cell: Cell, wins: bool) -> str:
     return "default" if cell["kind"] == "default" else "plain"
 
 
-def _badges(cell: Cell, wins: bool) -> tuple[str, ...]:
-    badges = ["winner"] * wins
+def _badges(cell: Cell, place: int | None) -> tuple[str, ...]:
+    badges = [] if place is None else ["take this" if place == 0 else "winner"]
     if cell["kind"] == "default":
         badges.append("untuned default")
     elif not cell["tuned"]:
         badges.append("not tuned")
     if cell["barred"]:
         badges.append("barred")
-    if cell["num_diverged"]:
-        badges.append(f"{cell['num_diverged']} diverged")
     return tuple(badges)
 
 
@@ -160,15 +170,17 @@ def _signed(value: float, written: Written) -> str:
     return ("+" if value > 0 else "−" if value < 0 else "") + written(abs(value))
 
 
-def pair_matrices(cells: Sequence[Cell], span: ScoreRange, written: Written) -> list[Matrix]:
+def pair_matrices(cells: Sequence[Cell], greater_is_better: bool, written: Written) -> list[Matrix]:
     """Optimizers down, losses across, one matrix a batch size; the best score of all is marked."""
+    tuned = [cell for cell in cells if cell["kind"] == "tuned"] or cells
+    span = score_range((cell["score"] for cell in tuned), greater_is_better, least=0.0)
     by_key = {cell_key(cell): cell for cell in cells}
     losses = tuple(sorted({cell["loss"] for cell in cells}))
     optimizers = sorted({cell["optimizer"] for cell in cells})
-    rankable = [cell for cell in cells if not cell["barred"] and finite(cell["score"]) is not None]
+    rankable = [cell for cell in tuned if not cell["barred"] and finite(cell["score"]) is not None]
     best = cell_key(rankable[0]) if rankable else ()
     matrices = []
-    for batch in _batches(cells):
+    for batch in sorted({str(cell["batch_size"]) for cell in cells}, key=batch_order):
         rows = []
         for optimizer in optimizers:
             found = [_tuned_or_default(by_key, loss, optimizer, batch) for loss in losses]
@@ -177,12 +189,9 @@ def pair_matrices(cells: Sequence[Cell], span: ScoreRange, written: Written) -> 
     return matrices
 
 
-def _batches(cells: Sequence[Cell]) -> list[str]:
-    found = {str(cell["batch_size"]) for cell in cells}
-    return sorted(found, key=lambda batch: (not batch.isdigit(), int(batch) if batch.isdigit() else 0))
-
-
-def _tuned_or_default(by_key: dict[tuple[str, ...], Cell], loss: str, optimizer: str, batch: str) -> Cell | None:
+def _tuned_or_default(
+    by_key: dict[tuple[str, ...], Cell], loss: str, optimizer: str, batch: str
+) -> Cell | None:
     kinds = ((loss, optimizer, batch, kind) for kind in ("tuned", "default"))
     return next((by_key[key] for key in kinds if key in by_key), None)
 
@@ -212,14 +221,14 @@ def metric_matrix(cells: Sequence[Cell], metric: str) -> Matrix | None:
         (f"{loss} · {best[loss]['optimizer']}", tuple(columns[name][loss] for name in metrics))
         for loss in sorted(best)
     )
-    return Matrix("Test rows", tuple(metric_title(name) for name in metrics), rows)
+    return Matrix("Test rows", tuple(capital(humanise(name)) for name in metrics), rows)
 
 
 def _metric_column(best: dict[str, Cell], metric: str) -> dict[str, MatrixCell]:
     scores = {loss: finite(cell["test"].get(metric)) for loss, cell in best.items()}
     known = [score for score in scores.values() if score is not None]
     greater = metric in GREATER_IS_BETTER
-    span, written = score_range(known, greater), score_format(known)
+    span, written = score_range(known, greater, least=0.0), score_format(known)
     top = (max if greater else min)(known, default=None)
     return {
         loss: MatrixCell(

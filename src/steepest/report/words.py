@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 Cell = Mapping[str, Any]
 
-METRIC_TITLES = {
-    "rmse": "RMSE",
-    "mae": "MAE",
-    "log_loss": "Log loss",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-}
 TASKS = {"regression": "regression", "binary": "two classes", "multiclass": "several classes"}
-_INITIALISMS = {"rmse": "RMSE", "mae": "MAE", "mse": "MSE", "lr": "learning rate", "sha256": "SHA-256", "sec": "seconds"}
+_WORDS = {"rmse": "RMSE", "mae": "MAE", "lr": "learning rate", "sha256": "SHA-256", "sec": "seconds"}
 
 
 def finite(value: Any) -> float | None:
@@ -29,12 +22,12 @@ def finite(value: Any) -> float | None:
 
 def humanise(name: str) -> str:
     """``"tuning_seeds"`` as ``"tuning seeds"``."""
-    return " ".join(_INITIALISMS.get(word, word) for word in name.split("_") if word)
+    return " ".join(_WORDS.get(word, word) for word in name.split("_") if word)
 
 
-def metric_title(name: str) -> str:
-    """A metric's name as a heading."""
-    return METRIC_TITLES.get(name, humanise(name))
+def capital(text: str) -> str:
+    """``"log loss"`` as ``"Log loss"``."""
+    return text[:1].upper() + text[1:]
 
 
 def plural(number: int, noun: str) -> str:
@@ -49,7 +42,9 @@ def significant(value: Any, digits: int = 3) -> str:
         return "–"
     if number == 0:
         return "0"
-    exponent = math.floor(math.log10(abs(number)))
+    if number < 0:
+        return "−" + significant(-number, digits)
+    exponent = math.floor(math.log10(number))
     if -5 <= exponent < 7:
         rounded = round(number, digits - 1 - exponent)
         text = f"{rounded:,.{max(0, digits - 1 - exponent)}f}"
@@ -81,16 +76,16 @@ def score_format(scores: Iterable[Any]) -> Callable[[Any], str]:
         number = finite(score)
         if number is None:
             return "–"
-        return significant(number) if abs(number) >= 1e6 else f"{number:,.{decimals}f}"
+        return significant(number) if abs(number) >= 1e6 else f"{number:,.{decimals}f}".replace("-", "−")
 
     return written
 
 
-def between(low: Any, high: Any, written: Callable[[Any], str]) -> str:
+def between(ends: Sequence[Any] | None, written: Callable[[Any], str]) -> str:
     """``"2.281 to 2.347"``, or nothing where an end is missing."""
-    if finite(low) is None or finite(high) is None:
+    if not ends or any(finite(end) is None for end in ends):
         return ""
-    return f"{written(low)} to {written(high)}"
+    return " to ".join(written(end) for end in ends)
 
 
 def fact(value: Any) -> str:

@@ -1,0 +1,69 @@
+"""The page of a loss: everything from its formula object and its class's signature."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from steepest.explain.loss_figure import loss_figure
+from steepest.explain.page import Explanation
+from steepest.explain.signatures import settings, torch_class
+from steepest.losses import LossFormula
+
+__all__ = ["loss_page"]
+
+_OUTPUTS = {
+    "real": "a real number p",
+    "logit": "a logit x",
+    "probability": "a probability p",
+    "logits": "a logit x_c for each class c",
+}
+_TARGETS = {
+    "real": "a real number y",
+    "probability": "a probability y, or a class 0 or 1",
+    "class": "a class index, or a probability y_c for each class",
+}
+_DEPRECATED = ("size_average", "reduce")  # torch's own word for them
+
+
+def loss_page(loss: Any) -> Explanation:
+    """The page of a loss class."""
+    formula: LossFormula = loss.formula
+    sections = [
+        ("formula", (formula.formula,)),
+        ("gradient", (formula.gradient_formula,)),
+        ("domain", (formula.domain,)),
+        ("model gives", (_OUTPUTS[formula.prediction],)),
+        ("target is", (_TARGETS[formula.target],)),
+        ("for", (", ".join(formula.tasks),)),
+        ("defaults", (", ".join(settings(loss, leave_out=_DEPRECATED)),)),
+        ("options", tuple(_option(formula, name) for name in formula.parameters)),
+        ("in Python", (_in_python(loss),)),
+        ("command", (_command(formula),)),
+        ("source", (formula.source,)),
+        ("good at", formula.good_at),
+        ("bad at", formula.bad_at),
+    ]
+    return Explanation(
+        name=formula.name,
+        title=f"{formula.name}: {formula.title}",
+        sections=tuple((label, paragraphs) for label, paragraphs in sections if paragraphs),
+        make_figure=lambda: loss_figure(formula),
+    )
+
+
+def _option(formula: LossFormula, name: str) -> str:
+    low, high = formula.valid[name]
+    where = f"above {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
+    return f"{name} = {formula.parameters[name]:g} unless given, {where}"
+
+
+def _in_python(loss: Any) -> str:
+    replaced = torch_class(loss, "torch.nn")
+    return f"steepest.losses.{loss.__name__}" + (f", in the place of {replaced}" if replaced else "")
+
+
+def _command(formula: LossFormula) -> str:
+    if formula.compared_by_default:
+        return f"--loss {formula.name}; a comparison takes it by itself"
+    return f"--loss {formula.name}; a comparison takes it only if named (--losses {formula.name},...)"

@@ -1,0 +1,89 @@
+"""An explanation: words in sections and a drawing, for the terminal, a notebook or a file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from textwrap import wrap
+
+from rich.text import Text
+
+from steepest.explain.braille import draw
+from steepest.explain.figure import Figure
+from steepest.explain.picture import save, svg
+from steepest.explain.web import web_fragment
+
+__all__ = ["Explanation"]
+
+_WIDEST = 100  # columns; longer lines are hard to read
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What there is to know of a loss or an optimizer.
+
+    ``sections`` are a label and its paragraphs, in order; more than one paragraph makes a list. The drawing
+    is computed when it is first looked at.
+    """
+
+    name: str
+    title: str
+    sections: tuple[tuple[str, tuple[str, ...]], ...]
+    make_figure: Callable[[], Figure]
+
+    @cached_property
+    def figure(self) -> Figure:
+        """The drawing, before it is drawn."""
+        return self.make_figure()
+
+    @property
+    def text(self) -> str:
+        """The words, broken for the terminal's width."""
+        width = _columns()
+        margin = 2 + max(len(label) for label, _ in self.sections) + 2
+        lines = [self.title, ""]
+        for label, paragraphs in self.sections:
+            heading = f"  {label}".ljust(margin)
+            for paragraph in paragraphs:
+                bullet = "• " if len(paragraphs) > 1 else ""
+                lines += wrap(
+                    bullet + paragraph,
+                    max(width, margin + 20),
+                    initial_indent=heading,
+                    subsequent_indent=" " * (margin + len(bullet)),
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
+                heading = " " * margin
+        return "\n".join([*lines, ""])
+
+    def terminal(self, width: int | None = None) -> list[Text]:
+        """The drawing as lines of Unicode braille, coloured where the terminal has colours.
+
+        Args:
+            width: columns to draw in; the terminal's own by default.
+
+        ``print(*page.terminal(), sep="\\n")`` prints it plain.
+        """
+        return draw(self.figure, width or _columns())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the drawing to a file: ``.png``, ``.svg``, or ``.html`` with the words around it.
+
+        Raises:
+            InputError: another suffix, or a place where no file can be written. Nothing is then written.
+        """
+        save(path, self.figure, self._repr_html_)
+
+    def _repr_html_(self) -> str:
+        return web_fragment(self.title, self.sections, svg(self.figure), self.figure)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _columns() -> int:
+    return min(shutil.get_terminal_size((_WIDEST, 24)).columns, _WIDEST)

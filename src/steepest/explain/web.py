@@ -1,0 +1,52 @@
+"""Words and an SVG as HTML that needs nothing from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from steepest.explain.figure import Figure
+
+__all__ = ["web_fragment", "web_page"]
+
+_STYLE = """
+body { margin: 0; background: #fff; color: #1f2933; }
+.steepest-page { max-width: 60rem; margin: 0 auto; padding: 1.5rem; line-height: 1.5;
+  font-family: Inter, "Segoe UI", "Helvetica Neue", Roboto, "Noto Sans", Arial, sans-serif; }
+.steepest-page h1 { font-size: 1.4rem; }
+.steepest-page dl { display: grid; grid-template-columns: max-content 1fr; gap: .4rem 1.2rem; }
+.steepest-page dt { color: #5b6673; }
+.steepest-page dd { margin: 0; overflow-wrap: anywhere; }
+.steepest-page ul { margin: 0; padding-left: 1.1rem; }
+.steepest-page figure { margin: 1.5rem 0 0; overflow-x: auto; background: #fff; }
+.steepest-page svg { max-width: 100%; height: auto; }
+@media (max-width: 40rem) { .steepest-page dl { grid-template-columns: 1fr; gap: 0; }
+  .steepest-page dd { margin-bottom: .6rem; } }
+"""
+
+
+def web_fragment(
+    title: str, sections: Sequence[tuple[str, Sequence[str]]], drawing: str, figure: Figure
+) -> str:
+    """An explanation as a piece of HTML; ``drawing`` is SVG."""
+    terms = "\n".join(f"<dt>{escape(label)}</dt><dd>{_paragraphs(words)}</dd>" for label, words in sections)
+    description = escape(f"{figure.title}. {' '.join([*figure.subtitle, *figure.caption])}", quote=True)
+    return (
+        f'<div class="steepest-page">\n<style>{_STYLE}</style>\n<h1>{escape(title)}</h1>\n<dl>\n{terms}\n</dl>\n'
+        f'<figure role="img" aria-label="{description}">{drawing}</figure>\n</div>'
+    )
+
+
+def _paragraphs(words: Sequence[str]) -> str:
+    if len(words) == 1:
+        return escape(words[0])
+    return "<ul>" + "".join(f"<li>{escape(paragraph)}</li>" for paragraph in words) + "</ul>"
+
+
+def web_page(title: str, fragment: str) -> str:
+    """A whole document around a fragment."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n</head>\n<body>\n{fragment}\n</body>\n</html>\n"
+    )

@@ -1,0 +1,276 @@
+"""The report's sections as the template takes them: records in, words, rows and charts out."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+from markupsafe import Markup
+
+from steepest.report import charts, summary, tables
+from steepest.report.scale import ScoreRange, rate_range, score_range
+from steepest.report.words import (
+    TASKS,
+    Cell,
+    between,
+    duration,
+    fact,
+    finite,
+    humanise,
+    score_format,
+    significant,
+)
+
+__all__ = ["curves", "diagnosis", "headline", "rates", "standing_and_matrices", "tried", "use"]
+
+MAX_CONFIGURATIONS = 1_500
+_LONG_SENTENCE = 110  # characters from which the verdict is set a size smaller
+
+Context = dict[str, Any]
+
+
+def headline(verdict: Context) -> Context:
+    """The page's top: quiet facts, the recommended settings, and whether the comparison was interrupted."""
+    winners = verdict["winners"]
+    written = score_format(cell["score"] for cell in [*winners, *verdict["cells"]])
+    return {
+        "facts": [
+            ("Task", f"{TASKS.get(verdict['task'], verdict['task'])} of {verdict['target']}"),
+            ("Judged by", f"{verdict['metric_title']}, {_direction(verdict)}"),
+            ("Rows", f"{sum(verdict['num_rows'].values()):,}"),
+            ("Runs", f"{verdict['num_runs']:,}"),
+            ("Time", duration(verdict["seconds"])),
+        ],
+        "direction": _direction(verdict),
+        "choice": _choice(winners[0], verdict, written) if winners else [],
+        "num_winners": len(winners),
+        "is_interrupted": verdict["status"] == "interrupted",
+        "is_long": len(verdict["sentence"]) > _LONG_SENTENCE,
+    }
+
+
+def _direction(verdict: Context) -> str:
+    return "higher is better" if verdict["greater_is_better"] else "lower is better"
+
+
+def _choice(winner: Cell, verdict: Context, written: tables.Written) -> list[tuple[str, str, str]]:
+    """The first winner's settings as (name, value, detail)."""
+    is_default = winner["kind"] == "default"
+    near = between(winner["rate_interval"], significant)
+    rate_detail = "the default" if is_default else f"as good: {near}" if near else ""
+    return [
+        ("Loss", str(winner["loss"]), ""),
+        ("Optimizer", str(winner["optimizer"]), ""),
+        ("Learning rate", significant(winner["lr"]), rate_detail),
+        ("Batch", tables.batch_words(winner["batch_size"]).removeprefix("batch "), ""),
+        (verdict["metric_title"], written(winner["score"]), between(winner["interval"], written)),
+    ]
+
+
+def standing_and_matrices(verdict: Context) -> Context:
+    """The winner set with its intervals, and the two heat maps."""
+    cells, winners, greater = verdict["cells"], verdict["winners"], verdict["greater_is_better"]
+    written = score_format(cell["score"] for cell in cells)
+    return {
+        "standing": tables.standing(cells, winners, tables.standing_range(cells, winners, greater), written),
+        "pairs": tables.pair_matrices(cells, greater, written),
+        "metrics": tables.metric_matrix(cells, verdict["metric"]),
+    }
+
+
+def rates(verdict: Context, found: list[dict[str, Any]]) -> Context:
+    """Score against learning rate: a panel an optimizer, all on the same axes."""
+    rows = [row for row in summary.rate_rows(found) if finite(row["lr"])]
+    cells = [cell for cell in verdict["cells"] if finite(cell["lr"])]
+    losses, batches = sorted({row["loss"] for row in rows}), _batches(rows, "batch_size")
+    span = score_range((row["mean"] for row in rows), verdict["greater_is_better"], stretch=4.0)
+    domain = rate_range([row["lr"] for row in rows] + [cell["lr"] for cell in cells])
+    first = _first_choice(verdict, losses, batches)
+    panels = []
+    for index, optimizer in enumerate(_optimizers(verdict, rows)):
+        own_rows = [row for row in rows if row["optimizer"] == optimizer]
+        own_cells = [cell for cell in cells if cell["optimizer"] == optimizer]
+        if not own_rows:
+            continue
+        spec = charts.rate_panel(
+            [*map(_tried_row, own_rows), *(_mark_row(cell, own_rows) for cell in own_cells)],
+            description=f"{verdict['metric_title']} against the learning rate of {optimizer}",
+            metric=verdict["metric_title"],
+            span=span,
+            rates=domain,
+            colour_index=index,
+            **first,
+        )
+        notes = [_rate_note(loss, batch, own_cells) for loss in losses for batch in batches]
+        panels.append(_panel(f"rate-{index}", optimizer, index, spec) | {"notes": notes})
+    return {"panels": panels, "losses": losses, "batches": batches, "first": first}
+
+
+def _tried_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "kind": "tried",
+        "loss": row["loss"],
+        "batch": row["batch_size"],
+        "lr": summary.rounded(row["lr"]),
+        "score": summary.rounded(row["mean"]),
+        "low": summary.rounded(row["low"]),
+        "high": summary.rounded(row["high"]),
+        "seeds": row["num_seeds"],
+        "diverged": row["num_diverged"],
+    }
+
+
+def _mark_row(cell: Cell, tried_rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Where a cell's rate lies on its curve."""
+    kind, batch = "default" if cell["kind"] == "default" else "chosen", str(cell["batch_size"])
+    row = {"kind": kind, "loss": cell["loss"], "batch": batch, "lr": summary.rounded(cell["lr"])}
+    if kind == "default":
+        return row
+    same = [
+        other["mean"]
+        for other in tried_rows
+        if (other["loss"], other["batch_size"]) == (cell["loss"], batch)
+        and summary.same_rate(other["lr"], cell["lr"])
+    ]
+    low, high = cell["rate_interval"] or (None, None)
+    return row | {"score": summary.rounded(next(iter(same), None)), "low": finite(low), "high": finite(high)}
+
+
+def _rate_note(loss: str, batch: str, cells: Sequence[Cell]) -> dict[str, str]:
+    """The words under a panel, for one loss and batch size."""
+    same = [cell for cell in cells if (cell["loss"], str(cell["batch_size"])) == (loss, batch)]
+    words = []
+    for cell in sorted(same, key=lambda cell: cell["kind"] == "default"):
+        rate = significant(cell["lr"])
+        if cell["kind"] == "default":
+            words.append(f"default {rate}")
+            continue
+        words.append(f"best {rate}" + ("" if cell["tuned"] else " (not tuned)"))
+        near = between(cell["rate_interval"], significant)
+        if near and len(set(cell["rate_interval"])) > 1:
+            words.append(f"as good from {near}")
+    return {"loss": loss, "batch": batch, "text": " · ".join(words)}
+
+
+def curves(verdict: Context, runs: pl.DataFrame) -> Context:
+    """Validation score against training done: a panel a loss, a line an optimizer."""
+    points = summary.learning_curves(runs, verdict["cells"])
+    optimizers = _optimizers(verdict, points)
+    losses, batches = sorted({point["loss"] for point in points}), _batches(points, "batch")
+    span = _curve_range(points, verdict["greater_is_better"])
+    first = _first_choice(verdict, losses, batches)
+    panels = []
+    for index, loss in enumerate(losses):
+        own = [point for point in points if point["loss"] == loss]
+        spec = charts.curve_panel(
+            [{key: value for key, value in point.items() if key != "loss"} for point in own],
+            description=f"{verdict['metric_title']} on validation rows in training with the {loss} loss",
+            metric=verdict["metric_title"],
+            span=span,
+            optimizers=optimizers,
+            batch=first["batch"],
+        )
+        panels.append(_panel(f"curve-{index}", loss, index, spec))
+    drawn = {point["optimizer"] for point in points}
+    legend = [(name, index) for index, name in enumerate(optimizers) if name in drawn]
+    return {"panels": panels, "batches": batches, "first": first, "legend": legend, "axes": charts.X_AXES}
+
+
+def _curve_range(points: Sequence[dict[str, Any]], greater_is_better: bool) -> ScoreRange:
+    """From the best band to well beyond where most of training goes on."""
+    ends = [point["high" if greater_is_better else "low"] for point in points]
+    shown = [(max if greater_is_better else min)(ends)] if ends else []
+    return score_range((point["score"] for point in points), greater_is_better, shown=shown, stretch=4.0)
+
+
+def _panel(name: str, title: str, index: int, spec: dict[str, Any]) -> Context:
+    return {"id": name, "title": title, "index": index, "spec": spec, "svg": Markup(charts.static_svg(spec))}
+
+
+def _optimizers(verdict: Context, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """All optimizers in one order, so that each has one colour everywhere."""
+    return sorted({row["optimizer"] for row in [*verdict["cells"], *rows]})
+
+
+def _batches(rows: Sequence[dict[str, Any]], key: str) -> list[str]:
+    return sorted({str(row[key]) for row in rows}, key=tables.batch_order)
+
+
+def _first_choice(verdict: Context, losses: list[str], batches: list[str]) -> dict[str, str]:
+    """What the selectors show at first: the winner's loss and batch size."""
+    ranked = [*verdict["winners"], *verdict["cells"]]
+    own_losses = [cell["loss"] for cell in ranked if cell["loss"] in losses]
+    own_batches = [str(cell["batch_size"]) for cell in ranked if str(cell["batch_size"]) in batches]
+    return {"loss": next(iter(own_losses + losses), ""), "batch": next(iter(own_batches + batches), "")}
+
+
+def diagnosis(verdict: Context) -> list[dict[str, str]]:
+    """What the data looks like to a loss."""
+    return [
+        {
+            "name": humanise(str(item["name"])),
+            "value": fact(item.get("value")),
+            "text": str(item.get("text") or ""),
+        }
+        for item in verdict.get("diagnosis") or []
+    ]
+
+
+def tried(verdict: Context, plan: Context, found: list[dict[str, Any]]) -> Context:
+    """Every configuration, the plan and the record."""
+    written = score_format([row["mean"] for row in found])
+    shown = found[:MAX_CONFIGURATIONS]
+    return {
+        "rows": [row | {"score": written(row["mean"]), "rate": significant(row["lr"])} for row in shown],
+        "num_configurations": len(found),
+        "plan": _plan_facts(plan, verdict),
+        "record": _record_facts(verdict),
+        "notes": [str(note) for note in verdict.get("notes") or []],
+    }
+
+
+def _plan_facts(plan: Context, verdict: Context) -> list[tuple[str, str]]:
+    """The plan's entries as words, those apart that the record or the notes tell already."""
+    facts: list[tuple[str, str]] = []
+    for key, value in plan.items():
+        if key in verdict or key == "left_out":
+            continue
+        if isinstance(value, dict):
+            facts += [(f"{humanise(key)}: {humanise(str(name))}", fact(own)) for name, own in value.items()]
+        else:
+            facts.append((humanise(key), fact(value)))
+    return facts
+
+
+def _record_facts(verdict: Context) -> list[tuple[str, str]]:
+    shape = verdict["architecture"]
+    hidden = " and ".join(str(width) for width in shape["hidden"])
+    return [
+        ("Rows", ", ".join(f"{number:,} {name}" for name, number in verdict["num_rows"].items())),
+        ("Features after encoding", f"{verdict['num_features']:,}"),
+        ("Model", f"{shape['activation']} network, hidden layers of {hidden}" if hidden else "linear model"),
+        ("Epochs a run, at most", fact(verdict["epochs"])),
+        ("Runs", f"{verdict['num_runs']:,}, of which {verdict['num_diverged']:,} diverged"),
+        ("Seed", str(verdict["seed"])),
+        ("Data SHA-256", str(verdict["data_sha256"])),
+        *((f"Version of {name}", str(version)) for name, version in sorted(verdict["versions"].items())),
+    ]
+
+
+def use(verdict: Context) -> dict[str, str]:
+    """Commands that use the model and train it again; nothing where there is no model."""
+    if not verdict["winners"]:
+        return {}
+    winner = verdict["winners"][0]
+    words = ["steepest", "fit", "DATA", "--target", str(verdict["target"]), "--loss", str(winner["loss"])]
+    words += ["--optimizer", str(winner["optimizer"]), "--lr", repr(winner["lr"])]
+    words += ["--batch-size", str(winner["batch_size"]), "--out", "DIR"]
+    return {
+        "predict": "steepest predict model new_rows.csv --out predictions.csv",
+        "python": (
+            'import steepest\n\nmodel = steepest.load("model")\npredictions = model.predict("new_rows.csv")'
+        ),
+        "fit": shlex.join(words),
+    }

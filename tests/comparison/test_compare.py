@@ -1,0 +1,222 @@
+"""``compare`` from a table to a directory, on the fake engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from steepest.comparison.compare import Comparison, compare
+from steepest.comparison.fitted import load
+from steepest.errors import InputError
+from steepest.training.run import Record
+
+SMALL = {"losses": ["mse", "mae"], "optimizers": ["sgd", "adam"], "hidden": ()}
+FILES = {"verdict.json", "plan.json", "runs.parquet", "model", "report.html"}
+
+
+@pytest.fixture
+def fakes(engine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every engine that is started is a fake one; the list of them."""
+    started: list[Any] = []
+
+    def start(data: Any, metric: str) -> Any:
+        started.append(engine(data, best_rates={"sgd": 0.1, "adam": 0.1}, base={("mse", "adam"): 0.5}))
+        return started[-1]
+
+    monkeypatch.setattr("steepest.comparison.compare.start_engine", start)
+    return started
+
+
+@pytest.fixture
+def blank_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing charts takes seconds, and is tested elsewhere."""
+    monkeypatch.setattr("steepest.report.build", lambda verdict, plan, runs: "<html>")
+
+
+def texts(place: Path) -> dict[str, bytes]:
+    """The files of a comparison, times apart."""
+    verdict = json.loads((place / "verdict.json").read_text(encoding="utf-8"))
+    verdict["seconds"] = 0.0
+    names = ("plan.json", "model/model.safetensors", "model/manifest.json")
+    return {"verdict": json.dumps(verdict).encode()} | {name: (place / name).read_bytes() for name in names}
+
+
+@pytest.mark.usefixtures("fakes", "blank_report")
+def test_a_comparison_writes_its_files_and_hands_over_the_model(pair: Any, tmp_path: Path) -> None:
+    comparison = compare(pair, out=tmp_path / "out", **SMALL)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert json.loads((tmp_path / "out" / "verdict.json").read_text(encoding="utf-8")) == comparison.verdict
+    assert pl.read_parquet(tmp_path / "out" / "runs.parquet").equals(comparison.runs)
+    assert comparison.verdict["status"] == "complete"
+    assert not comparison.interrupted
+    assert comparison.model is not None
+    again = load(tmp_path / "out" / "model")
+    np.testing.assert_array_equal(again.predict(pair[0]), comparison.model.predict(pair[0]))
+
+
+@pytest.mark.usefixtures("fakes")
+def test_the_model_is_the_winners_best_run_on_fresh_seeds(pair: Any) -> None:
+    comparison = compare(pair, **SMALL)
+    winner, model = comparison.verdict["winners"][0], comparison.model
+    assert model is not None
+    assert (model.record.run.loss, model.record.run.lr) == (winner["loss"], winner["lr"])
+    own = comparison.runs.filter(
+        pl.col("loss") == winner["loss"],
+        pl.col("optimizer") == winner["optimizer"],
+        pl.col("lr") == winner["lr"],
+        pl.col("stage") == "confirm",
+    )
+    assert own.height == 10
+    assert model.record.validation_score == own["validation_score"].min()
+    errors = model.predict(pair[0]) - pair[1]
+    np.testing.assert_allclose(errors, model.record.validation_score, atol=1e-5)
+
+
+@pytest.mark.usefixtures("blank_report")
+def test_the_same_bytes_again_on_more_threads_and_from_the_plan(
+    fakes: list[Any], pair: Any, tmp_path: Path
+) -> None:
+    compare(pair, out=tmp_path / "one", num_threads=1, **SMALL)
+    compare(pair, out=tmp_path / "many", num_threads=4, **SMALL)
+    compare(pair, out=tmp_path / "planned", plan=tmp_path / "one" / "plan.json")
+    assert texts(tmp_path / "one") == texts(tmp_path / "many") == texts(tmp_path / "planned")
+    assert len(fakes) == 3
+
+
+@pytest.mark.usefixtures("blank_report")
+def test_a_trimmed_plan_is_run_again_without_measuring(fakes: list[Any], pair: Any, tmp_path: Path) -> None:
+    compare(pair, out=tmp_path / "trimmed", budget="1s", num_threads=1, **SMALL)
+    compare(pair, out=tmp_path / "planned", num_threads=1, plan=tmp_path / "trimmed" / "plan.json")
+    assert texts(tmp_path / "trimmed") == texts(tmp_path / "planned")
+    verdict = json.loads((tmp_path / "trimmed" / "verdict.json").read_text(encoding="utf-8"))
+    assert any(note.startswith("To keep to the budget") for note in verdict["notes"])
+    measured = [run for run in fakes[0].runs if run.stop.max_steps is not None]
+    assert len(measured) == 2
+    assert len(fakes[1].runs) == len(fakes[0].runs) - len(measured)
+
+
+@pytest.mark.usefixtures("fakes")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"losses": ["mse"]}, "decided losses already"),
+        ({"seeds": 5}, "decided seeds already"),
+        ({"seed": 1}, "decided seed already"),
+        ({"budget": "60s"}, "decided budget already"),
+        ({"task": "binary"}, "decided task already"),
+        ({"metric": "mae"}, "decided metric already"),
+    ],
+)
+def test_a_plan_and_an_option_are_not_mixed(pair: Any, options: dict[str, Any], words: str) -> None:
+    plan = compare(pair, **SMALL).plan
+    with pytest.raises(InputError, match=words):
+        compare(pair, plan=plan, **options)
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_plan_for_other_data_is_refused(pair: Any) -> None:
+    plan = compare(pair, **SMALL).plan
+    with pytest.raises(InputError, match="made for other data"):
+        compare((pair[0] + 1, pair[1]), plan=plan)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"losses": ["nonsense"]}, "no loss 'nonsense'"),
+        ({"seeds": 1}, "seeds"),
+        ({"budget": "soon"}, "budget"),
+        ({"num_threads": 0}, "num_threads"),
+        ({"seed": "x"}, "seed"),
+        ({"task": "ranking"}, "ranking"),
+        ({"plan": "nowhere.json"}, "cannot be read"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_runs(
+    fakes: list[Any], pair: Any, options: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=words):
+        compare(pair, out=tmp_path / "out", **options)
+    assert fakes == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_may_not_be_written_is_refused_before_anything_runs(
+    fakes: list[Any], pair: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(InputError, match="not written by steepest"):
+        compare(pair, out=tmp_path, **SMALL)
+    assert fakes == []
+
+
+@pytest.mark.usefixtures("blank_report")
+def test_ctrl_c_keeps_what_was_finished(
+    pair: Any, tmp_path: Path, engine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    fake = engine(base={("mae", "sgd"): 0.5})
+    record = fake.record
+
+    def pressed(run: Any) -> Record:
+        if len(fake.runs) == 70:
+            os.kill(os.getpid(), signal.SIGINT)
+        return record(run)
+
+    fake.record = pressed
+    monkeypatch.setattr("steepest.comparison.compare.start_engine", lambda data, metric: fake)
+    comparison = compare(pair, out=tmp_path / "out", num_threads=1, **SMALL)
+    assert comparison.interrupted
+    assert comparison.verdict["status"] == "interrupted"
+    assert 70 <= comparison.runs.height <= 71
+    assert comparison.model is not None
+    assert comparison.model.record.run.loss == "mae"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.usefixtures("fakes")
+def test_progress_is_told_of_every_stage_and_run(pair: Any) -> None:
+    class Watcher:
+        def __init__(self) -> None:
+            self.seen: list[Any] = []
+
+        def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
+            self.seen.append((stage, num_runs, metric))
+
+        def run_finished(self, record: Record) -> None:
+            self.seen.append("run")
+
+        def stage_finished(self) -> None:
+            self.seen.append("end")
+
+    watcher = Watcher()
+    comparison = compare(pair, progress=watcher, **SMALL)
+    stages = [item for item in watcher.seen if isinstance(item, tuple)]
+    assert [stage for stage, _, _ in stages] == ["tune", "confirm", "default"]
+    assert sum(count for _, count, _ in stages) == watcher.seen.count("run") == comparison.runs.height
+    assert watcher.seen.count("end") == 3
+    assert watcher.seen[0][2] == "rmse"
+
+
+@pytest.mark.usefixtures("fakes", "blank_report")
+def test_a_report_that_cannot_be_written_is_the_users_error(pair: Any, tmp_path: Path) -> None:
+    comparison = compare(pair, **SMALL)
+    with pytest.raises(InputError, match="cannot be written"):
+        comparison.report(tmp_path / "nowhere" / "report.html")
+
+
+@pytest.mark.usefixtures("fakes")
+def test_the_report_is_drawn_from_the_comparison(pair: Any, tmp_path: Path) -> None:
+    comparison: Comparison = compare(pair, **SMALL)
+    page = comparison.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert comparison.verdict["sentence"] in page

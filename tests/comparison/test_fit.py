@@ -1,0 +1,128 @@
+"""``fit``: one run, its options checked, its rate found on validation rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from steepest.comparison.fit import fit
+from steepest.errors import InputError
+from steepest.optim import OPTIMIZERS
+
+
+@pytest.fixture
+def fakes(engine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every engine that is started is a fake one with its best rate at 0.1; the list of them."""
+    started: list[Any] = []
+
+    def start(data: Any, metric: str) -> Any:
+        started.append(engine(data, best_rates={"sgd": 0.1, "adam": 0.1}))
+        return started[-1]
+
+    monkeypatch.setattr("steepest.comparison.fit.start_engine", start)
+    return started
+
+
+def test_a_rate_is_found_on_the_validation_rows(fakes: list[Any], pair: Any) -> None:
+    model = fit(pair, hidden=())
+    assert model.record.run.lr == 0.1
+    assert (model.record.run.loss, model.record.run.optimizer) == ("mse", "adam")
+    *looks, last = fakes[0].runs
+    assert len(looks) > 10
+    assert {run.stop.max_epochs for run in looks} == {10}
+    assert last.stop.max_epochs == 100
+    assert model.predict(pair[0]).shape == pair[1].shape
+
+
+def test_without_validation_rows_the_optimizers_own_rate_is_taken(fakes: list[Any], pair: Any) -> None:
+    model = fit(pair, hidden=(), validation=0, optimizer="sgd")
+    assert model.record.run.lr == OPTIMIZERS["sgd"].default_lr
+    assert len(fakes[0].runs) == 1
+
+
+def test_what_is_given_is_what_runs(fakes: list[Any], pair: Any) -> None:
+    model = fit(
+        pair,
+        hidden=(),
+        loss="huber",
+        optimizer="adam",
+        lr=0.5,
+        batch_size="full",
+        max_epochs=None,
+        max_steps=7,
+        patience=2,
+        target_metric=0.1,
+        seed=4,
+        loss_options={"delta": 2.0},
+        optimizer_options={"eps": 1e-6},
+    )
+    run = model.record.run
+    assert (run.loss, run.optimizer, run.lr, run.batch_size, run.seed) == ("huber", "adam", 0.5, "full", 4)
+    assert (run.stop.max_epochs, run.stop.max_steps, run.stop.patience) == (None, 7, 2)
+    assert (run.loss_options, run.optimizer_options) == ({"delta": 2.0}, {"eps": 1e-6})
+    assert fakes[0].runs == [run]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"loss": "mes"}, "did you mean 'mse'"),
+        ({"loss": "cross_entropy"}, "does not fit a regression target"),
+        ({"optimizer": "adm"}, "did you mean 'adam'"),
+        ({"lr": 0}, "learning rate is a positive number, not 0"),
+        ({"lr": -0.1}, "positive number, not -0.1"),
+        ({"lr": math.nan}, "positive number"),
+        ({"lr": math.inf}, "positive number"),
+        ({"lr": "fast"}, "positive number, not 'fast'"),
+        ({"batch_size": 0}, "batch size"),
+        ({"batch_size": 10**6}, "larger than the 160 training rows"),
+        ({"hidden": (0,)}, "positive whole numbers"),
+        ({"metric": "accuracy"}, "does not fit"),
+        ({"validation": 1.5}, "validation"),
+        ({"max_epochs": 0}, "max_epochs is a positive whole number"),
+        ({"max_epochs": None}, "Nothing limits the training"),
+        ({"max_sec": -1}, "max_sec is a positive number"),
+        ({"patience": 0}, "patience is a positive whole number"),
+        ({"patience": 3, "validation": 0}, "patience needs validation rows"),
+        ({"target_metric": 1.0, "validation": 0}, "target_metric needs validation rows"),
+        ({"target_metric": "low"}, "target_metric is a number"),
+        ({"min_gradient_norm": 0}, "min_gradient_norm is a positive number"),
+        ({"seed": -1}, "seed"),
+        ({"num_threads": 0}, "num_threads"),
+        ({"loss_options": {"delta": 1.0}}, "no option 'delta'; it has none"),
+        ({"loss": "huber", "loss_options": {"delta": 0.0}}, "delta lies between 0 and inf; 0.0 does not"),
+        ({"loss": "huber", "loss_options": {"delta": "x"}}, "delta is a number"),
+        ({"loss": "huber", "loss_options": {"dleta": 1}}, "did you mean 'delta'"),
+        ({"optimizer_options": {"lr": 1}}, "Give the learning rate as lr"),
+        ({"optimizer_options": {"epsilon": 1}}, "no option 'epsilon'"),
+    ],
+    ids=str,
+)
+def test_a_wrong_option_is_refused_before_anything_runs(
+    fakes: list[Any], pair: Any, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        fit(pair, **({"lr": 0.1} | options))
+    assert words in str(caught.value)
+    assert not any(fake.runs for fake in fakes)
+
+
+def test_divergence_is_said_plainly(
+    pair: Any, engine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = engine(diverges=lambda run: True)
+    monkeypatch.setattr("steepest.comparison.fit.start_engine", lambda data, metric: fake)
+    with pytest.raises(
+        InputError, match=r"diverged .* at learning rate 50 \(mse with sgd\); give a smaller one"
+    ):
+        fit(pair, hidden=(), lr=50, optimizer="sgd")
+
+
+@pytest.mark.usefixtures("fakes")
+def test_the_model_predicts_what_was_planted(pair: Any) -> None:
+    model = fit(pair, hidden=(), lr=0.1)
+    np.testing.assert_allclose(model.predict(pair[0]) - pair[1], model.record.validation_score, atol=1e-5)

@@ -1,0 +1,178 @@
+"""The report in a real browser: it draws, fits, fetches nothing and answers to mouse and keyboard."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steepest.report import build
+
+from . import sample
+from .test_build import HOSTILE
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+]
+
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+DESKTOP, PHONE = (1280, 900), (390, 844)
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def opened(browser: Any, tmp_path: Path) -> Iterator[Open]:
+    """Opens a page and waits for its charts; afterwards: no error, and no request but the file's own."""
+    faults: list[str] = []
+    contexts = []
+
+    def open_page(
+        text: str, size: tuple[int, int] = DESKTOP, colours: str = "light", scripts: bool = True
+    ) -> Any:
+        path = tmp_path / "report.html"
+        path.write_text(text, encoding="utf-8")
+        context = browser.new_context(
+            viewport={"width": size[0], "height": size[1]}, color_scheme=colours, java_script_enabled=scripts
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: faults.append(f"console: {message.type}: {message.text}"))
+        page.on("pageerror", lambda error: faults.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: faults.append(f"dialog: {dialog.message}"))
+        page.on(
+            "request",
+            lambda request: request.url == path.as_uri() or faults.append(f"request: {request.url}"),
+        )
+        page.goto(path.as_uri())
+        if scripts:
+            page.wait_for_selector("html[data-charts=drawn]", state="attached", timeout=20_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not faults
+
+
+def boxes(page: Any, selector: str) -> list[dict[str, float]]:
+    found: list[dict[str, float]] = page.eval_on_selector_all(
+        selector,
+        "all => all.map(one => { const b = one.getBoundingClientRect();"
+        " return {left: b.left, right: b.right, width: b.width, height: b.height} })",
+    )
+    return found
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("name", sample.ALL)
+def test_everything_is_drawn_and_fits(
+    name: str, size: tuple[int, int], opened: Open, pages: Callable[[str], str]
+) -> None:
+    page = opened(pages(name), size)
+    assert page.locator("h1").is_visible()
+    assert page.locator("h1").inner_text() == sample.ALL[name]()[0]["sentence"]
+    charts, drawn = boxes(page, ".chart"), boxes(page, ".chart > svg")
+    assert len(charts) == len(drawn) >= 2
+    for box in drawn:
+        assert box["width"] > 200
+        assert box["height"] > 100
+        assert box["left"] >= 0
+        assert box["right"] <= size[0]
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    for box in boxes(page, ".standing .dot, .standing td"):
+        assert box["right"] <= size[0]
+    marks = page.eval_on_selector_all(
+        ".chart > svg",
+        "all => all.map(one => one.querySelectorAll('.mark-line path, .mark-symbol path').length)",
+    )
+    assert min(marks) > 0
+
+
+def test_dark_mode_is_dark(opened: Open, pages: Callable[[str], str]) -> None:
+    look = "getComputedStyle(document.body).backgroundColor"
+    line = "getComputedStyle(document.querySelector('#rate-0 .mark-line path')).stroke"
+    light, dark = opened(pages("minimal")), opened(pages("minimal"), colours="dark")
+    assert light.evaluate(look) == "rgb(251, 250, 247)"
+    assert dark.evaluate(look) == "rgb(19, 22, 24)"
+    page = opened(pages("multiclass"))
+    before = page.evaluate(line)
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(line) != before
+
+
+def test_hostile_names_do_nothing(opened: Open) -> None:
+    page = opened(build(*sample.hostile(HOSTILE)), PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+    assert page.locator("img").count() == 0
+    page.locator("#rate-0 .mark-symbol path").first.hover()
+    assert page.locator("#vg-tooltip-element.visible").count() == 1
+
+
+def test_selectors_change_the_charts(opened: Open, pages: Callable[[str], str]) -> None:
+    page = opened(pages("regression"))
+    shape = "document.querySelector('#rate-0 .mark-line path').getAttribute('d')"
+    note = page.locator("#rates figcaption span:visible").first
+    before, words = page.evaluate(shape), note.get_attribute("data-loss")
+    other = page.locator("input[name=rate-loss]:not(:checked)").first
+    other.focus()
+    page.keyboard.press("Space")
+    page.wait_for_function(f"{shape} !== {before!r}")
+    assert note.get_attribute("data-loss") == other.get_attribute("value") != words
+
+    labels = "document.querySelector('#curve-0 .role-axis-label').textContent"
+    ends = page.evaluate(labels)
+    page.locator("input[name=curve-axis][value=examples]").check(force=True)
+    page.wait_for_function(f"{labels} !== {ends!r}")
+    assert page.locator("[data-axis-name]").first.inner_text() == "examples"
+
+    lines = "document.querySelectorAll('#curve-0 .mark-line path').length"
+    assert page.evaluate(lines) == 6
+    button = page.locator("button[data-optimizer=sgd]")
+    button.click()
+    page.wait_for_function(f"{lines} === 5")
+    assert button.get_attribute("aria-pressed") == "false"
+
+
+def test_the_table_sorts_filters_and_opens(opened: Open, pages: Callable[[str], str]) -> None:
+    page = opened(pages("regression"))
+    rows = page.locator(".configurations tbody tr:visible")
+    assert rows.count() == 20
+    header = page.locator(".configurations th", has_text="Learning rate")
+    header.locator("button").press("Enter")
+    assert header.get_attribute("aria-sort") == "ascending"
+    assert page.locator(".configurations [aria-sort]").count() == 1
+    assert rows.first.locator("td").nth(3).inner_text() == "0.00001"
+    header.locator("button").press("Enter")
+    assert rows.first.locator("td").nth(3).inner_text() == "10"
+    page.locator("#filter").fill("sgd mae default")
+    assert rows.count() == 1
+    page.locator("#filter").fill("")
+    page.locator(".scroll + .more").click()
+    assert rows.count() > 300
+
+
+def test_without_scripts_the_charts_are_still_there(opened: Open, pages: Callable[[str], str]) -> None:
+    page = opened(pages("multiclass"), PHONE, scripts=False)
+    drawn = boxes(page, "noscript svg")
+    assert len(drawn) == 7
+    assert all(box["width"] > 200 and box["right"] <= PHONE[0] for box in drawn)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]

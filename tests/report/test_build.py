@@ -1,0 +1,240 @@
+"""The report as a file: complete, offline, bounded, inert whatever names the table holds."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from steepest.errors import InputError
+from steepest.report import build, write
+
+from . import sample
+from .sample import Records
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)><!-- \"'`{{7*7}}${1} &amp; \u2028 --"
+FIVE_MEGABYTES = 5_000_000
+
+
+class Page(HTMLParser):
+    """The elements of a page, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._within: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self._within.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self._within:
+            self._within.remove(tag)
+
+    def handle_data(self, data: str) -> None:
+        if not self._within:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def chart_data(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="chart-data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+@pytest.mark.parametrize("name", sample.ALL)
+def test_every_kind_of_comparison_gives_a_whole_page(name: str, pages: Callable[[str], str]) -> None:
+    text = pages(name)
+    page = Page(text)
+    assert sample.ALL[name]()[0]["sentence"] in page.text
+    assert [attributes.get("lang") for attributes in page.all("html")] == ["en"]
+    assert len(page.all("h1")) == len(page.all("main")) == 1
+    assert "nan" not in page.text.lower().split()
+    assert "None" not in page.text
+    assert text.endswith("</html>\n") or text.endswith("</html>")
+
+
+@pytest.mark.parametrize("name", sample.ALL)
+def test_headings_never_skip_a_level(name: str, pages: Callable[[str], str]) -> None:
+    levels = [int(tag[1]) for tag, _ in Page(pages(name)).elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+
+
+@pytest.mark.parametrize("name", sample.ALL)
+def test_ids_are_unique_and_references_lead_somewhere(name: str, pages: Callable[[str], str]) -> None:
+    page = Page(pages(name))
+    ids = [attributes["id"] for tag, attributes in page.elements if "id" in attributes and tag != "path"]
+    own = [identity for identity in ids if identity and not identity.startswith("gradient")]
+    assert len(own) == len(set(own))
+    for _, attributes in page.elements:
+        for key in ("aria-labelledby", "for"):
+            if attributes.get(key):
+                assert attributes[key] in ids
+        if (attributes.get("href") or "").startswith("#"):
+            assert (attributes["href"] or "")[1:] in ids
+
+
+@pytest.mark.parametrize("name", sample.ALL)
+def test_nothing_is_fetched(name: str, pages: Callable[[str], str]) -> None:
+    page = Page(pages(name))
+    policies = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv")]
+    assert len(policies) == 1
+    assert (policies[0] or "").startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-eval" not in (policies[0] or "")
+    assert "'unsafe-inline'" not in (policies[0] or "").split("style-src")[0]
+    for tag, attributes in page.elements:
+        for key in ("src", "srcset", "data", "poster", "action", "background", "xlink:href"):
+            assert key not in attributes, f"<{tag} {key}>"
+        assert (attributes.get("href") or "#").startswith(("#", "data:,")), f"<{tag} href>"
+    assert "url(" not in pages(name).partition("<style>")[2].partition("</style>")[0]
+
+
+def test_five_thousand_runs_fit_into_five_megabytes() -> None:
+    page = build(*sample.large())
+    assert len(page.encode()) < FIVE_MEGABYTES
+    assert page.count("<tr") < 2_500
+
+
+def test_the_same_records_give_the_same_text(pages: Callable[[str], str]) -> None:
+    verdict, plan, runs = sample.minimal()
+    assert build(verdict, plan, runs.sample(fraction=1.0, shuffle=True, seed=3)) == pages("minimal")
+
+
+def test_the_order_of_runs_does_not_matter(pages: Callable[[str], str]) -> None:
+    verdict, plan, runs = sample.interrupted()
+    assert build(verdict, plan, runs.reverse()) == pages("interrupted")
+
+
+def test_hostile_names_are_text_and_nothing_else(pages: Callable[[str], str]) -> None:
+    page, harmless = Page(build(*sample.hostile(HOSTILE))), Page(pages("regression"))
+    assert len(page.all("script")) == len(harmless.all("script")) == 3
+    assert not page.all("img")
+    assert not [key for _, attributes in page.elements for key in attributes if key.startswith("on")]
+    shown = " ".join(HOSTILE.split())
+    assert page.text.count(shown) >= 8
+    assert chart_data(build(*sample.hostile(HOSTILE)))["specs"].keys() == {
+        "rate-0",
+        "rate-1",
+        "curve-0",
+        "curve-1",
+    }
+
+
+def test_a_target_with_quotes_stays_one_word_of_the_command() -> None:
+    page = Page(build(*sample.hostile("it's $(rm)")))
+    assert "--target 'it'\"'\"'s $(rm)' --loss" in page.text
+
+
+def test_an_interruption_is_said_first(pages: Callable[[str], str]) -> None:
+    text = Page(pages("interrupted")).text
+    assert 0 < text.index("Interrupted.") < text.index("Stopped after 9 of 180 runs")
+    assert "Interrupted." not in Page(pages("regression")).text
+
+
+def test_what_may_not_win_says_why(pages: Callable[[str], str]) -> None:
+    text = Page(pages("regression")).text
+    assert "not tuned: its best rate, 10, is the largest that was tried" in text
+    assert "untuned default" in text
+
+
+def test_home_metrics_are_marked(pages: Callable[[str], str]) -> None:
+    assert re.findall(r'class="note">home<', pages("regression")) == ['class="note">home<'] * 2
+    assert re.findall(r'class="note">home<', pages("multiclass")) == ['class="note">home<']
+
+
+def test_scores_that_are_not_numbers_are_drawn_as_missing() -> None:
+    verdict, plan, runs = sample.interrupted()
+    verdict["cells"][0] |= {"score": float("nan"), "interval": [None, None], "rate_interval": None}
+    verdict["cells"].append(verdict["cells"][0] | {"optimizer": "sgd", "lr": None, "score": None})
+    assert "nan" not in Page(build(verdict, plan, runs)).text.lower().split()
+
+
+def test_a_comparison_without_any_finished_run_still_reports() -> None:
+    verdict, plan, runs = sample.interrupted()
+    text = Page(build(verdict | {"cells": [], "num_runs": 0, "num_diverged": 0}, plan, runs.clear())).text
+    assert "No pair was finished" in text
+    assert "No finished run has a learning curve" in text
+
+
+def test_runs_that_all_diverged_leave_marks_and_no_curves() -> None:
+    verdict, plan, runs = sample.interrupted()
+    nothing = runs.with_columns(
+        pl.lit(True).alias("diverged"), pl.lit(float("nan")).alias("validation_score")
+    )
+    cell = verdict["cells"][0] | {"score": None, "interval": [None, None]}
+    page = build(verdict | {"cells": [cell]}, plan, nothing)
+    assert {row["diverged"] for row in chart_data(page)["specs"]["rate-0"]["data"]["values"]} >= {3}
+    assert "No finished run has a learning curve" in Page(page).text
+
+
+def write_records(directory: Path, records: Records) -> None:
+    verdict, plan, runs = records
+    (directory / "verdict.json").write_text(json.dumps(verdict), encoding="utf-8")
+    (directory / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    runs.write_parquet(directory / "runs.parquet")
+
+
+def test_write_reads_the_records_and_leaves_one_file(tmp_path: Path, pages: Callable[[str], str]) -> None:
+    write_records(tmp_path, sample.minimal())
+    before = set(tmp_path.iterdir())
+    (tmp_path / "report.html").write_text("an older report", encoding="utf-8")
+    path = write(tmp_path)
+    assert path == tmp_path / "report.html"
+    assert path.read_bytes() == pages("minimal").encode()
+    assert set(tmp_path.iterdir()) == before | {path}
+
+
+@pytest.mark.parametrize("name", ["verdict.json", "plan.json", "runs.parquet"])
+@pytest.mark.parametrize("content", [None, b"", b"[1]", b"{"])
+def test_a_record_that_is_missing_or_cut_short_is_named(
+    name: str, content: bytes | None, tmp_path: Path
+) -> None:
+    write_records(tmp_path, sample.minimal())
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=name):
+        write(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_an_unknown_format_is_refused() -> None:
+    verdict, plan, runs = sample.minimal()
+    with pytest.raises(InputError, match="format 2, but this version of steepest reads format 1"):
+        build(verdict | {"format": 2}, plan, runs)
+
+
+def test_a_missing_column_is_named() -> None:
+    verdict, plan, runs = sample.minimal()
+    with pytest.raises(InputError, match="lacks the columns lr, seed"):
+        build(verdict, plan, runs.drop("lr", "seed"))
+
+
+def test_the_report_needs_no_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['numba'] = None; "
+        "import steepest.report; steepest.report.build"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,231 @@
+"""Words, scales, tables and summaries: the small parts the page is made of."""
+
+from __future__ import annotations
+
+import math
+import re
+from importlib.resources import files
+from typing import Any
+
+import polars as pl
+import pytest
+
+from steepest.report import charts, summary, tables
+from steepest.report.scale import rate_range, score_range, ticks
+from steepest.report.words import duration, fact, humanise, score_format, significant
+from steepest.training.metrics import METRICS
+
+from . import sample
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.00215443469, "0.00215"),
+        (0.1, "0.1"),
+        (10.0, "10"),
+        (0, "0"),
+        (1e-5, "0.00001"),
+        (1e-7, "1e-7"),
+        (123456.0, "123,000"),
+        (2.5e9, "2.5e9"),
+        (-0.04, "−0.04"),
+        (0.9996, "1"),
+        (None, "–"),
+        (float("nan"), "–"),
+        (float("inf"), "–"),
+    ],
+)
+def test_significant(value: float | None, text: str) -> None:
+    assert significant(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.034, "0.034 s"),
+        (8.24, "8.2 s"),
+        (59.99, "60 s"),
+        (131.7, "2 min 12 s"),
+        (3600 * 3 + 301, "3 h 5 min"),
+    ],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_all_scores_get_the_decimals_of_the_smallest() -> None:
+    written = score_format([0.0312, 2.5, None, math.nan])
+    assert [written(0.0312), written(2.5), written(None), written(3e9)] == ["0.03120", "2.50000", "–", "3e9"]
+    assert score_format([])(1.0) == "1.000"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "none"),
+        (True, "yes"),
+        (60_000, "60,000"),
+        (0.01, "0.01"),
+        (["a", "b"], "a, b"),
+        ([], "none"),
+        ([0.1 * index for index in range(1, 9)], "8 values from 0.1 to 0.8"),
+        ([{}], "1 entries"),
+        ("text", "text"),
+    ],
+)
+def test_fact(value: Any, text: str) -> None:
+    assert fact(value) == text
+
+
+def test_names_become_words() -> None:
+    assert humanise("budget_sec") == "budget seconds"
+    assert humanise("rmse") == "RMSE"
+
+
+def test_metrics_are_named_and_directed_as_training_has_them() -> None:
+    assert {name: humanise(name) for name in METRICS} == {
+        name: metric.title for name, metric in METRICS.items()
+    }
+    assert {name for name, metric in METRICS.items() if metric.greater_is_better} == tables.GREATER_IS_BETTER
+    assert set(tables.HOME_METRICS.values()) <= set(METRICS)
+
+
+def test_a_range_leaves_out_what_is_bad_beyond_interest() -> None:
+    span = score_range([1.0, 1.1, 1.2, 50.0], greater_is_better=False)
+    assert span.low < 1.0 < 1.2 < span.high < 2.0
+    assert span.bad_edge == span.high
+    assert span.is_beyond(50.0)
+    assert not span.is_beyond(1.2)
+    assert span.percent(50.0) == 100
+    assert span.goodness(1.0) > span.goodness(1.2) > span.goodness(50.0) == 0
+
+
+def test_a_range_of_scores_to_maximise_is_bad_below() -> None:
+    span = score_range([0.95, 0.94, 0.93, 0.1], greater_is_better=True)
+    assert span.low == span.bad_edge > 0.5
+    assert span.is_beyond(0.1)
+
+
+@pytest.mark.parametrize("scores", [[], [2.0], [2.0, 2.0], [0.0], [None, math.nan], [-3.0, -3.0]])
+def test_a_range_is_never_empty(scores: list[float | None]) -> None:
+    for greater in (True, False):
+        span = score_range(scores, greater)
+        assert span.low < span.high
+        assert all(span.low <= tick <= span.high for tick in ticks(span))
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert ticks(score_range([2.0, 2.1, 2.2, 2.3], False), 4) == [2.0, 2.1, 2.2, 2.3]
+
+
+def test_rates_have_air_at_both_ends() -> None:
+    low, high = rate_range([0.001])
+    assert low < 0.001 / 2 < 0.001 * 2 < high
+    assert rate_range([]) == (1e-3, 1e-1)
+
+
+def test_configurations_average_the_runs_that_ended_well() -> None:
+    _, _, runs = sample.regression()
+    found = summary.configurations(summary.check_runs(runs), greater_is_better=False)
+    assert sum(row["num_seeds"] for row in found) == runs.height
+    scores = [row["mean"] for row in found if row["mean"] is not None]
+    assert scores == sorted(scores)
+    diverged = next(row for row in found if 0 < row["num_diverged"] < row["num_seeds"])
+    own = runs.filter(*(pl.col(key) == diverged[key] for key in ("loss", "optimizer", "lr", "stage")))
+    assert diverged["mean"] == pytest.approx(own.filter(~pl.col("diverged"))["validation_score"].mean())
+
+
+def test_a_learning_curve_is_the_mean_of_its_seeds() -> None:
+    verdict, _, runs = sample.regression()
+    points = summary.learning_curves(summary.check_runs(runs), verdict["cells"])
+    one = [point for point in points if (point["loss"], point["optimizer"]) == ("mse", "adam")]
+    cell = next(cell for cell in verdict["cells"] if (cell["loss"], cell["optimizer"]) == ("mse", "adam"))
+    own = runs.filter(loss="mse", optimizer="adam", lr=cell["lr"], stage="confirm")
+    last = own["curve_validation"].list.last()
+    assert one[-1]["score"] == pytest.approx(last.mean(), rel=1e-4)
+    assert one[-1]["high"] - one[-1]["score"] == pytest.approx(last.std() / math.sqrt(own.height), rel=1e-2)
+    assert one[-1]["updates"] == 40 * 79
+    assert one[-1]["examples"] == 40 * 2_505
+    assert [point["updates"] for point in one] == sorted({point["updates"] for point in one})
+
+
+def test_curves_are_thinned_but_keep_their_ends() -> None:
+    points = [{"updates": index} for index in range(1_000)]
+    thin = summary._thinned(points, 40)
+    assert len(thin) <= 40
+    assert (thin[0], thin[-1]) == (points[0], points[-1])
+
+
+def test_every_cell_stands_once_and_winners_first() -> None:
+    verdict, _, _ = sample.regression()
+    cells, winners = verdict["cells"], verdict["winners"]
+    span = tables.standing_range(cells, winners, greater_is_better=False)
+    rows = tables.standing(cells, winners, span, str).rows
+    assert len(rows) == len(cells)
+    states = [row.state for row in rows]
+    assert states[: len(winners)] == ["winner"] * len(winners)
+    assert "winner" not in states[len(winners) :]
+    assert rows[-1].state == "barred"
+    for row in rows[: len(winners)]:
+        assert row.low is not None
+        assert row.middle is not None
+        assert row.high is not None
+        assert 0 < row.low < row.middle < row.high < 100
+
+
+def test_a_matrix_has_every_pair_and_one_best() -> None:
+    verdict, _, _ = sample.multiclass()
+    matrices = tables.pair_matrices(verdict["cells"], True, str)
+    assert [matrix.caption for matrix in matrices] == ["batch 32", "full batch"]
+    cells = [cell for matrix in matrices for _, row in matrix.rows for cell in row]
+    assert len(cells) == 2 * 6
+    assert sum(cell.is_best for cell in cells) == 1
+    assert max(cells, key=lambda cell: cell.heat).is_best
+
+
+def test_optimizers_keep_apart_when_the_colours_run_out() -> None:
+    looks = {(charts.colour(index), tuple(charts.dash(index))) for index in range(3 * charts.NUM_COLOURS)}
+    assert len(looks) == 3 * charts.NUM_COLOURS
+
+
+def luminance(colour: tuple[float, float, float]) -> float:
+    red, green, blue = (
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in colour
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: tuple[float, float, float], other: tuple[float, float, float]) -> float:
+    bright, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def blend(over: tuple[float, ...], under: tuple[float, ...], alpha: float) -> tuple[float, float, float]:
+    red, green, blue = (alpha * top + (1 - alpha) * base for top, base in zip(over, under, strict=True))
+    return red, green, blue
+
+
+@pytest.fixture(params=["light", "dark"])
+def palette(request: pytest.FixtureRequest) -> dict[str, tuple[float, float, float]]:
+    style = files("steepest.report").joinpath("style.css").read_text(encoding="utf-8")
+    roots = re.findall(r":root \{([^}]*)\}", style)
+    block = roots[0] if request.param == "light" else roots[1]
+    found = re.findall(r"--([\w-]+): #(..)(..)(..);", block)
+    return {name: (int(r, 16) / 255, int(g, 16) / 255, int(b, 16) / 255) for name, r, g, b in found}
+
+
+def test_text_has_the_contrast_that_is_asked_for(palette: dict[str, tuple[float, float, float]]) -> None:
+    for paper in ("page", "surface"):
+        for ink in ("ink", "muted", "accent", "warning"):
+            assert contrast(palette[ink], palette[paper]) >= 4.5, (ink, paper)
+    assert contrast(palette["on-accent"], palette["accent"]) >= 4.5
+    assert contrast(palette["warning"], palette["warning-tint"]) >= 4.5
+    assert contrast(palette["ink"], palette["warning-tint"]) >= 4.5
+    hottest = blend(palette["accent"], palette["page"], 0.03 + 100 * 0.0037)
+    assert contrast(palette["ink"], hottest) >= 4.5
+
+
+def test_lines_stand_out_from_the_page(palette: dict[str, tuple[float, float, float]]) -> None:
+    for index in range(charts.NUM_COLOURS):
+        assert contrast(palette[f"series-{index}"], palette["page"]) >= 3, index
