@@ -67,6 +67,8 @@ def test_the_last_named_go_first(plan: Plan) -> None:
     assert (trimmed.optimizers, trimmed.losses) == (("sgd",), ("mse", "mae"))
     assert set(trimmed.rates) == set(trimmed.default_rates) == {"sgd"}
     assert "optimizers were not tried: adam" in " ".join(sentences)
+    trimmed, _ = trim(plan, SPEED, 1, 0.35 * whole(floor))
+    assert (trimmed.optimizers, trimmed.losses, trimmed.points_per_decade) == (("sgd",), ("mse",), 3)
     trimmed, _ = trim(plan, SPEED, 1, 1e-9)
     assert (trimmed.optimizers, trimmed.losses, trimmed.points_per_decade) == (("sgd",), ("mse",), 2)
 

@@ -221,6 +221,17 @@ def test_an_interruption_before_any_score_says_so(plan_of: Any, engine: Any, jud
     assert "nothing to say yet" in verdict["sentence"]
 
 
+def test_an_interruption_before_any_run_says_so(plan_of: Any, engine: Any, prepared: Prepared) -> None:
+    stop_event = threading.Event()
+    stop_event.set()
+    fake = engine()
+    outcome = conduct(plan_of(), prepared, fake, 1, Silent(), stop_event)
+    assert outcome.interrupted
+    assert fake.runs == []
+    assert "nothing to say yet" in outcome.sentence
+    assert runs_frame(plan_of(), outcome.trials).height == 0
+
+
 def test_the_runs_say_what_was_read_back_and_what_was_scored(plan_of: Any, engine: Any, judge: Any) -> None:
     plan = plan_of(batch_sizes=("full",))
     verdict, outcome = judge(plan, engine(diverges=lambda run: run.lr > 0.5, **CLEAR))

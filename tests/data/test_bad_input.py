@@ -63,8 +63,10 @@ BAD_FILES = [
     BadFile("short.csv", GOOD + "7\n8,9\n", ["Row 31", "1 cells", "header has 2", "commas"]),
     BadFile("long.csv", "a,y\n1,2\n1,2,3\n1,2\n", ["Row 2", "3 cells"]),
     BadFile("long.tsv", "a\ty\n1\t2\n1\t2\t3\n", ["Row 2", "3 cells", "tabs"]),
-    BadFile("quotes.csv", 'a,y\n1,"never closed\n2,3\n', ["double quote"]),
-    BadFile("stray.csv", 'a,y\n5" pipe,1\n6" pipe,2\n7" pipe,3\n', ["double quote"]),
+    BadFile("quotes.csv", 'a,y\n1,"never closed\n2,3\n', ["Line 2", "double quote", "never closed"]),
+    BadFile("quotes.csv", 'a,y\n5" pipe,1\n6" pipe,2\n', ["Line 2", "double quote"]),
+    BadFile("quotes.csv", '"a",y\n"5",1\n"6"" pipe" or so,2\n', ["Line 3", "double quote"]),
+    BadFile("quotes.csv", 'a,y\nx,1\n5", "7\n",2\n', ["Line 3", "double quote"]),
     BadFile(
         "commas.csv",
         rows(lambda row: f'"1,{row}",{row}'),

@@ -57,13 +57,15 @@ class Kernel:
         return self.function(*arguments)
 
 
-def bind(function: Callable[..., Any], extra: Mapping[str, Any] | None = None) -> Any:
+def bind(function: Callable[..., Any], extra: Mapping[str, Any] | None = None, *, inline: bool = True) -> Any:
     """The same function with reference operations replaced by the CPU's, compiled on first use.
+
+    A formula is inlined, so that the loop around it becomes SIMD code; ``inline=False`` is for long parts.
 
     Names that stand for vocabulary entries, whatever they were imported as, are rebound; other functions of
     the formula's module are bound in turn; ``extra`` names come first.
     """
-    return njit(_rebind(function, dict(extra or {})), error_model="numpy", fastmath=FASTMATH, forceinline=True)
+    return njit(_rebind(function, dict(extra or {})), error_model="numpy", fastmath=FASTMATH, forceinline=inline)
 
 
 def _rebind(function: Callable[..., Any], extra: dict[str, Any]) -> python_types.FunctionType:

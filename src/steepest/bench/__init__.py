@@ -28,5 +28,5 @@ def run(name: str = "training") -> dict[str, Any]:
 
     suites: dict[str, Callable[[], list[dict[str, Any]]]] = {"training": training.rows}
     if name not in suites:
-        raise InputError(f"There is no benchmark {name!r}{near_names(name, suites)}.")
+        raise InputError(f"There is no benchmark {name!r}{near_names(name, suites)}")
     return {"machine": machine(), "rows": suites[name]()}

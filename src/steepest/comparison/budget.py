@@ -71,8 +71,8 @@ def trim(
     """The largest plan on the ladder that fits the budget, and what it leaves out, in sentences.
 
     From the first rung to the last: no confirmation of neighbouring rates; fewer epochs; fewer batch
-    regimes, optimizers and losses, the last named first; two rates a decade in place of three. Never fewer
-    seeds, and never a narrower range of rates: those make a comparison fair.
+    regimes; fewer optimizers or losses, whichever are more, the last named first; two rates a decade in
+    place of three. Never fewer seeds, and never a narrower range of rates: those make a comparison fair.
     """
 
     def fits(candidate: Plan) -> bool:
@@ -95,19 +95,18 @@ def _ladder(plan: Plan, fits: Callable[[Plan], bool]) -> Iterator[Plan]:
     yield plan
     smaller = replace(plan, confirm_neighbours=False)
     yield smaller
-    epochs = max(plan.epochs, 1)
-    yield (smaller := _with_fitting_epochs(smaller, epochs, fits))
+    yield (smaller := _with_fitting_epochs(smaller, plan.epochs, fits))
     while len(smaller.batch_sizes) > 1:
         smaller = replace(smaller, batch_sizes=smaller.batch_sizes[:-1])
-        yield (smaller := _with_fitting_epochs(smaller, epochs, fits))
-    while len(smaller.optimizers) > 1:
-        smaller = _without_last_optimizer(smaller)
-        yield (smaller := _with_fitting_epochs(smaller, epochs, fits))
-    while len(smaller.losses) > 1:
-        smaller = replace(smaller, losses=smaller.losses[:-1])
-        yield (smaller := _with_fitting_epochs(smaller, epochs, fits))
+        yield (smaller := _with_fitting_epochs(smaller, plan.epochs, fits))
+    while len(smaller.optimizers) > 1 or len(smaller.losses) > 1:
+        if len(smaller.optimizers) >= len(smaller.losses):
+            smaller = _without_last_optimizer(smaller)
+        else:
+            smaller = replace(smaller, losses=smaller.losses[:-1])
+        yield (smaller := _with_fitting_epochs(smaller, plan.epochs, fits))
     smaller = replace(smaller, points_per_decade=2, rates=rate_grids(smaller.optimizers, 2))
-    yield _with_fitting_epochs(smaller, epochs, fits)
+    yield _with_fitting_epochs(smaller, plan.epochs, fits)
 
 
 def _with_fitting_epochs(plan: Plan, most: int, fits: Callable[[Plan], bool]) -> Plan:

@@ -130,11 +130,16 @@ def _look_for_rate(engine: Engine, run: Run, metric: str, num_threads: int | Non
 def _train(engine: Engine, run: Run, prepared: Prepared, metric: str) -> FittedModel:
     with stop_on_interrupt() as stop_event:
         record = engine.run_all([run], num_threads=1, stop_event=stop_event)[0]
-    if record is None or (record.stop_reason == "interrupted" and record.parameters is None):
-        raise KeyboardInterrupt
+    if record is None or (record.stop_reason == "interrupted" and not _has_learned(record, prepared)):
+        raise KeyboardInterrupt  # before there was anything to keep
     if record.diverged or record.parameters is None:
         raise InputError(_diverged(record))
     return fitted_model(prepared, record, metric)
+
+
+def _has_learned(record: Record, prepared: Prepared) -> bool:
+    """Whether there are weights to keep: an evaluation's, or the last ones where nothing is evaluated."""
+    return record.best_epoch > 0 if len(prepared.y_validation) else record.num_steps > 0
 
 
 def _diverged(record: Record) -> str:

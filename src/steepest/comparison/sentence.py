@@ -17,20 +17,21 @@ __all__ = ["sentence", "sentence_so_far"]
 
 def sentence(plan: Plan, contestants: Sequence[Contestant], winners: Sequence[Contestant]) -> str:
     """What to use and how sure that is; or that nothing wins, and what to take then."""
-    num_pairs, pairs = len(plan.cells), _pairs(plan)
     if not winners:
         return _nothing(plan, contestants)
     take = winners[0]
     equal = len({contestant.finalist.cell for contestant in winners})
+    as_good = f"{equal} of {len(plan.cells)} {_pairs(plan)} are equally good, as far as the seeds can tell"
     if take.finalist.kind == "default":
-        rest = _rest(equal, num_pairs, pairs)
+        rest = f"; {as_good}" if equal > 1 else f"; {_others(plan, contestants, 'is worse', 'are worse')}"
         return f"Nothing beat an untuned default: use {_name(take)}, {_measured(take, plan)}{rest}."
     if equal > 1:
         return (
-            f"No clear winner: {equal} of {num_pairs} {pairs} are equally good, as far as the seeds can "
-            f"tell; take {_name(take)}, the easiest to tune: {_measured(take, plan)}."
+            f"No clear winner: {as_good}; take {_name(take)}, the easiest to tune: {_measured(take, plan)}."
         )
-    return f"Use {_name(take)}: {_measured(take, plan)}{_better_than(num_pairs, pairs)}."
+    if len(plan.cells) == 1:
+        return f"Use {_name(take)}: {_measured(take, plan)}, better than its untuned default."
+    return f"Use {_name(take)}: {_measured(take, plan)}, better than {_others(plan, contestants)}."
 
 
 def sentence_so_far(plan: Plan, contestants: Sequence[Contestant], winners: Sequence[Contestant]) -> str:
@@ -41,7 +42,7 @@ def sentence_so_far(plan: Plan, contestants: Sequence[Contestant], winners: Sequ
     tried = sum(len(contestant.scores) > 0 for contestant in contestants)
     return (
         f"Interrupted: no verdict. So far {_name(best)} is the best of {tried} {_pairs(plan)} tried, "
-        f"with a validation {_metric(plan)} of {_written(best)} over {_num_seeds(best)}, unconfirmed."
+        f"with a validation {METRICS[plan.metric].title} of {_written(best)} over {_num_seeds(best)}, unconfirmed."
     )
 
 
@@ -49,22 +50,20 @@ def _nothing(plan: Plan, contestants: Sequence[Contestant]) -> str:
     first = next(contestant for contestant in contestants if contestant.finalist.kind == "tuned")
     count = len(plan.cells)
     return (
-        f"No {_pairs(plan)[:-1]} can be recommended: all {count} are barred ({_name(first)} {first.barred})."
+        f"No {_pairs(plan)[:-1]} can be recommended: all {count} are barred ({_name(first)}: {first.barred})."
     )
 
 
-def _rest(equal: int, num_pairs: int, pairs: str) -> str:
-    if equal > 1:
-        how_many = f"all {num_pairs}" if equal == num_pairs else f"{equal} of {num_pairs}"
-        return f"; {how_many} {pairs} are equally good, as far as the seeds can tell"
-    return f"; the other {num_pairs - 1} {pairs} are worse" if num_pairs > 2 else ""
-
-
-def _better_than(num_pairs: int, pairs: str) -> str:
-    if num_pairs == 1:
-        return ", better than its untuned default"
-    others = f"{num_pairs - 1} {pairs}" if num_pairs > 2 else pairs[:-1]
-    return f", better than the other {others}"
+def _others(plan: Plan, contestants: Sequence[Contestant], one: str = "", several: str = "") -> str:
+    """The pairs that lost against a single winner, and how many did not take part."""
+    racing = len({contestant.finalist.cell for contestant in contestants if contestant.barred is None})
+    others, barred = racing - 1, len(plan.cells) - racing
+    text = (
+        f"the other {_pairs(plan)[:-1]} {one}"
+        if others == 1
+        else f"the other {others} {_pairs(plan)} {several}"
+    )
+    return text.rstrip() + (f" ({barred} barred)" if barred else "")
 
 
 def _pairs(plan: Plan) -> str:
@@ -99,14 +98,9 @@ def _measured(contestant: Contestant, plan: Plan) -> str:
     low, high = contestant.interval or (math.nan, math.nan)
     decimals = _decimals(contestant)
     return (
-        f"test {_metric(plan)} {_written(contestant)} "
+        f"test {METRICS[plan.metric].title} {_written(contestant)} "
         f"(95% interval {low:.{decimals}f} to {high:.{decimals}f} over {_num_seeds(contestant)})"
     )
-
-
-def _metric(plan: Plan) -> str:
-    title = METRICS[plan.metric].title
-    return title if title.isupper() else title[:1].lower() + title[1:]
 
 
 def _written(contestant: Contestant) -> str:

@@ -68,6 +68,8 @@ class Trials:
         Raises:
             Interrupted: the user asked to stop; the runs that ended are remembered.
         """
+        if self._stop_event.is_set():
+            raise Interrupted
         waiting = [trial for trial in dict.fromkeys(wanted) if trial not in self.entries]
         ended = self._run_watched(stage, waiting) if waiting else {}
         # Runs end in an order that depends on the threads; they are remembered in the order of the plan.

@@ -52,10 +52,9 @@ def read_delimited(path: Path) -> tuple[pl.DataFrame, str]:
     separator = "\t" if {".tsv", ".tab"} & set(names) else _separator(data)
     header = _header(data, separator, name)
     data = data.rstrip(b"\r\n") + b"\n" if len(header) > 1 else data
-    num_rows, blank = _check_rows(data, separator, len(header), name)
+    _check_quotes(data, separator, name)
+    blank = _blank_rows(data, separator, len(header), name)
     frame = _cells(data, separator, name)
-    if frame.shape != (num_rows, len(header)):
-        raise _quotes_astray(name)
     if blank:
         frame = frame.with_row_index("\0row").filter(~pl.col("\0row").is_in(blank)).drop("\0row")
     frame.columns = header
@@ -144,32 +143,53 @@ def _header(data: bytes, separator: str, name: str) -> list[str]:
     return header
 
 
-def _check_rows(data: bytes, separator: str, width: int, name: str) -> tuple[int, list[int]]:
-    """How many rows there are, blank lines included, and which of them (from 0) are to be skipped as blank.
+def _check_quotes(data: bytes, separator: str, name: str) -> None:
+    """Every double quote opens or closes a cell, or is doubled inside one.
 
     Raises:
-        InputError: a row has not ``width`` cells.
+        InputError: naming the line of the first one that does not.
     """
-    # Counting separators is exact but for stray quotes, and fast; only where the count is off are the rows
-    # read one by one.
-    widths = _count_cells(data, separator)
-    if (widths == width).all():
-        return len(widths) - 1, []
+    characters = np.frombuffer(data, dtype=np.uint8)
+    quotes = np.flatnonzero(characters == ord('"'))
+    opening, closing = quotes[::2], quotes[1::2]
+    # A doubled quote closes and opens again. Before the first character the last one is seen: a newline.
+    astray = [
+        opening[~np.isin(characters[opening - 1], list(f'{separator}\n"'.encode()))],
+        closing[~np.isin(characters[closing + 1], list(f'{separator}\r\n"'.encode()))],
+        quotes[len(quotes) // 2 * 2 :],  # one that is never closed
+    ]
+    first = min((int(place[0]) for place in astray if len(place)), default=None)
+    if first is not None:
+        line = data.count(b"\n", 0, first) + 1
+        raise InputError(
+            f"Line {line} of {name} has a double quote that neither opens nor closes a cell, or is never"
+            " closed; put the whole cell in double quotes, and double those inside it."
+        )
+
+
+def _blank_rows(data: bytes, separator: str, width: int, name: str) -> list[int]:
+    """The rows (from 0) to be skipped as blank lines; every other row must have ``width`` cells.
+
+    Raises:
+        InputError: naming the first row that has not.
+    """
+    # Counting separators is fast; only where a count is off are the rows read one by one.
+    if (_count_cells(data, separator) == width).all():
+        return []
     blank = []
-    num_rows = -1
     try:
-        for num_rows, record in enumerate(_records(data, separator)):  # the header is row 0
+        for row, record in enumerate(_records(data, separator)):  # the header is row 0
             if not record and width > 1:
-                blank.append(num_rows - 1)
+                blank.append(row - 1)
             elif record and len(record) != width:
                 raise InputError(
-                    f"Row {num_rows} of {name} has {len(record)} cells where the header has {width} (cells"
-                    f" are separated by {_SEPARATORS[separator]}); mend the row, or put cells that hold a"
+                    f"Row {row} of {name} has {len(record)} cells where the header has {width} (cells are"
+                    f" separated by {_SEPARATORS[separator]}); mend the row, or put cells that hold a"
                     " separator in double quotes."
                 )
     except csv.Error as error:
         raise InputError(f"{name} cannot be read as a text table ({error}).") from None
-    return num_rows, blank
+    return blank
 
 
 def _count_cells(data: bytes, separator: str) -> NDArray[np.int64]:
@@ -188,15 +208,9 @@ def _count_cells(data: bytes, separator: str) -> NDArray[np.int64]:
 def _cells(data: bytes, separator: str, name: str) -> pl.DataFrame:
     try:
         return pl.read_csv(data, separator=separator, infer_schema=False)
-    except pl.exceptions.PolarsError:
-        raise _quotes_astray(name) from None
-
-
-def _quotes_astray(name: str) -> InputError:
-    return InputError(
-        f"{name} cannot be cut into rows and cells; the usual cause is a double quote that is never closed,"
-        " or that stands inside a cell that is not in quotes."
-    )
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{name} cannot be cut into rows and cells ({reason}).") from None
 
 
 def _clean(frame: pl.DataFrame) -> pl.DataFrame:

@@ -162,10 +162,11 @@ def _from_series(name: str, series: nw.Series[Any]) -> pl.Series:
         series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
     if isinstance(series.dtype, nw.Categorical | nw.Enum):
         series = series.cast(nw.String)
-    kind = getattr(series.to_native().dtype, "kind", "O")
-    if kind in "biufMm" and not series.is_null().any():
-        return _from_numpy(name, series.to_numpy())
-    if kind in "fM" and isinstance(series.to_native().dtype, np.dtype):
+    dtype = series.to_native().dtype
+    # numpy's own floats and dates have a value for "missing"; others come as objects where one is missing.
+    if getattr(dtype, "kind", "O") in "biufMm" and (
+        isinstance(dtype, np.dtype) or not series.is_null().any()
+    ):
         return _from_numpy(name, series.to_numpy())
     missing = series.is_null().to_list()
     return from_objects(

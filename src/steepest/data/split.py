@@ -138,8 +138,5 @@ def _check_classes(labels: Indices, classes: list[Any], num_validation: int, num
 def _divides(count: int, num_rows: int, num_validation: int, num_test: int) -> bool:
     """Whether a class of ``count`` rows gets through both splits and into training, however they round."""
     for num_held_out, total in ((num_test, num_rows), (num_validation, num_rows - num_test)):
-        if num_held_out > 0:
-            if count < 2:
-                return False
-            count -= math.ceil(count * num_held_out / total)
+        count -= math.ceil(count * num_held_out / total)
     return count >= 1

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from rich.text import Text
 
-from steepest.explain.figure import BESIDE, CONTOUR, Figure, Line, Panel
+from steepest.explain.figure import BESIDE, CONTOUR, Figure, Panel
 
 __all__ = ["draw"]
 

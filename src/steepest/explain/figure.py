@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 __all__ = ["BESIDE", "CONTOUR", "Figure", "Line", "Mark", "Panel", "Window", "broken_at_jumps"]
+
+_JUMP = 4.0  # times as far as the curve moves nearby
 
 BESIDE = -1  # what is there for comparison alone
 CONTOUR = -2  # ground, not data
@@ -27,11 +30,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of its own, with a word beside it if it needs one."""
+    """A point of its own, with a word above or below it if it needs one."""
 
     x: float
     y: float
     label: str = ""
+    below: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,9 @@ class Window:
 class Panel:
     """One pair of axes.
 
-    ``window`` defaults to the extent of the series themselves; whatever lies outside is cut off. ``is_map``:
-    both axes are parameters and have the same scale.
+    ``window`` defaults to the extent of the series themselves, with 0 for the y axis and with ``x_limits`` in
+    the place of theirs if given; whatever lies outside is cut off. ``is_map``: both axes are parameters and
+    have the same scale.
     """
 
     title: str
@@ -59,6 +64,7 @@ class Panel:
     marks: tuple[Mark, ...] = ()
     log_y: bool = False
     is_map: bool = False
+    x_limits: tuple[float, float] | None = None
     given_window: Window | None = None
 
     @property
@@ -67,9 +73,9 @@ class Panel:
         if self.given_window is not None:
             return self.given_window
         own = [line for line in self.lines if line.series >= 0]
-        x = [value for line in own for value in line.x if math.isfinite(value)]
+        x = self.x_limits or [value for line in own for value in line.x]
         y = [value for line in own for value in line.y if math.isfinite(value)]
-        return Window(min(x), max(x), min(y), max(y))
+        return Window(min(x), max(x), min(0.0, *y), max(0.0, *y))
 
 
 @dataclass(frozen=True)
@@ -96,14 +102,15 @@ class Figure:
 
 
 def broken_at_jumps(x: Sequence[float], y: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The same points with NaN wherever neighbours lie more than a fifth of the whole range apart.
+    """The same points with NaN where the curve jumps: by far more than it moves two points before and after.
 
     A derivative that jumps is then drawn as a jump and not as a steep slope.
     """
-    reach = 0.2 * (max(y) - min(y))
+    moves = [abs(after - before) for before, after in pairwise(y)]
     xs, ys = [x[0]], [y[0]]
     for i in range(1, len(x)):
-        if abs(y[i] - y[i - 1]) > reach:
+        around = max(moves[max(0, i - 3)], moves[min(i + 1, len(moves) - 1)])
+        if moves[i - 1] > _JUMP * around + 1e-9:
             xs.append(x[i])
             ys.append(math.nan)
         xs.append(x[i])

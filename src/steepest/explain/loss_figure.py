@@ -61,13 +61,15 @@ def _choices(formula: LossFormula) -> list[dict[str, float]]:
 def _of_two_targets(formula: LossFormula) -> Figure:
     if formula.prediction == "logit":
         x = _around_zero(_FARTHEST_LOGIT)
-        x_title, by = "logit x (p = 0.5 at x = 0)", "x"
+        x_title, by = "logit x", "x"
+        limits = None
     else:
         x = _probabilities()
         x_title, by = "probability p", "p"
+        limits = (0.0, 1.0)
     options = tuple(formula.parameters.values())
     curves = {f"target y = {y:g}": _pointwise(formula, x, y, options) for y in (1.0, 0.0)}
-    return _figure(formula, x, x_title, curves, gradient_title=f"gradient by {by}")
+    return _figure(formula, x, x_title, curves, gradient_title=f"gradient by {by}", x_limits=limits)
 
 
 def _of_the_true_class(formula: LossFormula) -> Figure:
@@ -79,7 +81,12 @@ def _of_the_true_class(formula: LossFormula) -> Figure:
     (slopes,) = torch.autograd.grad(values.sum(), logits)
     curves = {formula.name: (values.detach(), slopes[:, 0])}
     return _figure(
-        formula, p, "probability p of the true class", curves, gradient_title="gradient by the true class's logit"
+        formula,
+        p,
+        "probability p of the true class",
+        curves,
+        gradient_title="gradient by the true class's logit",
+        x_limits=(0.0, 1.0),
     )
 
 
@@ -108,6 +115,7 @@ def _figure(
     *,
     gradient_title: str,
     beside: dict[str, Curve] | None = None,
+    x_limits: tuple[float, float] | None = None,
 ) -> Figure:
     every = [(name, BESIDE, curve) for name, curve in (beside or {}).items()]
     every += [(name, series, curve) for series, (name, curve) in enumerate(curves.items())]
@@ -121,10 +129,10 @@ def _figure(
     first = next(iter(curves.values()))
     kink = (Mark(xs[middle], float(first[1][middle])),) if jumps else ()
     return Figure(
-        title=f"{formula.title[0].upper()}{formula.title[1:]}, one row",
+        title=f"{formula.title[0].upper()}{formula.title[1:]} of one row",
         subtitle=(f"value: {formula.formula}", f"gradient: {formula.gradient_formula}"),
         panels=(
-            Panel("value", x_title, "loss", values),
-            Panel("gradient", x_title, gradient_title, slopes, marks=kink),
+            Panel("value", x_title, "loss", values, x_limits=x_limits),
+            Panel("gradient", x_title, gradient_title, slopes, marks=kink, x_limits=x_limits),
         ),
     )

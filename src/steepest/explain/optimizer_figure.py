@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import math
-
 from steepest.explain.figure import BESIDE, CONTOUR, Figure, Line, Mark, Panel, Window
 from steepest.explain.quadratic import contours
-from steepest.explain.ravine import CONDITION, MAX_STEPS, NEAR, OPTIMUM, TURN_DEGREES, Descent, best_descent, hessian
+from steepest.explain.ravine import (
+    CONDITION,
+    MAX_STEPS,
+    NEAR,
+    OPTIMUM,
+    TURN_DEGREES,
+    Descent,
+    best_descent,
+    hessian,
+)
 from steepest.optim import OPTIMIZERS, OptimizerEntry
 
 __all__ = ["optimizer_figure"]
 
-_WINDOW = Window(-0.25, 1.4, -0.6, 0.5)
+_WINDOW = Window(-0.25, 1.4, -0.55, 0.5)
 
 
 def optimizer_figure(entry: OptimizerEntry) -> Figure:
@@ -27,16 +34,19 @@ def optimizer_figure(entry: OptimizerEntry) -> Figure:
         distances.append(Line(each.name, tuple(float(step) for step in range(len(shares))), shares, series))
     ground = tuple(
         Line("", x, y, CONTOUR)
-        for x, y in contours(hessian(), OPTIMUM, [0.5 * 4.0**-i * _start_value() for i in range(-2, 5)], _WINDOW)
+        for x, y in contours(
+            hessian(), OPTIMUM, [0.5 * 4.0**-i * _start_value() for i in range(-2, 5)], _WINDOW
+        )
     )
-    optimum = Mark(float(OPTIMUM[0]), float(OPTIMUM[1]), "optimum")
+    optimum = Mark(float(OPTIMUM[0]), float(OPTIMUM[1]), "optimum", below=True)
     top = max(1.0, max(max(line.y) for line in distances))
     return Figure(
         title=f"{entry.title[0].upper()}{entry.title[1:]} beside plain gradient descent, down a ravine",
         caption=(
-            f"The ravine is {CONDITION:g} times steeper across than along, and turned by {TURN_DEGREES:g}°. "
-            "Each at the rate that suits it best.",
-            "; ".join(_said(each, way) for each, _, way in reversed(ways)) + ".",
+            f"A ravine {CONDITION:g} times steeper across than along, turned by {TURN_DEGREES:g}°.",
+            f"Steps until the distance stays below {NEAR:.0%} of that at the start: "
+            + ", ".join(_said(each, way) for each, _, way in reversed(ways))
+            + ".",
         ),
         panels=(
             Panel(
@@ -56,5 +66,5 @@ def _start_value() -> float:
 
 
 def _said(entry: OptimizerEntry, way: Descent) -> str:
-    after = f"after {way.num_steps} steps" if way.arrives else f"not for good in {MAX_STEPS} steps"
-    return f"{entry.name} (lr = {way.lr:.2g}) is {NEAR:.0%} of the distance away {after}"
+    count = f"{way.num_steps}" if way.arrives else f"more than {MAX_STEPS}"
+    return f"{count} for {entry.name} (lr = {way.lr:.2g})"

@@ -27,7 +27,10 @@ def optimizer_page(entry: OptimizerEntry, regime: Regime | None = None) -> Expla
         ("update", (entry.formula,)),
         ("batch size", _batch_sizes(entry)),
         ("defaults", (", ".join(settings(entry.cls, leave_out=_EXECUTION, given=given)),)),
-        ("rates tried", (f"{entry.rates[0]:g} to {entry.rates[1]:g} at first, farther if the best lies at an end",)),
+        (
+            "rates tried",
+            (f"{entry.rates[0]:g} to {entry.rates[1]:g} at first, farther if the best lies at an end",),
+        ),
         ("state", (_state(entry),)),
         ("in Python", (_in_python(entry),)),
         ("command", (_command(entry, regime),)),

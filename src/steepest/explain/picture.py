@@ -6,6 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _COLOURS = ("#1f5fbf", "#d1495b", "#2a8c6b")
 _GREY, _GROUND, _INK = "#7b8591", "#d5dae0", "#1f2933"
 _FONT = '"Inter", "Segoe UI", "Helvetica Neue", Roboto, "Noto Sans", Arial, sans-serif'
 _BESIDE_DASH = [5, 4]
+_MANY = 1000  # points from which a line is drawn thin
 
 
 def save(path: str | os.PathLike[str], figure: Figure, web: Callable[[], str]) -> None:
@@ -84,11 +86,15 @@ def specification(figure: Figure) -> dict[str, Any]:
     colour = alt.Color("name:N").scale(domain=names, range=colours).legend(alt.Legend(title=None))
     dash = alt.StrokeDash("name:N").scale(domain=names, range=dashes).legend(alt.Legend(title=None))
     height = max((_map_height(panel.window) for panel in figure.panels if panel.is_map), default=_HEIGHT)
-    chart = alt.hconcat(*(_panel(panel, height, colour, dash) for panel in figure.panels), spacing=36)
-    chart = chart.properties(
-        title=alt.TitleParams(figure.title, subtitle=[*figure.subtitle, *figure.caption], anchor="start", offset=14)
+    data: dict[str, list[dict[str, Any]]] = {}
+    panels = [_panel(panel, height, colour, dash, data) for panel in figure.panels]
+    chart = alt.hconcat(*panels, spacing=84, bounds="flush").properties(
+        title=alt.TitleParams(
+            figure.title, subtitle=[*figure.subtitle, *figure.caption], anchor="start", offset=14
+        )
     )
     spec: dict[str, Any] = chart.configure(**_config()).to_dict()
+    spec["datasets"] = data  # joined last, so that nothing copies or checks the rows
     return spec
 
 
@@ -107,7 +113,13 @@ def _config() -> dict[str, Any]:
             "subtitlePadding": 6,
             "subtitleLineHeight": 17,
         },
-        "axis": {**text, "titleFontWeight": "normal", "domainColor": _GREY, "tickColor": _GREY, "gridColor": "#edf0f3"},
+        "axis": {
+            **text,
+            "titleFontWeight": "normal",
+            "domainColor": _GREY,
+            "tickColor": _GREY,
+            "gridColor": "#edf0f3",
+        },
         "legend": {
             "orient": "bottom",
             "labelFontSize": 12,
@@ -122,8 +134,13 @@ def _config() -> dict[str, Any]:
     }
 
 
-def _panel(panel: Panel, height: int, colour: Any, dash: Any) -> Any:
+def _panel(panel: Panel, height: int, colour: Any, dash: Any, data: dict[str, list[dict[str, Any]]]) -> Any:
     import altair as alt
+
+    def holding(rows: list[dict[str, Any]]) -> Any:
+        name = f"rows_{len(data)}"
+        data[name] = rows
+        return alt.Chart(alt.NamedData(name=name))
 
     window = _roomy(panel)
     x = alt.X("x:Q", title=panel.x_title).scale(domain=[window.left, window.right], nice=False, zero=False)
@@ -137,21 +154,23 @@ def _panel(panel: Panel, height: int, colour: Any, dash: Any) -> Any:
     layers = []
     ground = [line for line in panel.lines if line.series == CONTOUR]
     if ground:
-        base = alt.Chart(alt.Data(values=_rows(ground)))
-        layers.append(
-            base.mark_line(color=_GROUND, strokeWidth=1, clip=True).encode(x=x, y=y, order="i:Q", detail="line:N")
-        )
+        drawn = holding(_rows(ground)).mark_line(color=_GROUND, strokeWidth=1, clip=True)
+        layers.append(drawn.encode(x=x, y=y, order="i:Q", detail="line:N"))
     for line in panel.lines:
         if line.series != CONTOUR:
-            thin = panel.is_map or line.series == BESIDE
-            mark = alt.Chart(alt.Data(values=_rows([line]))).mark_line(
+            thin = panel.is_map or line.series == BESIDE or len(line.x) > _MANY
+            mark = holding(_rows([line])).mark_line(
                 strokeWidth=1.3 if thin else 2, strokeJoin="round", clip=True
             )
             layers.append(mark.encode(x=x, y=y, order="i:Q", color=colour, strokeDash=dash))
     if panel.marks:
-        layers += _marks(panel, x, y)
-    title = alt.TitleParams(panel.title, fontSize=13, anchor="start", frame="group", offset=10)
-    return alt.layer(*layers).properties(width=_WIDTH, height=height, title=title)
+        layers += _marks(holding([asdict(mark) for mark in panel.marks]), x, y)
+    # A title as text, since a title proper moves with what the panel holds.
+    title = holding([{"title": panel.title}]).mark_text(
+        align="left", fontSize=13, fontWeight="bold", color=_INK
+    )
+    layers.append(title.encode(x=alt.value(0), y=alt.value(-16), text="title:N"))
+    return alt.layer(*layers).properties(width=_WIDTH, height=height)
 
 
 def _map_height(window: Window) -> int:
@@ -170,16 +189,16 @@ def _roomy(panel: Panel) -> Window:
     return Window(window.left - x, window.right + x, window.bottom - y, window.top + y)
 
 
-def _marks(panel: Panel, x: Any, y: Any) -> list[Any]:
+def _marks(base: Any, x: Any, y: Any) -> list[Any]:
     import altair as alt
 
-    base = alt.Chart(alt.Data(values=[{"x": mark.x, "y": mark.y, "label": mark.label} for mark in panel.marks]))
-    word: dict[str, Any] = {"dy": -12, "fontSize": 12, "fontWeight": "bold"}
-    return [
-        base.mark_point(color=_INK, fill=_INK, size=32, opacity=1).encode(x=x, y=y),
-        base.mark_text(stroke="white", strokeWidth=4, strokeJoin="round", **word).encode(x=x, y=y, text="label:N"),
-        base.mark_text(color=_INK, **word).encode(x=x, y=y, text="label:N"),
-    ]
+    layers = [base.mark_point(color=_INK, fill=_INK, size=32, opacity=1).encode(x=x, y=y)]
+    for below, offset in ((False, -13), (True, 15)):
+        words = base.transform_filter(alt.datum.below == below).encode(x=x, y=y, text="label:N")
+        style: dict[str, Any] = {"dy": offset, "fontSize": 12, "fontWeight": "bold", "clip": True}
+        layers.append(words.mark_text(stroke="white", strokeWidth=4, strokeJoin="round", **style))  # a halo
+        layers.append(words.mark_text(color=_INK, **style))
+    return layers
 
 
 def _rows(lines: list[Line]) -> list[dict[str, Any]]:

@@ -10,7 +10,17 @@ from torch import Tensor
 
 from steepest.optim import OptimizerEntry
 
-__all__ = ["CONDITION", "NEAR", "OPTIMUM", "TURN_DEGREES", "Descent", "best_descent", "descend", "hessian", "rates"]
+__all__ = [
+    "CONDITION",
+    "NEAR",
+    "OPTIMUM",
+    "TURN_DEGREES",
+    "Descent",
+    "best_descent",
+    "descend",
+    "hessian",
+    "rates",
+]
 
 CONDITION = 100.0  # how much steeper across than along
 TURN_DEGREES = 20.0  # turned, so that no direction is a parameter's own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ _SEED = 1
 _WINDOW = Window(-0.2, 1.45, -0.25, 0.85)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _table() -> tuple[Tensor, Tensor]:
     """Two features and a target that depends on them linearly, with noise."""
     random = torch.Generator().manual_seed(_SEED)
@@ -42,7 +42,8 @@ def _curvature() -> Tensor:
 def optimum() -> Tensor:
     """The least-squares weights, in closed form."""
     x, y = _table()
-    return torch.linalg.solve(x.T @ x, x.T @ y)
+    weights: Tensor = torch.linalg.solve(x.T @ x, x.T @ y)
+    return weights
 
 
 def descend(batch_size: int, num_epochs: int = NUM_EPOCHS) -> Tensor:
@@ -82,13 +83,13 @@ def regime_figure() -> Figure:
     return Figure(
         title="Gradient descent with all rows, some rows and one row a step",
         caption=(
-            f"Mean squared error of a linear model on {NUM_ROWS} rows; the same start, and lr = {RATE:g} for all.",
+            f"Mean squared error of a linear model on {NUM_ROWS} rows; one start, and lr = {RATE:g} for all.",
             "Fewer rows a step: farther with as many rows seen, then a restless circling of the optimum.",
         ),
         panels=(
             Panel(
                 "path", "first weight", "second weight", (*ground, *drawn_last),
-                marks=(Mark(0.0, 0.0, "start"), Mark(float(best[0]), float(best[1]), "optimum")),
+                marks=(Mark(0.0, 0.0, "start"), Mark(float(best[0]), float(best[1]), "optimum", below=True)),
                 is_map=True, given_window=_WINDOW,
             ),
             Panel(

@@ -21,7 +21,9 @@ REGIMES = {
     regime.name: regime
     for regime in (
         Regime("batch", "full", "every row at every step: the exact gradient, and one step an epoch"),
-        Regime("mini-batch", 8, "some rows a step: most of the speed, less of the noise; runs well on hardware"),
+        Regime(
+            "mini-batch", 8, "some rows a step: most of the speed, less of the noise; runs well on hardware"
+        ),
         Regime("stochastic", 1, "one row a step: the cheapest step, and the noisiest"),
     )
 }

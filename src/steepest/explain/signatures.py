@@ -9,7 +9,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 __all__ = ["settings", "torch_class"]
 
 
-def settings(cls: Any, *, leave_out: Collection[str] = (), given: Mapping[str, Any] | None = None) -> list[str]:
+def settings(
+    cls: Any, *, leave_out: Collection[str] = (), given: Mapping[str, Any] | None = None
+) -> list[str]:
     """``name=default`` for every argument that has one, with the other choices where they are few.
 
     Args:

@@ -32,7 +32,8 @@ def web_fragment(
     terms = "\n".join(f"<dt>{escape(label)}</dt><dd>{_paragraphs(words)}</dd>" for label, words in sections)
     description = escape(f"{figure.title}. {' '.join([*figure.subtitle, *figure.caption])}", quote=True)
     return (
-        f'<div class="steepest-page">\n<style>{_STYLE}</style>\n<h1>{escape(title)}</h1>\n<dl>\n{terms}\n</dl>\n'
+        f'<div class="steepest-page">\n<style>{_STYLE}</style>\n<h1>{escape(title)}</h1>\n'
+        f"<dl>\n{terms}\n</dl>\n"
         f'<figure role="img" aria-label="{description}">{drawing}</figure>\n</div>'
     )
 

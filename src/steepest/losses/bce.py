@@ -41,7 +41,7 @@ FORMULA = LossFormula(
     source="Good 1952, Rational Decisions, J. R. Stat. Soc. B 14; Bishop 2006, eq. 4.90",
     good_at=("models that already end in a probability",),
     bad_at=(
-        "p near 0 or 1: the probability rounds to 0 or 1 and the gradient is lost; prefer bce (from logits)",
+        "p near 0 or 1: it rounds to 0 or 1, and the loss and its gradient with it; prefer bce, from logits",
         "imbalanced classes and mislabelled rows, as bce",
     ),
     compared_by_default=False,  # the same loss as bce, less exact

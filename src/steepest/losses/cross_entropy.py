@@ -33,18 +33,18 @@ FORMULA = LossFormula(
     target="class",
     tasks=("binary", "multiclass"),
     formula="mean over rows of -Σ_c y_c log p_c, p = softmax(x)",
-    gradient_formula="p_c - y_c",
+    gradient_formula="p_c - y_c, by the logit x_c",
     domain="any logits; class indices, one-hot rows or probabilities that sum to 1",
     source="Bridle 1990, Probabilistic Interpretation of Feedforward Classification Network Outputs, eq. 3; "
     "Bishop 2006, eq. 4.108",
     good_at=(
         "several classes, and probabilities that mean what they say",
-        "a confident mistake keeps a full gradient, so it is unlearned",
+        "confident mistakes: they keep a full gradient, however far off, and so are unlearned",
     ),
     bad_at=(
-        "p near 0 or 1 when softmax and logarithm are taken apart: log 0; fused, as here, it is exact",
-        "imbalanced classes: rare ones are outvoted; give class weights or rank by a balanced metric",
-        "mislabelled rows: a confident, wrong label costs without bound; label smoothing helps",
+        "p near 0 or 1, if computed from p: it rounds, and the gradient is lost; from the logits it is exact",
+        "imbalanced classes: rare ones are outvoted; weigh the classes (weight) or rank by a balanced metric",
+        "mislabelled rows: the loss against a confident, wrong label has no bound; label_smoothing helps",
     ),
 )
 

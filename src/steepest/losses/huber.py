@@ -36,13 +36,13 @@ FORMULA = LossFormula(
     tasks=("regression",),
     formula="mean of (p - y)² / 2 where |p - y| ≤ δ, else δ (|p - y| - δ/2)",
     gradient_formula="p - y, held within ±δ",
-    domain="any real prediction and target; δ > 0",
+    domain="any real prediction p and target y; δ is delta",
     source="Huber 1964, Robust Estimation of a Location Parameter, Ann. Math. Statist. 35, p. 79",
     good_at=(
         "outliers, without the kink: squared near the target, absolute beyond δ",
-        "in a comparison the targets are standardised, so δ is in standard deviations of the target",
+        "comparisons: they standardise the targets, so δ counts standard deviations, whatever the table",
     ),
-    bad_at=("a δ that does not suit the noise: far too large it is MSE, far too small it is MAE",),
+    bad_at=("a δ that does not suit the noise: far too large and it is MSE, far too small and it is MAE",),
     parameters={"delta": 1.0},
     valid={"delta": (0.0, float("inf"))},
 )

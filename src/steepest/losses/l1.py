@@ -35,15 +35,17 @@ FORMULA = LossFormula(
     tasks=("regression",),
     formula="mean of |p - y|",
     gradient_formula="sign(p - y), 0 where p = y",
-    domain="any real prediction and target",
-    source="Laplace 1774; Koenker and Bassett 1978, Regression Quantiles, Econometrica 46, eq. 2.1 at one half",
+    domain="any real prediction p and target y",
+    source="Laplace 1774; Koenker and Bassett 1978, Regression Quantiles, Econometrica 46, "
+    "eq. 2.1 at one half",
     good_at=(
-        "outliers in the target: every row pulls with the same force, so the fit aims at the median",
-        "an error in the target's own units; it is symmetric in the sign of the error (often told otherwise)",
+        "outliers: every row pulls with the same force, however far off, and the fit aims at the median",
+        "errors in the target's own units, the same above it as below: MAE is symmetric in the error's sign",
     ),
     bad_at=(
-        "the kink at 0: the gradient does not shrink near the optimum, so a constant rate keeps hopping about it",
-        "where the mean is wanted and the noise is skewed: the median differs from it",
+        "the kink at 0: the gradient does not shrink near it, and a constant rate hops about the optimum",
+        "skewed noise where the mean is wanted: the median is another number",
+        "costs that differ by sign: it is often said to be asymmetric, and is not; quantile is",
     ),
 )
 

@@ -34,13 +34,16 @@ FORMULA = LossFormula(
     tasks=("regression",),
     formula="mean of (p - y)²",
     gradient_formula="2 (p - y)",
-    domain="any real prediction and target",
-    source="Gauss 1809, Theoria motus, section 179; Bishop 2006, Pattern Recognition and Machine Learning, eq. 1.2",
+    domain="any real prediction p and target y",
+    source="Gauss 1809, Theoria motus, section 179; "
+    "Bishop 2006, Pattern Recognition and Machine Learning, eq. 1.2",
     good_at=(
-        "targets with light-tailed, symmetric noise: it is the likelihood of Gaussian noise and aims at the mean",
-        "smooth everywhere, so plain gradient descent settles with a constant rate",
+        "light-tailed, symmetric noise: it is the likelihood of Gaussian noise, and aims at the mean",
+        "a gradient that shrinks with the error: plain gradient descent settles at a constant rate",
     ),
-    bad_at=("outliers: an error ten times as large pulls a hundred times as hard on the value, ten times on the fit",),
+    bad_at=(
+        "outliers: ten times the error costs a hundred times as much; a few rows can move the whole fit",
+    ),
 )
 
 

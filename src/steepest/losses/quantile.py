@@ -37,13 +37,16 @@ FORMULA = LossFormula(
     tasks=("regression",),
     formula="mean of q (y - p) where y ≥ p, else (1 - q) (p - y)",
     gradient_formula="-q where y > p, 1 - q where y < p, 0 where p = y",
-    domain="any real prediction and target; 0 < q < 1",
+    domain="any real prediction p and target y; q is quantile",
     source="Koenker and Bassett 1978, Regression Quantiles, Econometrica 46, eq. 2.1",
     good_at=(
-        "aiming at a quantile of the target: 0.9 gives a prediction that nine in ten targets stay below",
+        "aiming at a quantile of the target: with q = 0.9, nine in ten targets lie below the prediction",
         "asymmetric costs: this, not MAE, is the loss that weighs over- and under-prediction differently",
     ),
-    bad_at=("the kink at 0, as MAE; extreme quantiles learn from few rows",),
+    bad_at=(
+        "the kink at 0, as mae: at a constant rate descent keeps hopping",
+        "extreme quantiles: few rows lie beyond them to learn from",
+    ),
     parameters={"quantile": 0.5},
     valid={"quantile": (0.0, 1.0)},
     compared_by_default=False,  # at one half it is half of MAE

@@ -132,15 +132,16 @@ ENTRIES = (
         cls=Adam,
         default_lr=1e-3,
         rates=(1e-5, 1e0),
-        formula="m ← β₁ m + (1 - β₁) g;  v ← β₂ v + (1 - β₂) g²;  p ← p - lr m̂ / (√v̂ + ε)   (β = 0.9, 0.999, ε = 1e-8)",
+        formula="m ← β₁ m + (1 - β₁) g;  v ← β₂ v + (1 - β₂) g²;  p ← p - lr m̂ / (√v̂ + ε)   "
+        "(m̂ = m / (1 - β₁ᵗ), v̂ = v / (1 - β₂ᵗ) in step t; β₁, β₂ are betas, ε eps)",
         source="Kingma and Ba 2015, Adam: A Method for Stochastic Optimization, algorithm 1",
         good_at=(
-            "working at its default rate: the step size hardly depends on the gradient's scale",
-            "sparse and badly scaled gradients, and noisy ones",
+            "working untuned: the length of a step hardly depends on the gradient's scale",
+            "sparse, badly scaled and noisy gradients",
         ),
         bad_at=(
             "the last stretch: tuned momentum often ends a little lower on well-conditioned problems",
-            "weight decay added to the gradient is scaled away with it: use adamw",
+            "weight decay: added to the gradient, it is scaled away with it; use adamw",
         ),
     ),
 )

@@ -38,9 +38,9 @@ ENTRIES = (
         cls=AdamW,
         default_lr=1e-3,
         rates=(1e-5, 1e0),
-        formula="m, v as Adam;  p ← (1 - lr λ) p - lr m̂ / (√v̂ + ε)   (λ = 0.01)",
+        formula="m̂, v̂ as in adam;  p ← (1 - lr λ) p - lr m̂ / (√v̂ + ε)   (λ is weight_decay)",
         source="Loshchilov and Hutter 2019, Decoupled Weight Decay Regularization, algorithm 2",
-        good_at=("as Adam, with weight decay that really shrinks the weights",),
-        bad_at=("the decay's strength is tied to the rate: at small rates it does next to nothing",),
+        good_at=("all that adam is good at, with a weight decay that shrinks every weight alike",),
+        bad_at=("decay at small rates: its strength is lr λ, so there it does next to nothing",),
     ),
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from steepest.backends.reference import sqrt
+from steepest.backends.reference import maximum, sqrt
 from steepest.optim.fused import FusedStep
 from steepest.optim.rule import OptimizerEntry, Rule
 
@@ -39,11 +39,11 @@ def with_momentum(
 def centered(
     p: Any, g: Any, s: Any, m: Any, lr: Any, alpha: Any, rest: Any, eps: Any, decay: Any, mu: Any, direction: Any
 ) -> Any:
-    # the variance s - m^2 in place of s, m the moving average of g
+    # the variance s - m^2 in place of s, m the moving average of g; rounding may take it below 0
     g = direction * g + decay * p
     s = alpha * s + rest * g * g
     m = m + rest * (g - m)
-    return p - lr * g / (sqrt(s - m * m) + eps), s, m
+    return p - lr * g / (sqrt(maximum(s - m * m, 0.0 * s)) + eps), s, m
 
 
 def centered_with_momentum(
@@ -54,7 +54,7 @@ def centered_with_momentum(
     g = direction * g + decay * p
     s = alpha * s + rest * g * g
     m = m + rest * (g - m)
-    b = mu * b + g / (sqrt(s - m * m) + eps)
+    b = mu * b + g / (sqrt(maximum(s - m * m, 0.0 * s)) + eps)
     return p - lr * b, s, m, b
 
 
@@ -105,15 +105,15 @@ ENTRIES = (
         cls=RMSprop,
         default_lr=1e-2,
         rates=(1e-5, 1e0),
-        formula="s ← α s + (1 - α) g²;  p ← p - lr g / (√s + ε)   (α = 0.99, ε = 1e-8)",
+        formula="s ← α s + (1 - α) g²;  p ← p - lr g / (√s + ε)   (α is alpha, ε eps)",
         source="Tieleman and Hinton 2012, Neural Networks for Machine Learning, lecture 6.5",
         good_at=(
-            "non-stationary problems: it forgets old gradients, so its step size follows a changing scale",
+            "non-stationary problems: it forgets old gradients, so its steps follow a scale that changes",
             "badly scaled parameters: each has its own rate",
         ),
         bad_at=(
-            "the last stretch: near the optimum small gradients are divided by small roots, so steps do not shrink",
-            "the first steps are large: s starts from 0 and is not corrected for it",
+            "the last stretch: small gradients are divided by small roots, so that steps do not shrink",
+            "the start: s begins at 0 and is not corrected for it, so the first steps are large",
         ),
     ),
 )

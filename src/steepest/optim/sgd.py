@@ -147,16 +147,22 @@ ENTRIES = (
         cls=SGD,
         default_lr=1e-3,
         rates=(1e-4, 1e1),
-        formula="p ← p - lr g;  g over the whole data set (batch), one row (stochastic) or b rows (mini-batch)",
+        formula="p ← p - lr g;  g is the mean gradient of all rows (batch), of some (mini-batch) or of one",
         source="Cauchy 1847; Robbins and Monro 1951, A Stochastic Approximation Method, eq. 5",
         good_at=(
-            "full batch on a convex problem with a suitable rate: it reaches the global optimum, smoothly",
-            "small batches: many cheap, noisy steps; the noise helps out of poor, sharp places",
-            "no state: the least memory of all",
+            "convex problems, full batch: below a rate of 2 / largest curvature, down to the global optimum",
+            "large tables, small batches: many cheap, noisy steps get far before one full batch is through",
+            "memory: it keeps no state",
         ),
         bad_at=(
-            "non-convex problems: full batch reaches some stationary point, not the global optimum (often told otherwise)",
-            "small batches at a constant rate keep moving about the optimum by an amount that grows with the rate",
+            (
+                "non-convex problems: full batch too ends in some optimum near its start; "
+                "that it reaches the global one is often said, and holds on convex problems only"
+            ),
+            (
+                "settling, small batches: at a constant rate it keeps moving about the optimum, "
+                "the more the larger the rate and the smaller the batch"
+            ),
             "ravines: one rate must serve steep and flat directions alike",
         ),
     ),
@@ -166,13 +172,16 @@ ENTRIES = (
         cls=SGD,
         default_lr=1e-3,
         rates=(1e-5, 1e0),
-        formula="b ← μ b + g;  p ← p - lr b   (μ = 0.9)",
+        formula="b ← μ b + g;  p ← p - lr b   (μ is momentum)",
         source="Polyak 1964, Some Methods of Speeding up the Convergence of Iteration Methods, eq. 9",
         good_at=(
-            "ravines: steps across cancel, steps along add up, so it oscillates less and goes farther",
-            "noisy gradients: it averages over the last 1 / (1 - μ) of them",
+            "ravines: steps across cancel and steps along add up, so it oscillates less and goes farther",
+            "noisy gradients: it averages over about the last 1 / (1 - μ) of them",
         ),
-        bad_at=("too high a rate or μ: it overshoots and swings about the optimum",),
+        bad_at=(
+            "too high a rate or μ: it overshoots and swings about the optimum",
+            "plain descent's rate: every gradient counts 1 / (1 - μ) times in the end, so take a smaller one",
+        ),
         options=MappingProxyType({"momentum": 0.9}),
     ),
     OptimizerEntry(
@@ -181,10 +190,11 @@ ENTRIES = (
         cls=SGD,
         default_lr=1e-3,
         rates=(1e-5, 1e0),
-        formula="b ← μ b + g;  p ← p - lr (g + μ b)   (μ = 0.9)",
-        source="Nesterov 1983; Sutskever et al. 2013, On the Importance of Initialization and Momentum, eqs. 3-4",
-        good_at=("ravines, with less overshoot than plain momentum: the step looks ahead",),
-        bad_at=("very noisy gradients: the look-ahead follows the noise",),
+        formula="b ← μ b + g;  p ← p - lr (g + μ b)   (μ is momentum)",
+        source="Nesterov 1983; Sutskever et al. 2013, On the Importance of Initialization and Momentum, "
+        "eqs. 3-4",
+        good_at=("ravines, with less overshoot than momentum: the step looks ahead to where it will be",),
+        bad_at=("noisy gradients: the look-ahead follows the noise too, and little is left of its lead",),
         options=MappingProxyType({"momentum": 0.9, "nesterov": True}),
     ),
     OptimizerEntry(
@@ -193,10 +203,13 @@ ENTRIES = (
         cls=SGD,
         default_lr=1e-2,
         rates=(1e-4, 1e1),
-        formula="v ← β v + (1 - β) g;  p ← p - lr v   (β = 0.9)",
+        formula="v ← β v + (1 - β) g;  p ← p - lr v   (β is momentum)",
         source="Goodfellow, Bengio and Courville 2016, Deep Learning, section 8.3.2 (with the rate outside)",
-        good_at=("as momentum; the rate keeps plain descent's scale when β changes",),
-        bad_at=("the first steps are small: v starts from 0 and is not corrected for it",),
+        good_at=(
+            "ravines and noisy gradients, as momentum: with lr / (1 - β) for its lr it takes the same steps",
+            "trying other values of β: the rate keeps plain descent's scale",
+        ),
+        bad_at=("the start: v begins at 0 and is not corrected for it, so the first steps are small",),
         options=MappingProxyType({"momentum": 0.9, "convention": "ema"}),
         compared_by_default=False,  # momentum at a tenth of the rate
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -165,10 +166,14 @@ def curve_panel(
     return _finished(chart, rows, description, height=260)
 
 
-def static_svg(spec: dict[str, Any], width: int = 420) -> str:
-    """The chart as it first appears, as SVG, for readers without scripts."""
-    fixed = {**spec, "width": width}
-    return str(vl_convert.vegalite_to_svg(fixed, config=CONFIG))
+def static_svg(spec: dict[str, Any], name: str, width: int = 420) -> str:
+    """The chart as it first appears, as SVG, for readers without scripts; its ids begin with ``name``."""
+    svg = str(vl_convert.vegalite_to_svg({**spec, "width": width}, config=CONFIG))
+    # The converter counts ids through the whole process: the same chart would not be the same text.
+    for index, identity in enumerate(dict.fromkeys(re.findall(r'id="(clip\d+)"', svg))):
+        for use in ('id="{}"', "url(#{})"):
+            svg = svg.replace(use.format(identity), use.format(f"{name}-clip-{index}"))
+    return svg
 
 
 def _by_focus(focused: float, others: float, usual: float) -> Any:

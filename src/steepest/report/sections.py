@@ -186,7 +186,13 @@ def _curve_range(points: Sequence[dict[str, Any]], greater_is_better: bool) -> S
 
 
 def _panel(name: str, title: str, index: int, spec: dict[str, Any]) -> Context:
-    return {"id": name, "title": title, "index": index, "spec": spec, "svg": Markup(charts.static_svg(spec))}
+    return {
+        "id": name,
+        "title": title,
+        "index": index,
+        "spec": spec,
+        "svg": Markup(charts.static_svg(spec, name)),
+    }
 
 
 def _optimizers(verdict: Context, rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -14,10 +14,9 @@ _WORDS = {"rmse": "RMSE", "mae": "MAE", "lr": "learning rate", "sha256": "SHA-25
 
 def finite(value: Any) -> float | None:
     """``value`` as a float, or None where it is missing, NaN or infinite."""
-    if value is None or isinstance(value, (str, bool)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    number = float(value)
-    return number if math.isfinite(number) else None
+    return float(value) if math.isfinite(value) else None
 
 
 def humanise(name: str) -> str:

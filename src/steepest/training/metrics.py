@@ -21,7 +21,7 @@ from steepest.backends.cpu_vocabulary import exp, log1p, softplus
 
 __all__ = ["LOGIT", "LOGITS", "METRICS", "PROBABILITY", "REAL", "Metric", "default_metric", "metric_signature"]
 
-REAL, LOGIT, PROBABILITY, LOGITS = 0, 1, 2, 3  # what a model's outputs mean
+REAL, LOGIT, PROBABILITY, LOGITS = 0, 1, 2, 3  # what a loss takes; metrics see the logit before PROBABILITY
 _TYPES = {"float32": types.float32, "float64": types.float64}
 
 
@@ -95,15 +95,15 @@ def _mean(sums: Any, total: int, num_outputs: int) -> float:
 # --- classes -----------------------------------------------------------------------------------------------------
 
 
+_LEAST_LOG_LOSS = 2.220446049250313e-16
+_MOST_LOG_LOSS = 36.04365338911715
+
+
 def _add_log_losses(outputs: Any, targets: Any, rows: int, num_outputs: int, kind: int, sums: Any) -> None:
     for r in range(rows):
-        if kind == LOGIT:
+        if kind != LOGITS:
             x = np.float64(outputs[r])
-            sums[0] += softplus(-x) if targets[r] > 0.5 else softplus(x)
-        elif kind == PROBABILITY:
-            p = np.float64(outputs[r])
-            share = p if targets[r] > 0.5 else 1.0 - p
-            sums[0] -= math.log(max(share, 1.1920929e-07))  # what float32 can tell from 0, as scikit-learn
+            loss = softplus(-x) if targets[r] > 0.5 else softplus(x)
         else:
             k = 0
             for j in range(1, num_outputs):
@@ -114,15 +114,15 @@ def _add_log_losses(outputs: Any, targets: Any, rows: int, num_outputs: int, kin
             for j in range(num_outputs):
                 if j != k:
                     rest += exp(np.float64(outputs[j * rows + r]) - largest)
-            sums[0] += (largest - np.float64(outputs[np.int64(targets[r]) * rows + r])) + log1p(rest)
+            loss = (largest - np.float64(outputs[np.int64(targets[r]) * rows + r])) + log1p(rest)
+        # Held as scikit-learn holds it: probabilities within [2**-52, 1 - 2**-52]. NaN goes through.
+        sums[0] += _LEAST_LOG_LOSS if loss < _LEAST_LOG_LOSS else (_MOST_LOG_LOSS if loss > _MOST_LOG_LOSS else loss)
 
 
 def _decided(outputs: Any, r: int, rows: int, num_outputs: int, kind: int) -> int:
     """The class a row is put in: the one with the largest output."""
-    if kind == LOGIT:
+    if kind != LOGITS:
         return 1 if outputs[r] > 0.0 else 0
-    if kind == PROBABILITY:
-        return 1 if outputs[r] > 0.5 else 0
     k = 0
     for j in range(1, num_outputs):
         if outputs[j * rows + r] > outputs[k * rows + r]:

@@ -7,6 +7,7 @@ depend on how many run beside it.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import threading
 import time
@@ -32,7 +33,7 @@ from steepest.training.native_kernel import MICRO_BATCH, train_kernel
 from steepest.training.random import initial_parameters
 from steepest.training.run import STOP_REASONS, Curve, Record, Run, TrainingData
 
-__all__ = ["NativeEngine", "layer_sizes", "num_outputs"]
+__all__ = ["NativeEngine", "formula_of", "layer_sizes", "num_outputs", "rows_a_step"]
 
 DIVERGENCE_FACTOR = 1e4  # a step's loss above this many times (1 + the first step's) is beyond all reason
 _KINDS = {"real": REAL, "logit": LOGIT, "probability": PROBABILITY, "logits": LOGITS}
@@ -42,12 +43,25 @@ _SECONDS = STOP_REASONS.index("seconds")
 
 def num_outputs(loss: str, num_classes: int) -> int:
     """How many numbers a model puts out for a row: one a class for softmax losses, else one."""
-    return num_classes if _formula(loss).family == "softmax" else 1
+    return num_classes if formula_of(loss).family == "softmax" else 1
 
 
 def layer_sizes(run: Run, num_features: int, num_classes: int) -> list[int]:
     """Units of every layer, inputs and outputs included."""
     return [num_features, *run.architecture.hidden, num_outputs(run.loss, num_classes)]
+
+
+def rows_a_step(run: Run, num_rows: int) -> int:
+    """How many of the rows a step takes: all of them for "full".
+
+    Raises:
+        InputError: fewer than one.
+    """
+    if run.batch_size == "full":
+        return num_rows
+    if int(run.batch_size) < 1:
+        raise InputError(f"batch_size is {run.batch_size!r}; give 'full' or a positive whole number.")
+    return min(int(run.batch_size), num_rows)
 
 
 class NativeEngine:
@@ -61,7 +75,7 @@ class NativeEngine:
 
     def __init__(self, data: TrainingData, metric: str, dtype: str = "float32") -> None:
         if metric not in METRICS:
-            raise InputError(f"metric is {metric!r}{near_names(metric, METRICS)}.")
+            raise InputError(f"metric is {metric!r}{near_names(metric, METRICS)}")
         self.data = data
         self.metric = METRICS[metric]
         self.dtype = dtype
@@ -123,8 +137,8 @@ class NativeEngine:
 
         module = build_module(layer_sizes(run, features.shape[1], self.data.num_classes), run.architecture, parameters)
         with torch.no_grad():
-            outputs = module(torch.as_tensor(features, dtype=torch.float32)).numpy()
-        return to_predictions(outputs, _formula(run.loss))
+            outputs = module(torch.as_tensor(features, dtype=next(module.parameters()).dtype)).numpy()
+        return to_predictions(outputs, formula_of(run.loss))
 
 
 def to_predictions(outputs: NDArray[Any], formula: LossFormula) -> NDArray[Any]:
@@ -137,9 +151,14 @@ def to_predictions(outputs: NDArray[Any], formula: LossFormula) -> NDArray[Any]:
     return torch.cat([torch.sigmoid(-wide), torch.sigmoid(wide)], dim=1).numpy()
 
 
-def _formula(loss: str) -> LossFormula:
+def formula_of(loss: str) -> LossFormula:
+    """The formula of a loss by its word.
+
+    Raises:
+        InputError: there is none of that name.
+    """
     if loss not in LOSSES:
-        raise InputError(f"there is no loss {loss!r}{near_names(loss, LOSSES)}.")
+        raise InputError(f"there is no loss {loss!r}{near_names(loss, LOSSES)}")
     return LOSSES[loss].formula
 
 
@@ -153,10 +172,12 @@ def optimizer_of(run: Run) -> tuple[Rule, dict[str, float]]:
     """The update rule a run follows and its hyperparameters, as a live optimizer holds them.
 
     Raises:
-        InputError: an unknown optimizer or option, or a value out of range.
+        InputError: an unknown optimizer or option, or a value out of range (a rate of 0 too).
     """
     if run.optimizer not in OPTIMIZERS:
-        raise InputError(f"there is no optimizer {run.optimizer!r}{near_names(run.optimizer, OPTIMIZERS)}.")
+        raise InputError(f"there is no optimizer {run.optimizer!r}{near_names(run.optimizer, OPTIMIZERS)}")
+    if not 0.0 < run.lr < math.inf:
+        raise InputError(f"optimizer {run.optimizer}: the learning rate is {run.lr}; give a positive, finite number.")
     entry = OPTIMIZERS[run.optimizer]
     options = {**entry.options, **run.optimizer_options}
     try:
@@ -173,10 +194,10 @@ def loss_parameters(run: Run) -> dict[str, float]:
     Raises:
         InputError: an unknown parameter, or a value outside its range.
     """
-    formula = _formula(run.loss)
+    formula = formula_of(run.loss)
     for name, value in run.loss_options.items():
         if name not in formula.parameters:
-            raise InputError(f"loss {run.loss} has no parameter {name!r}{near_names(name, formula.parameters)}.")
+            raise InputError(f"loss {run.loss} has no parameter {name!r}{near_names(name, formula.parameters)}")
         low, high = formula.valid[name]
         if not low < value < high:
             raise InputError(f"loss {run.loss}: {name} is {value}; it must lie between {low:g} and {high:g}.")
@@ -223,16 +244,17 @@ class _Job:
         self.cancelled = False
         # Checked, and compiled, in the calling thread: errors surface before anything runs.
         data, dtype = engine.data, engine.dtype
-        self.formula = _formula(run.loss)
+        self.formula = formula_of(run.loss)
         if data.task not in self.formula.tasks:
             raise InputError(
                 f"loss {run.loss} is for {' and '.join(self.formula.tasks)}, not for a {data.task} task."
             )
         self.loss_parameters = loss_parameters(run)
+        rows_a_step(run, len(engine._x))
         self.rule, self.hyperparameters = optimizer_of(run)
         if run.architecture.activation not in ACTIVATIONS:
             name = run.architecture.activation
-            raise InputError(f"there is no activation {name!r}{near_names(name, ACTIVATIONS)}.")
+            raise InputError(f"there is no activation {name!r}{near_names(name, ACTIVATIONS)}")
         family = "pointwise"
         if self.formula.family == "softmax":
             family = "classes" if engine._y.ndim == 1 else "probabilities"
@@ -265,7 +287,7 @@ class _Job:
         target_width = 1 if engine._y.ndim == 1 else engine._y.shape[1]
         start = initial_parameters(sizes, run.seed) if self.initial is None else self.initial
         parameters = np.array(start, dtype=engine.dtype)
-        gradient, best = np.zeros_like(parameters), np.zeros_like(parameters)
+        gradient, best = np.zeros_like(parameters), parameters.copy()
         slots = np.zeros((len(self.rule.slots), total), dtype=engine.dtype)
         table = np.array(
             [total, parameters.ctypes.data, gradient.ctypes.data, *(slot.ctypes.data for slot in slots)],
@@ -273,7 +295,7 @@ class _Job:
         )
         units, widest = sum(sizes), max(sizes)
         workspace = np.empty(MICRO_BATCH * (2 * units + 2 * widest + target_width) + total, dtype=engine.dtype)
-        batch_size = n if run.batch_size == "full" else min(int(run.batch_size), n)
+        batch_size = rows_a_step(run, n)
         stop = run.stop
         steps_an_epoch = -(-n // batch_size)
         max_steps = _or_never(stop.max_steps)

@@ -216,7 +216,7 @@ def _score(
         gather(x, order, start, rows, sizes[0], a)
         gather(y, order, start, rows, 1, t)
         at = forward(parameters, sizes, num_layers, z, a, rows, activate, kind)
-        call_metric(metric, a[at:], t, rows, num_out, kind, sums, n)
+        call_metric(metric, z[at:], t, rows, num_out, kind, sums, n)  # z: the logits, whatever the loss takes
     return call_metric(metric, a, t, 0, num_out, kind, sums, n)
 
 
@@ -387,10 +387,10 @@ def train_kernel(dtype: str) -> cpu.Kernel:
         "backward_layer": _backward_layer,
         "sigmoid": sigmoid,
     }
-    gather = cpu.bind(_gather)
-    forward = cpu.bind(_forward, {**calls, **layers})
-    backward = cpu.bind(_backward, {**calls, **layers})
-    score = cpu.bind(_score, {**calls, "gather": gather, "forward": forward})
+    gather = cpu.bind(_gather, inline=False)
+    forward = cpu.bind(_forward, {**calls, **layers}, inline=False)
+    backward = cpu.bind(_backward, {**calls, **layers}, inline=False)
+    score = cpu.bind(_score, {**calls, "gather": gather, "forward": forward}, inline=False)
     reasons = {
         "EPOCHS": _EPOCHS, "STEPS": _STEPS, "PATIENCE": _PATIENCE, "GRADIENT_NORM": _GRADIENT,
         "TARGET": _TARGET, "DIVERGED": _DIVERGED,
@@ -402,7 +402,7 @@ def train_kernel(dtype: str) -> cpu.Kernel:
         "forward": forward,
         "backward": backward,
         "score_rows": score,
-        "norm": cpu.bind(_norm),
+        "norm": cpu.bind(_norm, inline=False),
         "permute": permute,
         "len_integers": len(INTEGERS),
     }

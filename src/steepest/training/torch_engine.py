@@ -14,11 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from steepest.errors import InputError
+from steepest.errors import InputError, near_names
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 from steepest.training.metrics import METRICS
-from steepest.training.native import DIVERGENCE_FACTOR, loss_parameters, optimizer_of, to_predictions
+from steepest.training.native import (
+    DIVERGENCE_FACTOR,
+    formula_of,
+    loss_parameters,
+    optimizer_of,
+    rows_a_step,
+    to_predictions,
+)
 from steepest.training.random import data_order
 from steepest.training.run import Curve, Record, Run, Task
 from steepest.training.torch_data import Rows
@@ -54,6 +61,8 @@ class TorchEngine:
         device: str | torch.device = "cpu",
     ) -> None:
         self.factory, self.train, self.validation, self.task = factory, train, validation, task
+        if metric not in METRICS:
+            raise InputError(f"metric is {metric!r}{near_names(metric, METRICS)}")
         self.metric = METRICS[metric]
         self.device = torch.device(device)
 
@@ -78,7 +87,7 @@ class TorchEngine:
 
     def predict(self, run: Run, parameters: Any, features: Rows) -> NDArray[Any]:
         """Values (rows,) for regression, probabilities (rows, classes) for classes."""
-        module = self._make(run.seed)
+        module = self.make(run.seed)
         module.load_state_dict(parameters)
         return self._predict(module, run, features)
 
@@ -89,7 +98,7 @@ class TorchEngine:
         loss_function = self._loss(run)
         optimizer_of(run)  # checks the options, so that a mistake is the user's and not the module's
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            module = self._make(run.seed)
+            module = self.make(run.seed)
             entry = OPTIMIZERS[run.optimizer]
             optimizer = entry.cls(module.parameters(), lr=run.lr, **{**entry.options, **run.optimizer_options})
             progress = _Progress(run, self.metric.greater_is_better)
@@ -122,13 +131,14 @@ class TorchEngine:
         stop_event: threading.Event | None,
     ) -> None:
         n = len(self.train)
-        batch_size = n if run.batch_size == "full" else min(int(run.batch_size), n)
+        batch_size = rows_a_step(run, n)
         order = np.arange(n) if batch_size == n else data_order(n, run.seed, epoch)
         module.train()
         for start in range(0, n, batch_size):
             inputs, targets = self.train.batch(order[start : start + batch_size])
             optimizer.zero_grad()
-            loss = loss_function(*self._fit_shapes(self._forward(module, inputs), targets.to(self.device)))
+            outputs = self.forward(module, inputs)
+            loss = loss_function(*self._fit_shapes(run, outputs, targets.to(self.device)))
             loss.backward()
             if progress.step_allowed(float(loss.detach()), len(targets), module):
                 optimizer.step()
@@ -154,13 +164,23 @@ class TorchEngine:
         with torch.no_grad():
             for start in range(0, len(rows), _AT_ONCE):
                 inputs, _ = rows.batch(np.arange(start, min(start + _AT_ONCE, len(rows))))
-                output = self._forward(module, inputs)
+                output = self.forward(module, inputs)
                 outputs.append(output.reshape(len(output), -1).float().cpu())
-        return to_predictions(torch.cat(outputs).numpy(), LOSSES[run.loss].formula)
+        together = torch.cat(outputs).numpy()
+        formula = formula_of(run.loss)
+        if formula.prediction == "probability":  # the module's own last word, no logit
+            wide = together.astype(np.float64)
+            return np.concatenate([1.0 - wide, wide], axis=1)
+        return to_predictions(together, formula)
 
     # --- what goes into a run ----------------------------------------------------------------------------------
 
-    def _make(self, seed: int) -> nn.Module:
+    def make(self, seed: int) -> nn.Module:
+        """A fresh module, its weights drawn from the seed.
+
+        Raises:
+            InputError: the factory fails, or gives something else.
+        """
         torch.manual_seed(seed)
         try:
             module = self.factory()
@@ -172,7 +192,12 @@ class TorchEngine:
             raise InputError("The model factory's module has no parameter that can be trained.")
         return module.to(self.device)
 
-    def _forward(self, module: nn.Module, inputs: Any) -> Tensor:
+    def forward(self, module: nn.Module, inputs: Any) -> Tensor:
+        """A batch through a module.
+
+        Raises:
+            InputError: the module fails, or gives something else than a tensor.
+        """
         try:
             output = module(_moved(inputs, self.device))
         except InputError:
@@ -184,7 +209,7 @@ class TorchEngine:
         return output
 
     def _loss(self, run: Run) -> nn.Module:
-        formula = LOSSES[run.loss].formula
+        formula = formula_of(run.loss)
         if self.task not in formula.tasks:
             raise InputError(f"loss {run.loss} is for {' and '.join(formula.tasks)}, not for a {self.task} task.")
         options: dict[str, Any] = loss_parameters(run)
@@ -192,8 +217,15 @@ class TorchEngine:
             options["pos_weight"] = torch.tensor(options["pos_weight"])
         return LOSSES[run.loss](**options).to(self.device)
 
-    def _fit_shapes(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _fit_shapes(self, run: Run, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs (rows, 1) meet targets (rows,): the one reshaping that cannot be meant otherwise."""
+        if formula_of(run.loss).family == "softmax":
+            if outputs.dim() < 2 or outputs.shape[1] < 2:
+                raise InputError(
+                    f"loss {run.loss} needs one output a class, (rows, classes); the model gave {tuple(outputs.shape)}."
+                )
+            # Labels 0.0, 1.0, ... as a table may hold them.
+            return outputs, targets.to(torch.int64) if targets.dim() < outputs.dim() else targets
         if self.task != "multiclass" and outputs.shape == (*targets.shape, 1):
             outputs = outputs.squeeze(-1)
         if self.task == "binary" and outputs.shape == targets.shape:
