@@ -19,7 +19,8 @@ class InputError(ValueError):
 def near_names(word: str, known: Iterable[str]) -> str:
     """The end of a sentence: ``"; did you mean 'adam' or 'adamw'?"``, or what is known when nothing is near."""
     choices = [str(name) for name in known]
-    near = difflib.get_close_matches(word.lower(), choices, n=3, cutoff=0.6)
+    by_lower = {name.lower(): name for name in reversed(choices)}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.6)
     if near:
-        return "; did you mean " + " or ".join(repr(name) for name in near) + "?"
+        return "; did you mean " + " or ".join(repr(by_lower[name]) for name in near) + "?"
     return "; choose from " + ", ".join(choices[:20]) + ("." if len(choices) <= 20 else ", ...")

@@ -84,7 +84,7 @@ class FakeEngine:
                 validation_score=np.array([2 * error, math.nan if diverged else error]),
             ),
             seconds=steps * self.seconds_a_step,
-            parameters=None if diverged else weights,
+            parameters=weights,  # a diverged run has some too; nothing may use them
         )
 
     def run_all(

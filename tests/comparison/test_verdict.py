@@ -89,7 +89,7 @@ def test_an_untuned_default_that_nothing_beats_is_named(plan_of: Any, engine: An
     assert verdict["winners"][0]["kind"] == "default"
     assert verdict["winners"][0]["tuned"] is False
     assert verdict["sentence"].startswith("Nothing beat an untuned default: use MSE with Adam at its default")
-    assert verdict["sentence"].endswith("the other 3 pairs are worse.")
+    assert verdict["sentence"].endswith("better than the other 3 pairs.")
     kinds = [cell["kind"] for cell in verdict["cells"]]
     assert kinds.count("default") == kinds.count("tuned") == 4
     stages = {entry.stage for entry in outcome.trials.entries.values()}
@@ -151,8 +151,19 @@ def test_a_fresh_seed_that_diverges_bars_the_cell(plan_of: Any, engine: Any, jud
     assert barred == {("adam", "diverged on 1 of 10 fresh seeds")}
     assert verdict["num_diverged"] > 0
     cell = next(cell for cell in verdict["cells"] if cell["barred"] and cell["kind"] == "tuned")
+    assert "2 of 4 pairs" in verdict["sentence"]
     assert cell["num_seeds"] == 9
     assert cell["difference"] is None
+
+
+def test_the_sentence_counts_who_took_part(plan_of: Any, engine: Any, judge: Any) -> None:
+    fake = engine(base=WINNER, diverges=lambda run: run.loss == "mae" and run.optimizer == "sgd", **CLEAR)
+    verdict, _ = judge(plan_of(), fake)
+    assert verdict["sentence"].endswith("better than the other 2 pairs (1 barred).")
+    verdict, _ = judge(plan_of(), engine(diverges=lambda run: run.loss + run.optimizer != "mseadam", **CLEAR))
+    assert verdict["sentence"].endswith("; every other pair is barred.")
+    verdict, _ = judge(plan_of(losses=["mse"], optimizers=["adam"]), engine(**CLEAR))
+    assert verdict["sentence"].endswith(", better than its untuned default.")
 
 
 def test_where_everything_diverges_nothing_is_recommended(plan_of: Any, engine: Any, judge: Any) -> None:

@@ -145,8 +145,8 @@ def _bce_gradient(x: Any, y: Any, w: Any) -> Any:
     return (1 - y) * sigmoid(x) - w * y * sigmoid(-x)
 
 
-def _held_log(p: Any) -> Any:
-    return mp.mpf(-100) if p == 0 else max(mp.log(p), mp.mpf(-100))
+def _held(logarithm: Any) -> Any:
+    return max(logarithm, mp.mpf(-100))
 
 
 # Written here from the literature, not from the package: value and derivative by the prediction.
@@ -163,7 +163,7 @@ KNOWN: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     ),
     "bce": (_bce, _bce_gradient),
     "bce_probability": (
-        lambda p, y: -(y * _held_log(p) + (1 - y) * _held_log(1 - p)),
+        lambda p, y: -(y * _held(VOCABULARY["log"](p)) + (1 - y) * _held(VOCABULARY["log1p"](-p))),
         lambda p, y: (p - y) / max(p * (1 - p), mp.mpf(1e-12)),
     ),
 }

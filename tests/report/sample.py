@@ -123,8 +123,7 @@ def large(num_runs: int = 5_000) -> Records:
         losses=("huber", "log_cosh", "mae", "mse", "quantile"),
         optimizers=(*QUALITIES, "adagrad", "adadelta", "adamax", "nadam", "radam", "lion"),
         num_epochs=100,
-        num_tuning_seeds=3,
-        num_confirmation_seeds=20,
+        num_confirmation_seeds=12,
     )
     verdict, plan, runs = records(sample)
     assert runs.height >= num_runs, runs.height

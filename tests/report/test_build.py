@@ -128,18 +128,14 @@ def test_the_order_of_runs_does_not_matter(pages: Callable[[str], str]) -> None:
 
 
 def test_hostile_names_are_text_and_nothing_else(pages: Callable[[str], str]) -> None:
-    page, harmless = Page(build(*sample.hostile(HOSTILE))), Page(pages("regression"))
+    text = build(*sample.hostile(HOSTILE))
+    page, harmless = Page(text), Page(pages("regression"))
     assert len(page.all("script")) == len(harmless.all("script")) == 3
     assert not page.all("img")
     assert not [key for _, attributes in page.elements for key in attributes if key.startswith("on")]
     shown = " ".join(HOSTILE.split())
     assert page.text.count(shown) >= 8
-    assert chart_data(build(*sample.hostile(HOSTILE)))["specs"].keys() == {
-        "rate-0",
-        "rate-1",
-        "curve-0",
-        "curve-1",
-    }
+    assert chart_data(text)["specs"].keys() == {"rate-0", "rate-1", "curve-0", "curve-1"}
 
 
 def test_a_target_with_quotes_stays_one_word_of_the_command() -> None:

@@ -240,7 +240,8 @@ def _softmax_row(
     first = target if one_class else 0
     last = target + 1 if one_class else num_classes
     loss = 0.0
-    mass = 0.0
+    mass_k = 0.0  # apart from the others', which a difference would lose beside it
+    mass_others = 0.0
     for j in range(first, last):
         share = _share(j, target, q, q_base, q_stride, smoothing, spread)
         if weighted:
@@ -248,7 +249,11 @@ def _softmax_row(
         if share != 0.0:
             log_p = (logits[j] - largest) - log_total
             loss += share * value(log_p, *options)
-            mass += share * gradient(log_p, *options)
+            if j == k:
+                mass_k = share * gradient(log_p, *options)
+            else:
+                mass_others += share * gradient(log_p, *options)
+    mass = mass_k + mass_others
     if want_gradient:
         factor = -scale * mass / total
         if stride == 1:
@@ -267,7 +272,8 @@ def _softmax_row(
                 log_p = (logits[j] - largest) - log_total
                 contribution = share * gradient(log_p, *options)
                 others = rest if j == k else total - e[j]
-                out[at] = scale * (contribution * (others / total) - (e[j] / total) * (mass - contribution))
+                mass_left = mass_others if j == k else mass - contribution
+                out[at] = scale * (contribution * (others / total) - (e[j] / total) * mass_left)
     return loss
 
 

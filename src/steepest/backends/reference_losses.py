@@ -94,7 +94,8 @@ def _log_softmax(x: Tensor, dimension: int) -> Tensor:
     largest, k = x.max(dimension, keepdim=True)
     classes = torch.arange(x.shape[dimension], device=x.device)
     is_largest = classes.reshape([-1] + [1] * (x.dim() - dimension - 1)) == k
-    difference = x - largest
+    # The largest's own difference is 0 and has no slope: as x - largest its two slopes would cancel only in part.
+    difference = torch.where(is_largest & torch.isfinite(largest), torch.zeros_like(x), x - largest)
     # exp(x - m) with the rounding error of the difference carried along.
     back = x - difference
     error = ((back - largest) + (x - (difference + back))).detach()

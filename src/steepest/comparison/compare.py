@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -20,6 +20,7 @@ from steepest.comparison.engine import Engine, start_engine
 from steepest.comparison.fitted import FittedModel
 from steepest.comparison.interrupt import stop_on_interrupt
 from steepest.comparison.model import model_of
+from steepest.comparison.modules import PreparedModules, TrainedModule, prepare_modules
 from steepest.comparison.options import Options
 from steepest.comparison.output import check_directory, write_directory
 from steepest.comparison.plan import TEST, VALIDATION, Plan, make_plan, read_plan
@@ -29,6 +30,9 @@ from steepest.comparison.verdict import assemble
 from steepest.data import Prepared, prepare
 from steepest.errors import InputError
 from steepest.training.run import BatchSize
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["Comparison", "compare"]
 
@@ -44,14 +48,15 @@ class Comparison:
         verdict: the content of ``verdict.json``; ``verdict["sentence"]`` says it in one sentence.
         runs: every run, a row each.
         plan: what was decided before the first run; ``compare(..., plan=plan)`` runs it again.
-        model: the trained model of the first winner; None where no run gave one.
+        model: the trained model of the first winner (a ``TrainedModule`` where modules were compared); None
+            where no run gave one.
         interrupted: whether Ctrl-C ended it early.
     """
 
     verdict: dict[str, Any]
     runs: pl.DataFrame
     plan: Plan
-    model: FittedModel | None
+    model: FittedModel | TrainedModule | None
     interrupted: bool
 
     def report(self, path: str | os.PathLike[str]) -> Path:
@@ -91,6 +96,7 @@ def compare(
     data: Any,
     target: str | None = None,
     *,
+    model: Callable[[], nn.Module] | None = None,
     task: str = "auto",
     losses: Sequence[str] | str | None = None,
     optimizers: Sequence[str] | str | None = None,
@@ -106,12 +112,17 @@ def compare(
     plan: Plan | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     max_epochs: int | None = None,
     progress: Progress | None = None,
+    device: str = "cpu",
 ) -> Comparison:
     """Train every pair of loss and optimizer on a table, tune each one fairly, and say which to use.
 
     Args:
-        data: a path, a data frame, or a pair ``(X, y)``.
+        data: a path, a data frame, or a pair ``(X, y)``. With ``model``: ``(train, validation, test)``, each
+            ``(X, y)``, a ``Dataset`` or a ``DataLoader``.
         target: the column to predict; None for a pair.
+        model: a function without arguments that gives a fresh ``nn.Module``, to compare on in place of the
+            perceptrons (whose ``hidden`` and ``activation`` then mean nothing). Its outputs are (rows,) or
+            (rows, 1) for regression and two classes, or (rows, classes) logits.
         task: ``"regression"``, ``"binary"``, ``"multiclass"``, ``"classification"`` or ``"auto"``.
         losses: names out of ``steepest.losses.LOSSES``; None: the defaults that fit the task.
         optimizers: names out of ``steepest.optim.OPTIMIZERS``; None: the defaults.
@@ -128,6 +139,7 @@ def compare(
         plan: a plan or the path of a ``plan.json``, to follow to the letter: it decides the other options.
         max_epochs: passes over the training rows in each run; None: by the number of rows.
         progress: told of every stage and run.
+        device: where ``model``'s modules are trained.
 
     Returns:
         The verdict, the runs, the plan and the trained model. An interruption (Ctrl-C) keeps what was
@@ -146,9 +158,14 @@ def compare(
         check_directory(out, VERDICT, _FILES)
     followed = None if plan is None else _plan_to_follow(plan, given, target, seconds)
 
-    prepared = _prepare(data, target, task, followed, seed)
+    prepared: Prepared | PreparedModules
+    if model is None:
+        prepared = _prepare(data, target, task, followed, seed)
+    else:
+        prepared = prepare_modules(model, data, task if followed is None else followed.task, device)
+        given = prepared.options(given)
     chosen = make_plan(prepared, given) if followed is None else _fitting(followed, prepared)
-    engine = start_engine(prepared.training_data(), chosen.metric)
+    engine = _engine(prepared, chosen.metric)
     with stop_on_interrupt() as stop_event:
         if seconds is not None:
             speed = measure(chosen, engine, num_threads)
@@ -159,6 +176,13 @@ def compare(
         if out is not None:
             comparison.save(out)
     return comparison
+
+
+def _engine(prepared: Prepared | PreparedModules, metric: str) -> Engine:
+    """The native engine for a table, the torch engine for modules of the user's own."""
+    if isinstance(prepared, PreparedModules):
+        return prepared.start_engine(metric)
+    return start_engine(prepared.training_data(), metric)
 
 
 def _prepare(data: Any, target: str | None, task: str, followed: Plan | None, seed: int) -> Prepared:
@@ -196,7 +220,7 @@ def _plan_to_follow(
     return plan
 
 
-def _fitting(plan: Plan, prepared: Prepared) -> Plan:
+def _fitting(plan: Plan, prepared: Prepared | PreparedModules) -> Plan:
     """The plan, if it was made for these rows."""
     if plan.data_sha256 != prepared.data_sha256:
         raise InputError(
@@ -207,7 +231,7 @@ def _fitting(plan: Plan, prepared: Prepared) -> Plan:
 
 
 def _comparison(
-    plan: Plan, prepared: Prepared, engine: Engine, outcome: Outcome, started: float
+    plan: Plan, prepared: Prepared | PreparedModules, engine: Engine, outcome: Outcome, started: float
 ) -> Comparison:
     trials = outcome.trials
     verdict = assemble(

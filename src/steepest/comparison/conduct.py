@@ -17,6 +17,7 @@ from steepest.comparison.trials import Interrupted, Trials
 from steepest.comparison.tune import tune, tuned_so_far
 
 if TYPE_CHECKING:
+    from steepest.comparison.modules import PreparedModules
     from steepest.data import Prepared
 
 __all__ = ["Outcome", "conduct"]
@@ -36,7 +37,7 @@ class Outcome:
 
 def conduct(
     plan: Plan,
-    prepared: Prepared,
+    prepared: Prepared | PreparedModules,
     engine: Engine,
     num_threads: int | None,
     progress: Progress,

@@ -20,6 +20,7 @@ from steepest.comparison.tune import Tuned, best_row
 from steepest.training.metrics import METRICS
 
 if TYPE_CHECKING:
+    from steepest.comparison.modules import PreparedModules
     from steepest.data import Prepared
 
 __all__ = ["Finalist", "confirm", "finalists_from_tuning", "score_on_test"]
@@ -92,7 +93,7 @@ def _diverged(plan: Plan, trials: Trials, cell: Cell, lr: float) -> str | None:
 
 
 def score_on_test(
-    plan: Plan, trials: Trials, finalists: Sequence[Finalist], prepared: Prepared, engine: Engine
+    plan: Plan, trials: Trials, finalists: Sequence[Finalist], prepared: Prepared | PreparedModules, engine: Engine
 ) -> None:
     """Score the finalists' runs on the test rows, by every metric of the task."""
     truth = _truth(prepared)
@@ -107,14 +108,14 @@ def score_on_test(
         entry.test = _scores(prepared, truth, given)
 
 
-def _truth(prepared: Prepared) -> NDArray[Any]:
+def _truth(prepared: Prepared | PreparedModules) -> NDArray[Any]:
     """Targets as metrics take them: original units, or class indices."""
     if prepared.task == "regression":
         return np.asarray(prepared.y_test_original, dtype=np.float64)
     return np.asarray(prepared.y_test).astype(np.int64)
 
 
-def _scores(prepared: Prepared, truth: NDArray[Any], given: NDArray[Any]) -> dict[str, float]:
+def _scores(prepared: Prepared | PreparedModules, truth: NDArray[Any], given: NDArray[Any]) -> dict[str, float]:
     predictions = np.asarray(given, dtype=np.float64)
     if prepared.task == "regression":
         predictions = predictions * prepared.encoding.target_scale + prepared.encoding.target_mean

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from steepest.training.run import Record, Run, TrainingData
@@ -29,7 +28,7 @@ class Engine(Protocol):
         """Train every run; ``on_record(index, record)`` is called as each one ends."""
         ...
 
-    def predict(self, run: Run, parameters: NDArray[Any], features: NDArray[np.float32]) -> NDArray[Any]:
+    def predict(self, run: Run, parameters: Any, features: Any) -> NDArray[Any]:
         """Standardised predictions (rows,) for regression, probabilities (rows, classes) for classes."""
         ...
 

@@ -10,6 +10,7 @@ import numpy as np
 from steepest.comparison.engine import Engine
 from steepest.comparison.fitted import FittedModel
 from steepest.comparison.forward import split
+from steepest.comparison.modules import PreparedModules, TrainedModule
 from steepest.comparison.plan import Plan, Trial
 from steepest.comparison.ranking import Contestant
 from steepest.comparison.trials import Trials
@@ -23,15 +24,23 @@ __all__ = ["fitted_model", "model_of"]
 
 
 def model_of(
-    plan: Plan, prepared: Prepared, engine: Engine, trials: Trials, winners: Sequence[Contestant]
-) -> FittedModel | None:
+    plan: Plan,
+    prepared: Prepared | PreparedModules,
+    engine: Engine,
+    trials: Trials,
+    winners: Sequence[Contestant],
+) -> FittedModel | TrainedModule | None:
     """The first winner's best run among its confirmation seeds (its tuning seeds, if interrupted before)."""
     if not winners:
         return None
     record = trials.entries[_best_trial(plan, trials, winners[0])].record
     if record.parameters is None:  # a tuning run: the same run gives the same bits again
         record = engine.run_all([record.run], num_threads=1)[0] or record
-    return None if record.parameters is None else fitted_model(prepared, record, plan.metric)
+    if record.parameters is None:
+        return None
+    if isinstance(prepared, PreparedModules):
+        return prepared.trained(record, plan.metric)
+    return fitted_model(prepared, record, plan.metric)
 
 
 def _best_trial(plan: Plan, trials: Trials, winner: Contestant) -> Trial:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from steepest.comparison.canonical import canonical_json
+from steepest.comparison.options import Options, check_losses
 from steepest.comparison.versions import versions
 from steepest.errors import InputError, near_names
+from steepest.losses import LOSSES
 from steepest.training.run import Record, Task
 from steepest.training.torch_data import Rows, as_rows, digest_of
 from steepest.training.torch_engine import TorchEngine
@@ -129,18 +131,23 @@ class PreparedModules:
     def y_test_original(self) -> NDArray[Any]:
         return self.y_test
 
-    @property
-    def fitting_losses(self) -> tuple[str, ...]:
-        """The losses that fit the width of the module's outputs."""
-        from steepest.losses import LOSSES
+    def options(self, given: Options) -> Options:
+        """The options, with the losses that go with the width of the module's outputs where none are given.
 
-        return tuple(
+        Raises:
+            InputError: a loss that takes another number of outputs.
+        """
+        wide = self.num_outputs > 1
+        fitting = [
             name
-            for name, loss in LOSSES.items()
-            if self.task in loss.formula.tasks
-            and loss.formula.compared_by_default
-            and (loss.formula.family == "softmax") == (self.num_outputs > 1)
-        )
+            for name in check_losses(given.losses, self.task)
+            if (LOSSES[name].formula.family == "softmax") == wide
+        ]
+        if given.losses is not None and len(fitting) < len(check_losses(given.losses, self.task)):
+            other = next(name for name in check_losses(given.losses, self.task) if name not in fitting)
+            needed = "one output a row" if wide else "an output a class"
+            raise InputError(f"The loss {other!r} takes {needed}; the module gives {self.num_outputs}.")
+        return replace(given, losses=fitting)
 
     def start_engine(self, metric: str) -> TorchEngine:
         """The engine that trains modules from this factory on these rows."""

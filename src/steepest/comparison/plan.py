@@ -23,6 +23,7 @@ from steepest.optim import OPTIMIZERS
 from steepest.training.run import Architecture, BatchSize, Run, Stop, Task
 
 if TYPE_CHECKING:
+    from steepest.comparison.modules import PreparedModules
     from steepest.data import Prepared
 
 __all__ = ["Cell", "Plan", "Trial", "make_plan", "rate_grids", "read_plan"]
@@ -124,7 +125,7 @@ class Plan:
         return _plan_of(given)
 
 
-def make_plan(prepared: Prepared, options: Options) -> Plan:
+def make_plan(prepared: Prepared | PreparedModules, options: Options) -> Plan:
     """Decide every run from the data and the options alone.
 
     Raises:

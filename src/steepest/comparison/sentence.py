@@ -23,15 +23,14 @@ def sentence(plan: Plan, contestants: Sequence[Contestant], winners: Sequence[Co
     equal = len({contestant.finalist.cell for contestant in winners})
     as_good = f"{equal} of {len(plan.cells)} {_pairs(plan)} are equally good, as far as the seeds can tell"
     if take.finalist.kind == "default":
-        rest = f"; {as_good}" if equal > 1 else f"; {_others(plan, contestants, 'is worse', 'are worse')}"
+        rest = f"; {as_good}" if equal > 1 else _better_than(plan, contestants, alone="")
         return f"Nothing beat an untuned default: use {_name(take)}, {_measured(take, plan)}{rest}."
     if equal > 1:
         return (
             f"No clear winner: {as_good}; take {_name(take)}, the easiest to tune: {_measured(take, plan)}."
         )
-    if len(plan.cells) == 1:
-        return f"Use {_name(take)}: {_measured(take, plan)}, better than its untuned default."
-    return f"Use {_name(take)}: {_measured(take, plan)}, better than {_others(plan, contestants)}."
+    rest = _better_than(plan, contestants, alone=", better than its untuned default")
+    return f"Use {_name(take)}: {_measured(take, plan)}{rest}."
 
 
 def sentence_so_far(plan: Plan, contestants: Sequence[Contestant], winners: Sequence[Contestant]) -> str:
@@ -42,7 +41,8 @@ def sentence_so_far(plan: Plan, contestants: Sequence[Contestant], winners: Sequ
     tried = sum(len(contestant.scores) > 0 for contestant in contestants)
     return (
         f"Interrupted: no verdict. So far {_name(best)} is the best of {tried} {_pairs(plan)} tried, "
-        f"with a validation {METRICS[plan.metric].title} of {_written(best)} over {_num_seeds(best)}, unconfirmed."
+        f"with a validation {METRICS[plan.metric].title} of {_written(best)} over {_num_seeds(best)}, "
+        "unconfirmed."
     )
 
 
@@ -54,16 +54,14 @@ def _nothing(plan: Plan, contestants: Sequence[Contestant]) -> str:
     )
 
 
-def _others(plan: Plan, contestants: Sequence[Contestant], one: str = "", several: str = "") -> str:
-    """The pairs that lost against a single winner, and how many did not take part."""
+def _better_than(plan: Plan, contestants: Sequence[Contestant], *, alone: str) -> str:
+    """What a single winner left behind, and how many did not take part; ``alone``: there was no other."""
     racing = len({contestant.finalist.cell for contestant in contestants if contestant.barred is None})
     others, barred = racing - 1, len(plan.cells) - racing
-    text = (
-        f"the other {_pairs(plan)[:-1]} {one}"
-        if others == 1
-        else f"the other {others} {_pairs(plan)} {several}"
-    )
-    return text.rstrip() + (f" ({barred} barred)" if barred else "")
+    if others == 0:
+        return f"; every other {_pairs(plan)[:-1]} is barred" if barred else alone
+    pairs = _pairs(plan)[:-1] if others == 1 else f"{others} {_pairs(plan)}"
+    return f", better than the other {pairs}" + (f" ({barred} barred)" if barred else "")
 
 
 def _pairs(plan: Plan) -> str:

@@ -15,6 +15,7 @@ from steepest.comparison.versions import versions
 from steepest.training.metrics import METRICS
 
 if TYPE_CHECKING:
+    from steepest.comparison.modules import PreparedModules
     from steepest.data import Prepared
 
 __all__ = ["assemble"]
@@ -24,7 +25,7 @@ FORMAT = 1
 
 def assemble(
     plan: Plan,
-    prepared: Prepared,
+    prepared: Prepared | PreparedModules,
     trials: Trials,
     contestants: Sequence[Contestant],
     winners: Sequence[Contestant],
@@ -54,7 +55,7 @@ def assemble(
             "validation": len(prepared.y_validation),
             "test": len(prepared.y_test),
         },
-        "num_features": prepared.x_train.shape[1],
+        "num_features": prepared.num_features,
         "architecture": {"hidden": plan.architecture.hidden, "activation": plan.architecture.activation},
         "epochs": plan.epochs,
         "notes": [*prepared.notes, *plan.left_out, *notes],

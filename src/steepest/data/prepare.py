@@ -60,6 +60,11 @@ class Prepared:
     diagnosis: list[dict[str, Any]]
     data_sha256: str
 
+    @property
+    def num_features(self) -> int:
+        """Columns of the encoded rows."""
+        return int(self.x_train.shape[1])
+
     def training_data(self) -> TrainingData:
         """Training and validation rows as the engines take them."""
         from steepest.training.run import TrainingData

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable
+from textwrap import shorten, wrap
 
 from rich.text import Text
 
@@ -33,13 +34,13 @@ def draw(figure: Figure, width: int) -> list[Text]:
         each = max(width, _LABELS + 10)
     else:
         blocks = [list(figure.panels)]
-    lines = [Text(figure.title, "bold"), *_legend(figure, width), Text()]
+    lines = [*_wrapped(figure.title, width, "bold"), *_legend(figure, width), Text()]
     for block in blocks:
         height = max((_map_height(panel, each) for panel in block if panel.is_map), default=_HEIGHT)
         drawn = [_panel(panel, each, height) for panel in block]
         lines += [Text(" " * _GAP).join(row) for row in zip(*drawn, strict=True)]
     for sentence in figure.caption:
-        lines += _wrapped(sentence, width)
+        lines += _wrapped(sentence, width, "italic")
     for line in lines:
         line.rstrip()
     return lines
@@ -53,10 +54,8 @@ def _can_show() -> bool:
     return True
 
 
-def _wrapped(sentence: str, width: int) -> list[Text]:
-    from textwrap import wrap
-
-    return [Text(part, "italic") for part in wrap(sentence, width)]
+def _wrapped(sentence: str, width: int, style: str) -> list[Text]:
+    return [Text(part, style) for part in wrap(sentence, width)]
 
 
 def _legend(figure: Figure, width: int) -> list[Text]:
@@ -145,13 +144,16 @@ def _panel(panel: Panel, width: int, rows: int) -> list[Text]:
     for mark in panel.marks:
         x, y = place(mark.x, mark.y)
         canvas.sign(round(x), round(y), "×" if mark.label == "optimum" else "●" if not mark.label else "○")
-    return [
+    rows_drawn = [
         Text(panel.title.center(width), "bold"),
         Text(f"{'':{_LABELS}} {panel.y_title}".ljust(width), "bright_black"),
         *_with_y_axis(panel, canvas.rows()),
         *_x_axis(panel, columns, width),
         Text(" " * width),
     ]
+    for row in rows_drawn:
+        row.truncate(width, overflow="ellipsis")
+    return rows_drawn
 
 
 def _height(panel: Panel, y: float) -> float:
@@ -173,7 +175,8 @@ def _with_y_axis(panel: Panel, drawn: list[Text]) -> list[Text]:
 def _x_axis(panel: Panel, columns: int, width: int) -> list[Text]:
     window = panel.window
     left, right = f"{window.left:.4g}", f"{window.right:.4g}"
-    between = panel.x_title.center(max(0, columns - len(left) - len(right)))
+    room = columns - len(left) - len(right)
+    between = shorten(panel.x_title, max(room - 2, 1), placeholder="…").center(room)
     margin = " " * _LABELS
     return [
         Text((margin + "└" + "─" * columns).ljust(width), "bright_black"),

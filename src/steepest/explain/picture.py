@@ -40,7 +40,7 @@ def save(path: str | os.PathLike[str], figure: Figure, web: Callable[[], str]) -
     suffix = place.suffix.lower()
     if suffix not in makers:
         found = f"ends in {place.suffix!r}" if place.suffix else "has no suffix"
-        raise InputError(f"{str(place)!r} {found}; a drawing is saved as {', '.join(makers)}.")
+        raise InputError(f"{str(place)!r} {found}; a drawing is saved as .png, .svg or .html.")
     if not place.absolute().parent.is_dir():
         raise InputError(f"{str(place)!r} cannot be written: there is no folder {str(place.parent)!r}.")
     _write(place, makers[suffix]())

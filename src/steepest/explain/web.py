@@ -21,7 +21,8 @@ body { margin: 0; background: #fff; color: #1f2933; }
 .steepest-page figure { margin: 1.5rem 0 0; overflow-x: auto; background: #fff; }
 .steepest-page svg { max-width: 100%; height: auto; }
 @media (max-width: 40rem) { .steepest-page dl { grid-template-columns: 1fr; gap: 0; }
-  .steepest-page dd { margin-bottom: .6rem; } }
+  .steepest-page dd { margin-bottom: .6rem; }
+  .steepest-page svg { max-width: none; } }
 """
 
 

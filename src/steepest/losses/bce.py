@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import _reduction
 
-from steepest.backends.reference import log, log1p, maximum
+from steepest.backends.reference import log, log1p, maximum, where
 from steepest.errors import InputError
 from steepest.losses.apply import pointwise_loss
 from steepest.losses.formula import LossFormula
@@ -17,8 +17,10 @@ __all__ = ["BCELoss", "binary_cross_entropy"]
 
 
 def value(p: Any, y: Any) -> Any:
-    # -(y log p + (1 - y) log(1 - p)), logarithms held above -100 as torch does
-    return -(y * maximum(log(p), -100.0) + (1.0 - y) * maximum(log1p(-p), -100.0))
+    # -(y log p + (1 - y) log(1 - p)), logarithms held above -100 as torch does; log 0 itself is never taken
+    log_p = maximum(log(where(p == 0.0, 1e-45, p)), -100.0)
+    log_rest = where(p == 1.0, -100.0 * p, maximum(log1p(-where(p == 1.0, 0.0 * p, p)), -100.0))
+    return -(y * log_p + (1.0 - y) * log_rest)
 
 
 def gradient(p: Any, y: Any) -> Any:

@@ -14,11 +14,14 @@ from steepest.losses.formula import LossFormula
 __all__ = ["BCEWithLogitsLoss", "binary_cross_entropy_with_logits"]
 
 
+_LARGE = 3e38  # finite in float32 too
+
+
 def value(x: Any, y: Any, pos_weight: Any) -> Any:
     # (1 - y) log(1 + e^x) + w y log(1 + e^-x): no term cancels another, so both tails are exact.
-    # A term with no share is 0, also where the logit is infinite.
-    negative = where(y == 1.0, 0.0 * y, (1.0 - y) * softplus(x))
-    positive = where(y == 0.0, 0.0 * y, pos_weight * y * softplus(-x))
+    # A term with no share is 0, also where the logit is infinite: there the largest finite one stands for it.
+    negative = (1.0 - y) * softplus(where(y == 1.0, minimum(x, _LARGE), x))
+    positive = pos_weight * y * softplus(where(y == 0.0, minimum(-x, _LARGE), -x))
     return negative + positive
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from steepest.backends.reference import abs, maximum, minimum, where
+from steepest.backends.reference import abs, maximum, minimum
 from steepest.errors import InputError
 from steepest.losses.apply import pointwise_loss
 from steepest.losses.formula import LossFormula
@@ -15,9 +15,10 @@ __all__ = ["HuberLoss", "huber_loss"]
 
 
 def value(p: Any, y: Any, delta: Any) -> Any:
-    # (p - y)^2 / 2 inside delta, delta (|p - y| - delta / 2) outside
+    # (p - y)^2 / 2 inside delta, delta (|p - y| - delta / 2) outside: c (e - c / 2), c the error held at delta
     e = abs(p - y)
-    return where(e <= delta, 0.5 * e * e, delta * (e - 0.5 * delta))
+    c = minimum(e, delta)
+    return c * (e - 0.5 * c)
 
 
 def gradient(p: Any, y: Any, delta: Any) -> Any:

@@ -54,16 +54,8 @@ def dash(index: int) -> list[int]:
     return DASHES[index // NUM_COLOURS % len(DASHES)]
 
 
-def rate_panel(
-    rows: Sequence[dict[str, Any]],
-    *,
-    description: str,
-    metric: str,
-    span: ScoreRange,
-    rates: tuple[float, float],
-    colour_index: int,
-    loss: str,
-    batch: str,
+def rate_chart(
+    *, metric: str, span: ScoreRange, rates: tuple[float, float], loss: str, batch: str
 ) -> dict[str, Any]:
     """One optimizer's score against its learning rate, for one loss and batch size at a time.
 
@@ -82,7 +74,7 @@ def rate_panel(
         )
     )
     y = _score_axis("score", metric, span, ticks=4, clamp=True)
-    tint, tooltip = colour(colour_index), _rate_tooltip()
+    tint, tooltip = alt.expr("tint"), _rate_tooltip()
     base = alt.Chart()
     tried = base.transform_filter("datum.kind === 'tried' && isValid(datum.score)")
     layers = [
@@ -105,20 +97,16 @@ def rate_panel(
     chart = (
         alt.layer(*layers, data=alt.NamedData(name="rows"))
         .transform_filter("datum.loss === chosen_loss && datum.batch === chosen_batch")
-        .add_params(alt.param(name="chosen_loss", value=loss), alt.param(name="chosen_batch", value=batch))
+        .add_params(
+            alt.param(name="chosen_loss", value=loss),
+            alt.param(name="chosen_batch", value=batch),
+            alt.param(name="tint", value=colour(0)),
+        )
     )
-    return _finished(chart, rows, description, height=150)
+    return _finished(chart, height=150)
 
 
-def curve_panel(
-    rows: Sequence[dict[str, Any]],
-    *,
-    description: str,
-    metric: str,
-    span: ScoreRange,
-    optimizers: Sequence[str],
-    batch: str,
-) -> dict[str, Any]:
+def curve_chart(*, metric: str, span: ScoreRange, optimizers: Sequence[str], batch: str) -> dict[str, Any]:
     """Validation score against training done, a line an optimizer, with a band of one standard error.
 
     A row is a point: ``optimizer``, ``batch``, ``score``, ``low``, ``high``, ``seeds``, and how far training
@@ -136,7 +124,7 @@ def curve_panel(
     )
     y = _score_axis("score", metric, span, ticks=4, clamp=False)
     base = alt.Chart().encode(x=x)
-    band = max(0.05, min(0.14, 0.8 / len(optimizers)))
+    band = max(0.05, min(0.14, 0.8 / max(1, len(optimizers))))
     layers = [
         base.mark_area(clip=True).encode(
             y=alt.Y("low:Q"),
@@ -163,7 +151,15 @@ def curve_panel(
             alt.param(name="focused_optimizer", value=""),
         )
     )
-    return _finished(chart, rows, description, height=260)
+    return _finished(chart, height=260)
+
+
+def panel(
+    chart: dict[str, Any], rows: Sequence[dict[str, Any]], description: str, **params: str
+) -> dict[str, Any]:
+    """A chart with its rows, the words a screen reader says of it, and other values for its parameters."""
+    changed = [{**own, "value": params.get(own["name"], own["value"])} for own in chart["params"]]
+    return {**chart, "description": description, "params": changed, "data": {"values": list(rows)}}
 
 
 def static_svg(spec: dict[str, Any], name: str, width: int = 420) -> str:
@@ -234,15 +230,10 @@ def _decades(rates: tuple[float, float]) -> list[float]:
     return [float(f"{power:.0e}") for power in powers if rates[0] <= power <= rates[1]]
 
 
-def _finished(
-    chart: alt.LayerChart | alt.FacetChart, rows: Sequence[dict[str, Any]], description: str, *, height: int
-) -> dict[str, Any]:
-    """The chart as plain Vega-Lite, as wide as its container; rows join last, so that nothing copies them."""
-    sized = chart.properties(
-        width="container", height=height, description=description, autosize=alt.AutoSizeParams(type="fit-x")
-    )
-    spec: dict[str, Any] = sized.to_dict()
-    spec.pop("config", None)
-    spec.pop("$schema", None)
-    spec["data"] = {"values": list(rows)}
+def _finished(chart: alt.LayerChart | alt.FacetChart, *, height: int) -> dict[str, Any]:
+    """The chart as plain Vega-Lite, as wide as its container."""
+    autosize = alt.AutoSizeParams(type="fit-x", contains="padding")
+    spec: dict[str, Any] = chart.properties(width="container", height=height, autosize=autosize).to_dict()
+    for unused in ("config", "$schema"):
+        spec.pop(unused, None)
     return spec

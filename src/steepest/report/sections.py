@@ -73,8 +73,10 @@ def standing_and_matrices(verdict: Context) -> Context:
     """The winner set with its intervals, and the two heat maps."""
     cells, winners, greater = verdict["cells"], verdict["winners"], verdict["greater_is_better"]
     written = score_format(cell["score"] for cell in cells)
+    span = tables.standing_range(cells, winners, greater)
+    first = "best so far" if verdict["status"] == "interrupted" else "take this"
     return {
-        "standing": tables.standing(cells, winners, tables.standing_range(cells, winners, greater), written),
+        "standing": tables.standing(cells, winners, span, written, first),
         "pairs": tables.pair_matrices(cells, greater, written),
         "metrics": tables.metric_matrix(cells, verdict["metric"]),
     }
@@ -88,20 +90,17 @@ def rates(verdict: Context, found: list[dict[str, Any]]) -> Context:
     span = score_range((row["mean"] for row in rows), verdict["greater_is_better"], stretch=4.0)
     domain = rate_range([row["lr"] for row in rows] + [cell["lr"] for cell in cells])
     first = _first_choice(verdict, losses, batches)
+    chart = charts.rate_chart(metric=verdict["metric_title"], span=span, rates=domain, **first)
     panels = []
     for index, optimizer in enumerate(_optimizers(verdict, rows)):
         own_rows = [row for row in rows if row["optimizer"] == optimizer]
         own_cells = [cell for cell in cells if cell["optimizer"] == optimizer]
         if not own_rows:
             continue
-        spec = charts.rate_panel(
-            [*map(_tried_row, own_rows), *(_mark_row(cell, own_rows) for cell in own_cells)],
-            description=f"{verdict['metric_title']} against the learning rate of {optimizer}",
-            metric=verdict["metric_title"],
-            span=span,
-            rates=domain,
-            colour_index=index,
-            **first,
+        marks = [_mark_row(cell, own_rows) for cell in own_cells]
+        description = f"{verdict['metric_title']} against the learning rate of {optimizer}"
+        spec = charts.panel(
+            chart, [*map(_tried_row, own_rows), *marks], description, tint=charts.colour(index)
         )
         notes = [_rate_note(loss, batch, own_cells) for loss in losses for batch in batches]
         panels.append(_panel(f"rate-{index}", optimizer, index, spec) | {"notes": notes})
@@ -161,18 +160,15 @@ def curves(verdict: Context, runs: pl.DataFrame) -> Context:
     losses, batches = sorted({point["loss"] for point in points}), _batches(points, "batch")
     span = _curve_range(points, verdict["greater_is_better"])
     first = _first_choice(verdict, losses, batches)
+    chart = charts.curve_chart(
+        metric=verdict["metric_title"], span=span, optimizers=optimizers, batch=first["batch"]
+    )
     panels = []
     for index, loss in enumerate(losses):
         own = [point for point in points if point["loss"] == loss]
-        spec = charts.curve_panel(
-            [{key: value for key, value in point.items() if key != "loss"} for point in own],
-            description=f"{verdict['metric_title']} on validation rows in training with the {loss} loss",
-            metric=verdict["metric_title"],
-            span=span,
-            optimizers=optimizers,
-            batch=first["batch"],
-        )
-        panels.append(_panel(f"curve-{index}", loss, index, spec))
+        rows = [{key: value for key, value in point.items() if key != "loss"} for point in own]
+        description = f"{verdict['metric_title']} on validation rows in training with the {loss} loss"
+        panels.append(_panel(f"curve-{index}", loss, index, charts.panel(chart, rows, description)))
     drawn = {point["optimizer"] for point in points}
     legend = [(name, index) for index, name in enumerate(optimizers) if name in drawn]
     return {"panels": panels, "batches": batches, "first": first, "legend": legend, "axes": charts.X_AXES}
@@ -227,9 +223,17 @@ def diagnosis(verdict: Context) -> list[dict[str, str]]:
 def tried(verdict: Context, plan: Context, found: list[dict[str, Any]]) -> Context:
     """Every configuration, the plan and the record."""
     written = score_format([row["mean"] for row in found])
-    shown = found[:MAX_CONFIGURATIONS]
+    rows = [
+        row
+        | {
+            "score": written(row["mean"]),
+            "mean": summary.rounded(row["mean"], 8),
+            "rate": significant(row["lr"]),
+        }
+        for row in found[:MAX_CONFIGURATIONS]
+    ]
     return {
-        "rows": [row | {"score": written(row["mean"]), "rate": significant(row["lr"])} for row in shown],
+        "rows": rows,
         "num_configurations": len(found),
         "plan": _plan_facts(plan, verdict),
         "record": _record_facts(verdict),

@@ -39,7 +39,7 @@ def check_runs(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def configurations(runs: pl.DataFrame, greater_is_better: bool) -> list[dict[str, Any]]:
-    """One row a configuration and stage, best mean score first, those without a score last."""
+    """One row a configuration and stage, best mean score first; those with diverged runs follow."""
     keys = [*CELL_KEYS, "lr", "stage"]
     score = pl.col("validation_score")
     gathered = runs.group_by(keys).agg(
@@ -49,9 +49,9 @@ def configurations(runs: pl.DataFrame, greater_is_better: bool) -> list[dict[str
         score.max().alias("high"),
         pl.col("diverged").sum().alias("num_diverged"),
     )
-    return gathered.sort(
-        ["mean", *keys], descending=[greater_is_better] + [False] * len(keys), nulls_last=True
-    ).to_dicts()
+    order = [pl.col("num_diverged") > 0, pl.col("mean"), *keys]
+    descending = [False, greater_is_better, *[False] * len(keys)]
+    return gathered.sort(order, descending=descending, nulls_last=True).to_dicts()
 
 
 def rate_rows(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -48,6 +48,7 @@ class Standing:
     ticks: tuple[tuple[float, str], ...]
     best: float | None
     good_side: str  # left or right
+    first: str  # the badge of the first winner
 
 
 @dataclass(frozen=True)
@@ -96,24 +97,28 @@ def standing_range(cells: Sequence[Cell], winners: Sequence[Cell], greater_is_be
     )
 
 
-def standing(cells: Sequence[Cell], winners: Sequence[Cell], span: ScoreRange, written: Written) -> Standing:
-    """Every cell with its interval, winners first."""
-    places = {cell_key(cell): place for place, cell in enumerate(winners)}
+def standing(
+    cells: Sequence[Cell],
+    winners: Sequence[Cell],
+    span: ScoreRange,
+    written: Written,
+    first: str = "take this",
+) -> Standing:
+    """Every cell with its interval, winners first; ``first`` is what the first winner is marked with."""
+    marks = {cell_key(cell): "winner" if place else first for place, cell in enumerate(winners)}
     several_batches = len({str(cell["batch_size"]) for cell in cells}) > 1
-    ordered = sorted(cells, key=lambda cell: cell_key(cell) not in places)
+    ordered = sorted(cells, key=lambda cell: cell_key(cell) not in marks)
     rows = tuple(
-        _standing_row(cell, places.get(cell_key(cell)), span, written, several_batches) for cell in ordered
+        _standing_row(cell, marks.get(cell_key(cell), ""), span, written, several_batches) for cell in ordered
     )
     marks = tuple((span.percent(tick), significant(tick, 6)) for tick in ticks(span, 4))
     best = finite(ordered[0]["score"]) if ordered else None
     side = "right" if span.greater_is_better else "left"
-    return Standing(rows, marks, None if best is None else span.percent(best), side)
+    return Standing(rows, marks, None if best is None else span.percent(best), side, first)
 
 
-def _standing_row(
-    cell: Cell, place: int | None, span: ScoreRange, written: Written, with_batch: bool
-) -> StandingRow:
-    """``place`` counts the winners from 0; None: not one of them."""
+def _standing_row(cell: Cell, mark: str, span: ScoreRange, written: Written, with_batch: bool) -> StandingRow:
+    """``mark`` is a winner's badge; empty: not one of them."""
     score = finite(cell["score"])
     low, high = (finite(end) for end in cell["interval"])
     difference = cell.get("difference") or [None, None]
@@ -125,8 +130,8 @@ def _standing_row(
         loss=cell["loss"],
         optimizer=cell["optimizer"],
         details=" · ".join(details),
-        state=_state(cell, place is not None),
-        badges=_badges(cell, place),
+        state=_state(cell, bool(mark)),
+        badges=_badges(cell, mark),
         score=written(score),
         interval=between(cell["interval"], written),
         difference=_signed_interval(difference, written),
@@ -146,8 +151,8 @@ def _state(cell: Cell, wins: bool) -> str:
     return "default" if cell["kind"] == "default" else "plain"
 
 
-def _badges(cell: Cell, place: int | None) -> tuple[str, ...]:
-    badges = [] if place is None else ["take this" if place == 0 else "winner"]
+def _badges(cell: Cell, mark: str) -> tuple[str, ...]:
+    badges = [mark] if mark else []
     if cell["kind"] == "default":
         badges.append("untuned default")
     elif not cell["tuned"]:

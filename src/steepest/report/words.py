@@ -9,7 +9,14 @@ from typing import Any
 Cell = Mapping[str, Any]
 
 TASKS = {"regression": "regression", "binary": "two classes", "multiclass": "several classes"}
-_WORDS = {"rmse": "RMSE", "mae": "MAE", "lr": "learning rate", "sha256": "SHA-256", "sec": "seconds"}
+_WORDS = {
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "lr": "learning rate",
+    "sha256": "SHA-256",
+    "sec": "seconds",
+    "num": "number of",
+}
 
 
 def finite(value: Any) -> float | None:
@@ -105,9 +112,8 @@ def fact(value: Any) -> str:
 def _listed(values: list[Any]) -> str:
     if not values:
         return "none"
-    numbers = [number for number in map(finite, values) if number is not None]
-    if len(numbers) == len(values) > 6:
-        return f"{len(values):,} values from {significant(min(numbers))} to {significant(max(numbers))}"
+    if len(values) > 6 and all(finite(value) is not None for value in values):
+        return f"{len(values):,} values from {fact(min(values))} to {fact(max(values))}"
     if len(values) > 30 or any(isinstance(value, (list, tuple, dict)) for value in values):
         return f"{len(values):,} entries"
     return ", ".join(fact(value) for value in values)

@@ -228,8 +228,9 @@ class TorchEngine:
             return outputs, targets.to(torch.int64) if targets.dim() < outputs.dim() else targets
         if self.task != "multiclass" and outputs.shape == (*targets.shape, 1):
             outputs = outputs.squeeze(-1)
-        if self.task == "binary" and outputs.shape == targets.shape:
-            targets = targets.to(outputs.dtype)
+        if self.task != "regression":
+            # A logit meets a 0 or a 1, a row of logits meets a class index.
+            targets = targets.to(outputs.dtype) if outputs.shape == targets.shape else targets.to(torch.int64)
         return outputs, targets
 
 

@@ -1,0 +1,79 @@
+"""A loss through each backend, from the formula alone: values and the gradient by the predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steepest.backends import reference_losses
+from steepest.losses import LOSSES, LossFormula
+from steepest.losses.apply import pointwise_loss, softmax_loss
+
+Loss = Callable[..., Tensor]
+
+POINTWISE = [name for name, loss in LOSSES.items() if loss.formula.family == "pointwise"]
+SOFTMAX = [name for name, loss in LOSSES.items() if loss.formula.family == "softmax"]
+BACKENDS = ("cpu", "reference")
+
+
+def through(
+    backend: str,
+    formula: LossFormula,
+    predictions: Tensor,
+    targets: Tensor,
+    parameters: Sequence[float] = (),
+    *,
+    reduction: str = "none",
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    smoothing: float = 0.0,
+    upstream: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """The reduced loss, and the gradient when each of its elements has the gradient ``upstream``."""
+    leaf = predictions.detach().clone().requires_grad_()
+    loss = _PATHS[backend, formula.family](
+        formula, leaf, targets, parameters, weight, ignore_index, smoothing, reduction
+    )
+    # What is meant is what ran: neither backend may quietly stand in for the other.
+    assert ("Fused" in type(loss.grad_fn).__name__) == (backend == "cpu")
+    loss.backward(torch.full_like(loss, upstream))
+    assert leaf.grad is not None
+    return loss.detach(), leaf.grad
+
+
+def _cpu_pointwise(formula: Any, x: Any, t: Any, parameters: Any, weight: Any, _: Any, __: Any, reduction: str) -> Tensor:
+    return pointwise_loss(formula, x, t, parameters, weight=weight, reduction=reduction)
+
+
+def _reference_pointwise(
+    formula: Any, x: Any, t: Any, parameters: Any, weight: Any, _: Any, __: Any, reduction: str
+) -> Tensor:
+    return reference_losses.pointwise(formula.value, x, t, parameters, weight, reduction)
+
+
+def _cpu_softmax(
+    formula: Any, x: Any, t: Any, parameters: Any, weight: Any, ignore_index: int, smoothing: float, reduction: str
+) -> Tensor:
+    return softmax_loss(
+        formula, x, t, parameters,
+        weight=weight, ignore_index=ignore_index, label_smoothing=smoothing, reduction=reduction,
+    )  # fmt: skip
+
+
+def _reference_softmax(
+    formula: Any, x: Any, t: Any, parameters: Any, weight: Any, ignore_index: int, smoothing: float, reduction: str
+) -> Tensor:
+    return reference_losses.softmax(
+        formula.value, x, t, parameters, weight, ignore_index, smoothing, reduction
+    )
+
+
+_PATHS: dict[tuple[str, str], Loss] = {
+    ("cpu", "pointwise"): _cpu_pointwise,
+    ("reference", "pointwise"): _reference_pointwise,
+    ("cpu", "softmax"): _cpu_softmax,
+    ("reference", "softmax"): _reference_softmax,
+}

@@ -1,0 +1,121 @@
+"""The words: all of them from the formulas, entries and signatures, and broken for the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from steepest.errors import InputError
+from steepest.explain import explain
+from steepest.explain.optimizer_page import optimizer_page
+from steepest.explain.regimes import REGIMES
+from steepest.losses import LOSSES
+from steepest.optim import OPTIMIZERS
+
+NAMES = [*LOSSES, *OPTIMIZERS, *REGIMES]
+
+
+def words(text: str) -> str:
+    """The text as one line."""
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_tells_all_its_formula_object_knows(name: str) -> None:
+    formula = LOSSES[name].formula
+    said = words(explain(name).text)
+    facts = [formula.title, formula.formula, formula.gradient_formula, formula.domain, formula.source]
+    for fact in [*facts, *formula.tasks, *formula.good_at, *formula.bad_at, *formula.parameters]:
+        assert words(fact) in said.replace("• ", "")
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_tells_all_its_entry_knows(name: str) -> None:
+    entry = OPTIMIZERS[name]
+    said = words(explain(name).text)
+    for fact in [entry.title, entry.formula, entry.source, *entry.good_at, *entry.bad_at]:
+        assert words(fact) in said.replace("• ", "")
+    assert f"lr={entry.default_lr:g}, " in said
+    for option, value in entry.options.items():
+        assert f"{option}={value!r}" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("mse", "reduction='mean'"),
+        ("huber", "delta=1,"),
+        ("quantile", "quantile=0.5,"),
+        ("cross_entropy", "label_smoothing=0"),
+        ("cross_entropy", "ignore_index=-100"),
+        ("adam", "betas=(0.9, 0.999), eps=1e-08"),
+        ("rmsprop", "alpha=0.99, eps=1e-08"),
+        ("adamw", "weight_decay=0.01"),
+        ("momentum", "convention='torch' (or 'ema')"),
+        ("momentum_ema", "convention='ema' (or 'torch')"),
+        ("momentum_ema", "lr=0.01"),
+    ],
+)
+def test_defaults_are_the_signatures(name: str, default: str) -> None:
+    assert default in words(explain(name).text)
+
+
+def test_a_changed_default_changes_the_page() -> None:
+    changed = dataclasses.replace(OPTIMIZERS["momentum"], default_lr=0.123, options={"momentum": 0.77})
+    said = words(optimizer_page(changed).text)
+    assert "lr=0.123, momentum=0.77, dampening=0" in said
+    assert "steepest.optim.SGD(parameters, lr=0.123, momentum=0.77)" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "replaced"),
+    [
+        ("mae", "steepest.losses.L1Loss, in the place of torch.nn.L1Loss"),
+        ("rmsprop", "in the place of torch.optim.RMSprop"),
+    ],
+)
+def test_it_says_which_class_of_torch_it_replaces(name: str, replaced: str) -> None:
+    assert replaced in words(explain(name).text)
+
+
+def test_the_two_corrections_are_said() -> None:
+    mae = words(explain("mae").text)
+    assert "MAE is symmetric in the error's sign" in mae
+    assert "often said to be asymmetric, and is not" in mae
+    for name in ("sgd", "batch"):
+        said = words(explain(name).text)
+        assert "that it reaches the global one is often said, and holds on convex problems only" in said
+
+
+@pytest.mark.parametrize("name", REGIMES)
+def test_a_regime_is_gradient_descent_with_a_batch_size(name: str) -> None:
+    page = explain(name)
+    assert page.name == name
+    assert str(REGIMES[name].batch_size) in page.title
+    assert f"--optimizer sgd --batch-size {REGIMES[name].batch_size}" in words(page.text)
+    assert words(OPTIMIZERS["sgd"].formula) in words(page.text)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("adma", "'adam'"), ("MAE", "'mae'"), ("minibatch", "'mini-batch'"), ("xyz", "mse")]
+)
+def test_an_unknown_name_suggests_those_near(name: str, hint: str) -> None:
+    with pytest.raises(InputError, match="there is no loss or optimizer") as refusal:
+        explain(name)
+    assert name in str(refusal.value)
+    assert hint in str(refusal.value)
+
+
+@pytest.mark.parametrize("columns", [40, 72, 200])
+@pytest.mark.parametrize("name", NAMES)
+def test_lines_fit_the_terminal(name: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    page = explain(name)
+    longest_word = max(len(word) for word in page.text.split())
+    assert max(map(len, page.text.splitlines())) <= max(min(columns, 100), 18 + longest_word, len(page.title))
+
+
+def test_a_page_prints_as_its_text() -> None:
+    page = explain("mse")
+    assert str(page) == page.text

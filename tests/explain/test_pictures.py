@@ -1,0 +1,106 @@
+"""The drawing as a file: PNG, SVG and HTML that are whole and need no network."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from steepest.errors import InputError
+from steepest.explain import explain
+from steepest.explain.picture import specification
+from steepest.explain.regimes import REGIMES
+from steepest.losses import LOSSES
+from steepest.optim import OPTIMIZERS
+
+
+@pytest.mark.parametrize("name", [*LOSSES, *OPTIMIZERS, *REGIMES])
+def test_every_name_has_a_picture_of_two_panels(name: str) -> None:
+    spec = specification(explain(name).figure)
+    assert len(spec["hconcat"]) == 2
+    assert all(spec["datasets"].values())
+
+
+def test_png_is_drawn_at_twice_the_size(tmp_path: Path) -> None:
+    explain("mae").save(tmp_path / "mae.png")
+    content = (tmp_path / "mae.png").read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", content[16:24])
+    assert 1600 < width < 2200
+    assert 600 < height < 1200
+
+
+@pytest.mark.parametrize("name", ["huber", "adam"])
+def test_svg_names_its_axes_and_lines(tmp_path: Path, name: str) -> None:
+    page = explain(name)
+    page.save(str(tmp_path / "page.SVG"))
+    text = (tmp_path / "page.SVG").read_text(encoding="utf-8")
+    said = {element.text for element in ElementTree.fromstring(text).iter() if element.text}
+    for panel in page.figure.panels:
+        assert {panel.title, panel.x_title, panel.y_title} <= said
+    assert {line.name for line in page.figure.legend} <= said
+    assert page.figure.title in said
+
+
+def test_html_is_one_file_with_the_words_and_the_drawing(tmp_path: Path) -> None:
+    page = explain("cross_entropy")
+    page.save(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>")
+    assert "<svg" in text
+    for fact in LOSSES["cross_entropy"].formula.bad_at:
+        assert fact.replace("'", "&#x27;") in text
+    loads = re.findall(r"(?:src|href)\s*=\s*\"([^\"#]*)|@import|<script|<link", text)
+    assert loads == []
+
+
+def test_a_notebook_shows_the_same(tmp_path: Path) -> None:
+    page = explain("mse")
+    page.save(tmp_path / "page.html")
+    saved = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert without_numbers(page._repr_html_()) in without_numbers(saved)
+
+
+def without_numbers(text: str) -> str:
+    """The same without the numbers that the drawing program counts up."""
+    return re.sub(r"clip\d+", "clip", text)
+
+
+@pytest.mark.parametrize(
+    ("place", "found"), [("page.jpg", "'.jpg'"), ("page", "no suffix"), ("page.pdf", "'.pdf'")]
+)
+def test_another_suffix_is_refused(tmp_path: Path, place: str, found: str) -> None:
+    with pytest.raises(InputError, match=r"saved as \.png, \.svg or \.html") as refusal:
+        explain("mse").save(tmp_path / place)
+    assert found in str(refusal.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no folder"):
+        explain("mse").save(tmp_path / "nowhere" / "page.svg")
+
+
+def test_a_folder_in_its_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "page.svg").mkdir()
+    with pytest.raises(InputError, match="cannot be written"):
+        explain("mse").save(tmp_path / "page.svg")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["page.svg"]
+
+
+def test_what_stood_there_stays_where_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "page.svg"
+    place.write_text("before")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(InputError, match=r"cannot be written: No space left on device\.$"):
+        explain("mse").save(place)
+    assert place.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [place]
