@@ -170,20 +170,25 @@ KNOWN: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 
 # Gradients that are a difference of two terms: where the two nearly cancel, the error is in units of the
 # larger term, for no formula over rounded inputs can do better.
-LARGER_TERM: dict[str, Callable[..., Any]] = {
-    "bce": lambda x, y, w: max(
+LARGER_TERM: dict[tuple[str, str], Callable[..., Any]] = {
+    (backend, "bce"): lambda x, y, w: max(
         abs((1 - y) * VOCABULARY["sigmoid"](x)), abs(w * y * VOCABULARY["sigmoid"](-x))
-    ),
+    )
+    for backend in ("cpu", "reference")
 }
+# The kernel has (p - y) / (p (1 - p)), which loses nothing; autograd has the two terms' difference.
+LARGER_TERM["reference", "bce_probability"] = lambda p, y: max(
+    y / max(p, mp.mpf(1e-12)), (1 - y) / max(1 - p, mp.mpf(1e-12))
+)
 
 
 def pointwise_truth(
-    formula: LossFormula, predictions: Any, targets: Any, parameters: Sequence[float]
+    formula: LossFormula, predictions: Any, targets: Any, parameters: Sequence[float], backend: str = "cpu"
 ) -> tuple[list[Any], list[Any], list[Any]]:
-    """Values, gradients and the scale of each gradient's terms."""
+    """Values, gradients, and the scale of a gradient's terms where a backend takes their difference."""
     own = (in_full_precision(formula.value), in_full_precision(formula.gradient))
     value, gradient = KNOWN.get(formula.name, own)
-    scale = LARGER_TERM.get(formula.name)
+    scale = LARGER_TERM.get((backend, formula.name))
     given = [mp.mpf(parameter) for parameter in parameters]
     rows = list(zip(exactly(predictions), exactly(targets), strict=True))
     return (

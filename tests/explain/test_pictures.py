@@ -6,7 +6,7 @@ import os
 import re
 import struct
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_svg_names_its_axes_and_lines(tmp_path: Path, name: str) -> None:
     page = explain(name)
     page.save(str(tmp_path / "page.SVG"))
     text = (tmp_path / "page.SVG").read_text(encoding="utf-8")
-    said = {element.text for element in ElementTree.fromstring(text).iter() if element.text}
+    said = {element.text for element in ET.fromstring(text).iter() if element.text}
     for panel in page.figure.panels:
         assert {panel.title, panel.x_title, panel.y_title} <= said
     assert {line.name for line in page.figure.legend} <= said

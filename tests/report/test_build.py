@@ -145,7 +145,9 @@ def test_a_target_with_quotes_stays_one_word_of_the_command() -> None:
 
 def test_an_interruption_is_said_first(pages: Callable[[str], str]) -> None:
     text = Page(pages("interrupted")).text
-    assert 0 < text.index("Interrupted.") < text.index("Stopped after 9 of 180 runs")
+    assert 0 < text.index("Interrupted.") < text.index("No verdict after 9 of 180 runs")
+    assert "best so far" in text
+    assert "take this" not in text
     assert "Interrupted." not in Page(pages("regression")).text
 
 
@@ -169,9 +171,11 @@ def test_scores_that_are_not_numbers_are_drawn_as_missing() -> None:
 
 def test_a_comparison_without_any_finished_run_still_reports() -> None:
     verdict, plan, runs = sample.interrupted()
-    text = Page(build(verdict | {"cells": [], "num_runs": 0, "num_diverged": 0}, plan, runs.clear())).text
+    verdict.update(cells=[], winners=[], num_runs=0, num_diverged=0)
+    text = Page(build(verdict, plan, runs.clear())).text
     assert "No pair was finished" in text
     assert "No finished run has a learning curve" in text
+    assert "Use the model" not in text
 
 
 def test_runs_that_all_diverged_leave_marks_and_no_curves() -> None:

@@ -64,8 +64,9 @@ def _legend(figure: Figure, width: int) -> list[Text]:
         canvas = _Canvas(4, 1)
         canvas.walk([(0, 1), (7, 1)], line.series)
         entry = Text.assemble(canvas.rows()[0], f" {line.name}   ")
-        if rows[-1] and len(rows[-1]) + len(entry) > width:
+        if rows[-1] and len(rows[-1]) + len(entry.plain.rstrip()) > width:
             rows.append(Text())
+        entry.truncate(width, overflow="ellipsis")
         rows[-1].append_text(entry)
     return rows
 

@@ -83,9 +83,9 @@ def _of_the_true_class(formula: LossFormula) -> Figure:
     return _figure(
         formula,
         p,
-        "probability p of the true class",
+        "p of the true class",
         curves,
-        gradient_title="gradient by the true class's logit",
+        gradient_title="gradient by its logit",
         x_limits=(0.0, 1.0),
     )
 

@@ -111,10 +111,10 @@ def standing(
     rows = tuple(
         _standing_row(cell, marks.get(cell_key(cell), ""), span, written, several_batches) for cell in ordered
     )
-    marks = tuple((span.percent(tick), significant(tick, 6)) for tick in ticks(span, 4))
+    places = tuple((span.percent(tick), significant(tick, 6)) for tick in ticks(span, 4))
     best = finite(ordered[0]["score"]) if ordered else None
     side = "right" if span.greater_is_better else "left"
-    return Standing(rows, marks, None if best is None else span.percent(best), side, first)
+    return Standing(rows, places, None if best is None else span.percent(best), side, first)
 
 
 def _standing_row(cell: Cell, mark: str, span: ScoreRange, written: Written, with_batch: bool) -> StandingRow:
