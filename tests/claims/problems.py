@@ -11,15 +11,22 @@ from numpy.typing import NDArray
 from steepest.training.native import NativeEngine
 from steepest.training.run import Architecture, BatchSize, Record, Run, Stop, TrainingData
 
-__all__ = ["LINEAR", "Array", "least_squares", "linear_table", "new_run", "root_mean_square", "train", "with_bias"]
+__all__ = [
+    "LINEAR",
+    "Array",
+    "least_squares",
+    "linear_table",
+    "new_run",
+    "root_mean_square",
+    "train",
+    "with_bias",
+]
 
 Array = NDArray[np.float64]
 LINEAR = Architecture(hidden=())
 
 
-def linear_table(
-    seed: int, num_rows: int, num_features: int = 3, noise: float = 0.0
-) -> tuple[Array, Array]:
+def linear_table(seed: int, num_rows: int, num_features: int = 3, noise: float = 0.0) -> tuple[Array, Array]:
     """Features from a normal distribution, and a target that depends on them linearly."""
     random = np.random.default_rng(seed)
     x = random.normal(size=(num_rows, num_features))
@@ -47,7 +54,15 @@ def new_run(loss: str, optimizer: str, lr: float, **options: Any) -> Run:
     """A run of a linear model over full batches, unless ``options`` say otherwise."""
     batch_size: BatchSize = options.pop("batch_size", "full")
     stop = Stop(**{"max_epochs": None, **options.pop("stop", {})})
-    return Run(loss, optimizer, lr, batch_size, architecture=options.pop("architecture", LINEAR), stop=stop, **options)
+    return Run(
+        loss,
+        optimizer,
+        lr,
+        batch_size,
+        architecture=options.pop("architecture", LINEAR),
+        stop=stop,
+        **options,
+    )
 
 
 def train(

@@ -50,7 +50,10 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Open]:
         path = tmp_path / "report.html"
         path.write_text(text, encoding="utf-8")
         context = browser.new_context(
-            viewport={"width": size[0], "height": size[1]}, color_scheme="light", java_script_enabled=scripts
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme="light",
+            reduced_motion="reduce",  # a click while the page still glides would miss
+            java_script_enabled=scripts,
         )
         contexts.append(context)
         page = context.new_page()
@@ -135,7 +138,7 @@ def test_selectors_change_the_charts(opened: Open, pages: Callable[[str], str]) 
 
     labels = "document.querySelector('#curve-0 .role-axis-label').textContent"
     ends = page.evaluate(labels)
-    page.locator("input[name=curve-axis][value=examples]").check(force=True)
+    page.locator(".selector label", has_text="examples").click()
     page.wait_for_function(f"{labels} !== {ends!r}")
     assert page.locator("[data-axis-name]").first.inner_text() == "examples"
 

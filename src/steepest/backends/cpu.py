@@ -13,10 +13,9 @@ would hand out stale code.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import os
-import pickle  # noqa: S403  (Numba's own form of compiled code, in the user's private cache, never exchanged)
+import pickle  # Numba's own form of compiled code, in the user's private cache, never exchanged
 import sys
 import tempfile
 import threading
@@ -50,10 +49,11 @@ class Kernel:
 
     name: str
     address: int
-    function: Callable[..., Any]
+    function: Any
     _keep_alive: Any
 
     def __call__(self, *arguments: Any) -> Any:
+        """Call it with the interpreter lock released."""
         return self.function(*arguments)
 
 
@@ -65,7 +65,9 @@ def bind(function: Callable[..., Any], extra: Mapping[str, Any] | None = None, *
     Names that stand for vocabulary entries, whatever they were imported as, are rebound; other functions of
     the formula's module are bound in turn; ``extra`` names come first.
     """
-    return njit(_rebind(function, dict(extra or {})), error_model="numpy", fastmath=FASTMATH, forceinline=inline)
+    return njit(
+        _rebind(function, dict(extra or {})), error_model="numpy", fastmath=FASTMATH, forceinline=inline
+    )
 
 
 def _rebind(function: Callable[..., Any], extra: dict[str, Any]) -> python_types.FunctionType:
@@ -105,7 +107,7 @@ def compile_kernel(
     python_function = _rebind(template, dict(bindings or {}))
     # Numba takes a scope by name from globals; nested templates must not see each other's bindings.
     normalized = sigutils.normalize_signature(signature)
-    compiled = CFunc(python_function, normalized, locals={}, options={**_OPTIONS, "fastmath": FASTMATH})
+    compiled: Any = CFunc(python_function, normalized, locals={}, options={**_OPTIONS, "fastmath": FASTMATH})
     compiled._cache = _DiskCache(template.__name__, _digest(python_function, str(normalized)))
     with _COMPILE_LOCK:
         compiled.compile()
@@ -174,7 +176,7 @@ def cache_directory() -> Path:
     return base / "steepest"
 
 
-class _DiskCache(_Cache):  # type: ignore[misc]
+class _DiskCache(_Cache):
     """One file a kernel, named by its digest, written whole or not at all."""
 
     def __init__(self, name: str, digest: str) -> None:
@@ -211,13 +213,21 @@ class _DiskCache(_Cache):  # type: ignore[misc]
 
 
 def _rebuild(target_context: Any, reduced: Any) -> Any:
-    return CompileResultCacheImpl.rebuild(None, target_context, reduced)
+    rebuild: Any = CompileResultCacheImpl.rebuild
+    return rebuild(None, target_context, reduced)
 
 
 def _digest(function: Callable[..., Any], signature: str) -> str:
     hasher = hashlib.sha256()
     codegen = numba.core.registry.cpu_target.target_context.codegen()
-    for part in (numba.__version__, llvmlite.__version__, sys.version, codegen.magic_tuple(), signature, _OPTIONS):
+    for part in (
+        numba.__version__,
+        llvmlite.__version__,
+        sys.version,
+        codegen.magic_tuple(),
+        signature,
+        _OPTIONS,
+    ):
         hasher.update(repr(part).encode())
     _fingerprint(function, hasher, set())
     return hasher.hexdigest()[:32]

@@ -8,7 +8,7 @@ taken pairwise inside blocks and compensated (Neumaier) across them; pieces of f
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,7 @@ _DOUBLES = types.CPointer(types.float64)
 def ENGINE_LOSS(dtype: str) -> Any:
     """``sum = f(outputs, targets, gradient, rows, outputs_a_row, scale, parameters)``, feature-major."""
     pointer = _pointer(dtype)
-    return types.float64(
-        pointer, pointer, pointer, types.int64, types.int64, types.float64, _DOUBLES
-    )
+    return types.float64(pointer, pointer, pointer, types.int64, types.int64, types.float64, _DOUBLES)
 
 
 # --- parameters: a formula's own (delta, quantile, ...) come as an array of doubles ---------------------------
@@ -70,7 +68,7 @@ def _bindings(value: Callable[..., Any], gradient: Callable[..., Any], num_param
 
 
 @_inline
-def _pairwise_sum(block: Any) -> float:
+def _pairwise_sum(block: Any) -> Any:
     width = _BLOCK // 2
     while width > 0:
         for i in range(width):
@@ -89,7 +87,7 @@ row_loss: Any
 
 def _pointwise(
     prediction: Any, target: Any, output: Any, start: int, stop: int, scale: float, parameters: Any, mode: int
-) -> float:
+) -> Any:
     p = carray(prediction, stop)
     t = carray(target, stop)
     out = carray(output, stop)
@@ -125,8 +123,10 @@ def _pointwise(
     return total + lost
 
 
-@lru_cache(maxsize=None)
-def pointwise(value: Callable[..., Any], gradient: Callable[..., Any], num_parameters: int, dtype: str) -> cpu.Kernel:
+@cache
+def pointwise(
+    value: Callable[..., Any], gradient: Callable[..., Any], num_parameters: int, dtype: str
+) -> cpu.Kernel:
     """The fused kernel of a pointwise formula over ``[start, stop)`` of contiguous arrays of one dtype."""
     pointer = _pointer(dtype)
     signature = types.float64(
@@ -139,7 +139,7 @@ def pointwise(value: Callable[..., Any], gradient: Callable[..., Any], num_param
 
 
 @_inline
-def _exp_difference(a: float, b: float) -> float:
+def _exp_difference(a: float, b: float) -> Any:
     """``exp(a - b)`` with the difference's rounding error carried along."""
     d = a - b
     back = a - d
@@ -150,7 +150,7 @@ def _exp_difference(a: float, b: float) -> float:
 
 
 @_inline
-def _sum(terms: Any, n: int) -> float:
+def _sum(terms: Any, n: int) -> Any:
     # Four independent chains keep the adders busy; the order is fixed.
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
     whole = n - n % 4
@@ -165,7 +165,7 @@ def _sum(terms: Any, n: int) -> float:
 
 
 @_inline
-def _largest(terms: Any, n: int) -> float:
+def _largest(terms: Any, n: int) -> Any:
     # Four independent chains; NaN is passed over here and comes back through the exponentials.
     a = b = c = d = terms[0]
     whole = n - n % 4
@@ -182,7 +182,7 @@ def _largest(terms: Any, n: int) -> float:
 
 
 @_inline
-def _share(j: int, target: int, q: Any, q_base: int, q_stride: int, smoothing: float, spread: float) -> float:
+def _share(j: int, target: int, q: Any, q_base: int, q_stride: int, smoothing: float, spread: float) -> Any:
     """The target distribution's share of class j, smoothed."""
     if target >= 0:
         return spread + (1.0 - smoothing if j == target else 0.0)
@@ -205,7 +205,7 @@ def _softmax_row(
     parameters: Any,
     want_gradient: bool,
     scratch: Any,  # 2 * num_classes float64
-) -> float:
+) -> Any:
     """Sum over classes of ``w_j q_j value(log p_j)``, and its gradient with respect to the logits.
 
     With m the maximum at class k and rest = sum_{j != k} exp(x_j - m), the log-probability is
@@ -294,7 +294,7 @@ def _softmax(
     scale: float,
     parameters: Any,
     mode: int,
-) -> float:
+) -> Any:
     size = ((stop - 1) // inner + 1) * num_classes * inner
     x = carray(logits, size)
     out = carray(output, stop if mode == VALUES else size)
@@ -325,8 +325,10 @@ def _softmax(
     return total + lost
 
 
-@lru_cache(maxsize=None)
-def softmax(value: Callable[..., Any], gradient: Callable[..., Any], num_parameters: int, dtype: str) -> cpu.Kernel:
+@cache
+def softmax(
+    value: Callable[..., Any], gradient: Callable[..., Any], num_parameters: int, dtype: str
+) -> cpu.Kernel:
     """The fused kernel of a softmax formula over rows ``[start, stop)`` of contiguous (N, C, ...) logits."""
     pointer = _pointer(dtype)
     integer, flag = types.int64, types.boolean
@@ -343,7 +345,7 @@ def softmax(value: Callable[..., Any], gradient: Callable[..., Any], num_paramet
 
 def _engine_pointwise(
     outputs: Any, targets: Any, gradients: Any, rows: int, num_outputs: int, scale: float, parameters: Any
-) -> float:
+) -> Any:
     n = rows * num_outputs
     p = carray(outputs, n)
     t = carray(targets, n)
@@ -360,7 +362,7 @@ def _engine_pointwise(
 
 def _engine_classes(
     outputs: Any, targets: Any, gradients: Any, rows: int, num_outputs: int, scale: float, parameters: Any
-) -> float:
+) -> Any:
     x = carray(outputs, rows * num_outputs)
     t = carray(targets, rows)
     out = carray(gradients, rows * num_outputs)
@@ -369,14 +371,28 @@ def _engine_classes(
     total = 0.0
     for row in range(rows):
         total += row_loss(
-            x, out, row, rows, num_outputs, np.int64(t[row]), t, 0, 0, no_weight, 0.0, scale, parameters, True, scratch
+            x,
+            out,
+            row,
+            rows,
+            num_outputs,
+            np.int64(t[row]),
+            t,
+            0,
+            0,
+            no_weight,
+            0.0,
+            scale,
+            parameters,
+            True,
+            scratch,
         )
     return total
 
 
 def _engine_probabilities(
     outputs: Any, targets: Any, gradients: Any, rows: int, num_outputs: int, scale: float, parameters: Any
-) -> float:
+) -> Any:
     x = carray(outputs, rows * num_outputs)
     q = carray(targets, rows * num_outputs)
     out = carray(gradients, rows * num_outputs)
@@ -385,12 +401,26 @@ def _engine_probabilities(
     total = 0.0
     for row in range(rows):
         total += row_loss(
-            x, out, row, rows, num_outputs, np.int64(-1), q, row, rows, no_weight, 0.0, scale, parameters, True, scratch
+            x,
+            out,
+            row,
+            rows,
+            num_outputs,
+            np.int64(-1),
+            q,
+            row,
+            rows,
+            no_weight,
+            0.0,
+            scale,
+            parameters,
+            True,
+            scratch,
         )
     return total
 
 
-@lru_cache(maxsize=None)
+@cache
 def engine_loss(
     family: str, value: Callable[..., Any], gradient: Callable[..., Any], num_parameters: int, dtype: str
 ) -> cpu.Kernel:

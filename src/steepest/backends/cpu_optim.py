@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numba import carray, types
-from numba.np.unsafe.ndarray import to_fixed_tuple
+from numba.np.unsafe import ndarray
 
 from steepest.backends import cpu
 from steepest.backends.cpu_vocabulary import _inline
@@ -16,7 +16,11 @@ from steepest.backends.cpu_vocabulary import _inline
 __all__ = ["ENGINE_STEP", "optimizer_step", "row_length"]
 
 # step number, number of tensors, table of addresses, hyperparameters
-ENGINE_STEP = types.void(types.float64, types.int64, types.CPointer(types.int64), types.CPointer(types.float64))
+ENGINE_STEP = types.void(
+    types.float64, types.int64, types.CPointer(types.int64), types.CPointer(types.float64)
+)
+
+to_fixed_tuple: Any = ndarray.to_fixed_tuple
 
 update: Any
 coefficients: Any
@@ -104,10 +108,8 @@ def _step(step: float, num_tensors: int, table: Any, hyper: Any) -> None:
     # What depends on the step alone is worked out once, in float64, then rounded to the parameters' type.
     given = to_fixed_tuple(carray(hyper, num_hyper), num_hyper)
     rounded = np.empty(num_coefficients, dtype=float_type)
-    j = 0
-    for coefficient in coefficients(step, *given):
+    for j, coefficient in enumerate(coefficients(step, *given)):
         rounded[j] = coefficient
-        j += 1
     factors = to_fixed_tuple(rounded, num_coefficients)
     width = 3 + num_slots
     t = carray(table, num_tensors * width)
@@ -123,7 +125,7 @@ def _step(step: float, num_tensors: int, table: Any, hyper: Any) -> None:
             store(s, i, new)
 
 
-@lru_cache(maxsize=None)
+@cache
 def optimizer_step(
     update: Callable[..., Any],
     coefficients: Callable[..., Any],

@@ -14,10 +14,11 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic as numba_intrinsic
 
 # Reassociation would undo compensated arithmetic, so only contraction (fused multiply-add) is allowed.
 FASTMATH = {"contract"}
+intrinsic: Any = numba_intrinsic  # its own types describe the typing function, not the call
 _inline = njit(fastmath=FASTMATH, error_model="numpy", forceinline=True)
 
 

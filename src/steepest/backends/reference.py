@@ -12,6 +12,7 @@ from torch import Tensor
 
 __all__ = [
     "abs",
+    "compute_dtype",
     "erf",
     "exp",
     "expm1",
@@ -25,7 +26,6 @@ __all__ = [
     "sqrt",
     "tanh",
     "where",
-    "compute_dtype",
 ]
 
 Value = Tensor | float
@@ -49,7 +49,7 @@ def softplus(x: Tensor) -> Tensor:
 
 def where(condition: Tensor, a: Value, b: Value) -> Tensor:
     """``a`` where the condition holds, else ``b``; neither branch leaks NaN into the other's value."""
-    return torch.where(condition, a, b)  # type: ignore[arg-type]
+    return torch.where(condition, a, b)
 
 
 def maximum(a: Value, b: Value) -> Tensor:

@@ -13,7 +13,9 @@ from steepest.backends.reference import compute_dtype
 __all__ = ["pointwise", "reduce", "softmax"]
 
 
-def reduce(values: Tensor, reduction: str, dtype: torch.dtype, normalizer: Tensor | float | None = None) -> Tensor:
+def reduce(
+    values: Tensor, reduction: str, dtype: torch.dtype, normalizer: Tensor | float | None = None
+) -> Tensor:
     """none, sum, or mean (over ``normalizer`` where given, else over the number of values)."""
     if reduction == "mean":
         values = values.mean() if normalizer is None else values.sum() / normalizer

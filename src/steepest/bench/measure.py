@@ -12,9 +12,7 @@ from typing import Any
 __all__ = ["compare", "machine"]
 
 
-def compare(
-    ours: Callable[[], int], theirs: Callable[[], int], rounds: int = 9
-) -> dict[str, float]:
+def compare(ours: Callable[[], int], theirs: Callable[[], int], rounds: int = 9) -> dict[str, float]:
     """Medians and spreads, in microseconds a step, of two functions that return the steps they made.
 
     One untimed round each, then ``rounds`` in turns. A spread is the distance between the quartiles; the
@@ -28,7 +26,9 @@ def compare(
             start = time.perf_counter()
             steps = function()
             taken.append((time.perf_counter() - start) / steps * 1e6)
-    (low, ours_us, high), (their_low, theirs_us, their_high) = (statistics.quantiles(taken, n=4) for taken in samples)
+    (low, ours_us, high), (their_low, theirs_us, their_high) = (
+        statistics.quantiles(taken, n=4) for taken in samples
+    )
     return {
         "ours_us": ours_us,
         "ours_spread_us": high - low,

@@ -36,10 +36,18 @@ def rows() -> list[dict[str, Any]]:
 
 
 def _row(
-    inputs: int, hidden: tuple[int, ...], classes: int, loss: str, batch_size: int, our_steps: int, torch_steps: int
+    inputs: int,
+    hidden: tuple[int, ...],
+    classes: int,
+    loss: str,
+    batch_size: int,
+    our_steps: int,
+    torch_steps: int,
 ) -> dict[str, Any]:
     data = _data(inputs, classes)
-    run = Run(loss, "adam", 1e-3, batch_size, 0, Architecture(hidden), Stop(max_epochs=None, max_steps=our_steps))
+    run = Run(
+        loss, "adam", 1e-3, batch_size, 0, Architecture(hidden), Stop(max_epochs=None, max_steps=our_steps)
+    )
     engine = NativeEngine(data, "rmse" if classes == 1 else "log_loss")
 
     def ours() -> int:

@@ -93,7 +93,11 @@ def _diverged(plan: Plan, trials: Trials, cell: Cell, lr: float) -> str | None:
 
 
 def score_on_test(
-    plan: Plan, trials: Trials, finalists: Sequence[Finalist], prepared: Prepared | PreparedModules, engine: Engine
+    plan: Plan,
+    trials: Trials,
+    finalists: Sequence[Finalist],
+    prepared: Prepared | PreparedModules,
+    engine: Engine,
 ) -> None:
     """Score the finalists' runs on the test rows, by every metric of the task."""
     truth = _truth(prepared)
@@ -115,7 +119,9 @@ def _truth(prepared: Prepared | PreparedModules) -> NDArray[Any]:
     return np.asarray(prepared.y_test).astype(np.int64)
 
 
-def _scores(prepared: Prepared | PreparedModules, truth: NDArray[Any], given: NDArray[Any]) -> dict[str, float]:
+def _scores(
+    prepared: Prepared | PreparedModules, truth: NDArray[Any], given: NDArray[Any]
+) -> dict[str, float]:
     predictions = np.asarray(given, dtype=np.float64)
     if prepared.task == "regression":
         predictions = predictions * prepared.encoding.target_scale + prepared.encoding.target_mean

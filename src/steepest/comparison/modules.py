@@ -117,18 +117,22 @@ class PreparedModules:
 
     @property
     def y_train(self) -> NDArray[Any]:
+        """Targets, (rows,)."""
         return self.x_train.targets.numpy()
 
     @property
     def y_validation(self) -> NDArray[Any]:
+        """Targets, (rows,)."""
         return self.x_validation.targets.numpy()
 
     @property
     def y_test(self) -> NDArray[Any]:
+        """Targets, (rows,)."""
         return self.x_test.targets.numpy()
 
     @property
     def y_test_original(self) -> NDArray[Any]:
+        """The same: a module's targets are not standardised."""
         return self.y_test
 
     def options(self, given: Options) -> Options:
@@ -228,7 +232,7 @@ def _task(task: str, train: Rows, outputs: int) -> Task:
         return "binary" if outputs <= 2 else "multiclass"
     if task not in _TASKS:
         raise InputError(f"There is no task {task!r}{near_names(task, _TASKS)}")
-    return task  # type: ignore[return-value]
+    return task
 
 
 def _check_classes(task: Task, parts: Sequence[Rows], outputs: int) -> None:

@@ -49,7 +49,8 @@ def pointwise_loss(
     numbers = [_number(parameter) for parameter in parameters]
     plain = weight is None and None not in numbers
     if plain and _fusable(input, target) and not target.requires_grad:
-        return _FusedPointwise.apply(input, target, formula, tuple(numbers), reduction)  # type: ignore[no-any-return,no-untyped-call]
+        fused: Tensor = _FusedPointwise.apply(input, target, formula, tuple(numbers), reduction)  # type: ignore[no-untyped-call]
+        return fused
     return reference_losses.pointwise(formula.value, input, target, parameters, weight, reduction)
 
 
@@ -73,9 +74,10 @@ def softmax_loss(
     _check_reduction(reduction)
     _check_classes(formula.name, input, target, weight, ignore_index, label_smoothing)
     if _fusable(input) and not target.requires_grad and (weight is None or not weight.requires_grad):
-        return _FusedSoftmax.apply(  # type: ignore[no-any-return,no-untyped-call]
+        fused: Tensor = _FusedSoftmax.apply(  # type: ignore[no-untyped-call]
             input, target, formula, tuple(parameters), weight, ignore_index, label_smoothing, reduction
         )
+        return fused
     return reference_losses.softmax(
         formula.value, input, target, parameters, weight, ignore_index, label_smoothing, reduction
     )
@@ -93,7 +95,9 @@ def _check_classes(
     name: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, smoothing: float
 ) -> None:
     if input.dim() == 0:
-        raise InputError(f"{name}: the input is a single number; logits have shape (C,), (N, C) or (N, C, d1, ...).")
+        raise InputError(
+            f"{name}: the input is a single number; logits have shape (C,), (N, C) or (N, C, d1, ...)."
+        )
     classes = input.shape[1] if input.dim() > 1 else input.shape[0]
     without_classes = (*input.shape[:1], *input.shape[2:]) if input.dim() > 1 else ()
     expected = tuple(input.shape) if target.is_floating_point() else without_classes
@@ -104,12 +108,21 @@ def _check_classes(
             f"the target has shape {tuple(target.shape)}."
         )
     if target.is_complex() or target.dtype == torch.bool:
-        raise InputError(f"{name}: targets are {target.dtype}; use integer class indices or floating probabilities.")
+        raise InputError(
+            f"{name}: targets are {target.dtype}; use integer class indices or floating probabilities."
+        )
     if weight is not None and tuple(weight.shape) != (classes,):
-        raise InputError(f"{name}: weight has shape {tuple(weight.shape)}; it must be ({classes},), one a class.")
+        raise InputError(
+            f"{name}: weight has shape {tuple(weight.shape)}; it must be ({classes},), one a class."
+        )
     if not 0.0 <= smoothing <= 1.0:
         raise InputError(f"{name}: label_smoothing is {smoothing}; it must lie in [0, 1].")
-    if not target.is_floating_point() and _is_concrete(input, target) and target.numel() and input.device.type == "cpu":
+    if (
+        not target.is_floating_point()
+        and _is_concrete(input, target)
+        and target.numel()
+        and input.device.type == "cpu"
+    ):
         index = target.to(torch.int64)  # a uint8 takes -100 for 156
         kept = index[index != ignore_index]
         if kept.numel() and (int(kept.min()) < 0 or int(kept.max()) >= classes):
@@ -122,7 +135,11 @@ def _check_classes(
 def _number(parameter: Any) -> float | None:
     """A plain number, from a number or a constant one-element tensor; None where it varies or learns."""
     if isinstance(parameter, Tensor):
-        return float(parameter) if parameter.numel() == 1 and not parameter.requires_grad and _is_concrete(parameter) else None
+        return (
+            float(parameter)
+            if parameter.numel() == 1 and not parameter.requires_grad and _is_concrete(parameter)
+            else None
+        )
     return float(parameter)
 
 
@@ -131,7 +148,8 @@ def _is_concrete(*tensors: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     return all(
-        type(tensor) in (Tensor, torch.nn.Parameter) and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        type(tensor) in (Tensor, torch.nn.Parameter)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
         for tensor in tensors
     )
 
@@ -142,7 +160,9 @@ def _fusable(*tensors: Tensor) -> bool:
         first.dtype in _FUSED_DTYPES
         and first.numel() > 0
         and _is_concrete(*tensors)
-        and all(t.dtype == first.dtype and t.device.type == "cpu" and t.layout == torch.strided for t in tensors)
+        and all(
+            t.dtype == first.dtype and t.device.type == "cpu" and t.layout == torch.strided for t in tensors
+        )
         and not torch._C._functorch.peek_interpreter_stack()
     )
 
@@ -189,8 +209,13 @@ class _FusedPointwise(torch.autograd.Function):
     """Value and gradient in one pass; twice differentiable through the reference."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, input: Tensor, target: Tensor, formula: LossFormula, numbers: tuple[float, ...], reduction: str
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        target: Tensor,
+        formula: LossFormula,
+        numbers: tuple[float, ...],
+        reduction: str,
     ) -> Tensor:
         x, t = input.contiguous(), target.contiguous()
         n = x.numel()
@@ -200,7 +225,14 @@ class _FusedPointwise(torch.autograd.Function):
         def run(out: Tensor, mode: int, scale: float = 1.0) -> float:
             return _in_pieces(
                 lambda start, stop: kernel(
-                    _at(kernel, 0, x), _at(kernel, 1, t), _at(kernel, 2, out), start, stop, scale, options, mode
+                    _at(kernel, 0, x),
+                    _at(kernel, 1, t),
+                    _at(kernel, 2, out),
+                    start,
+                    stop,
+                    scale,
+                    options,
+                    mode,
                 ),
                 n,
                 _GRAIN,
@@ -222,12 +254,14 @@ class _FusedPointwise(torch.autograd.Function):
         return input.new_tensor(total / n if reduction == "mean" else total)
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
         input, target = ctx.saved_tensors
         if torch.is_grad_enabled():
 
             def loss(x: Tensor) -> Tensor:
-                return reference_losses.pointwise(ctx.formula.value, x, target, ctx.numbers, None, ctx.reduction)
+                return reference_losses.pointwise(
+                    ctx.formula.value, x, target, ctx.numbers, None, ctx.reduction
+                )
 
             return _differentiable_gradient(loss, input, grad_output), None, None, None, None
         return _times(_take_gradient(ctx, input), grad_output), None, None, None, None
@@ -237,7 +271,7 @@ class _FusedSoftmax(torch.autograd.Function):
     """Rows of logits: value and gradient in one pass; twice differentiable through the reference."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         input: Tensor,
         target: Tensor,
@@ -256,7 +290,11 @@ class _FusedSoftmax(torch.autograd.Function):
         classes = x.shape[1] if x.dim() > 1 else x.shape[0]
         rows = x.numel() // classes
         inner = math.prod(x.shape[2:])
-        index = target.new_zeros(1, dtype=torch.int64) if with_probabilities else target.to(torch.int64).contiguous()
+        index = (
+            target.new_zeros(1, dtype=torch.int64)
+            if with_probabilities
+            else target.to(torch.int64).contiguous()
+        )
         shares = target.to(x.dtype).contiguous() if with_probabilities else x
         class_weight = x if weight is None else weight.to(x.dtype).contiguous()
         kernel = cpu_losses.softmax(formula.value, formula.gradient, len(numbers), _FUSED_DTYPES[x.dtype])
@@ -289,7 +327,7 @@ class _FusedSoftmax(torch.autograd.Function):
         return input.new_tensor(total / divisor if divisor else math.nan)
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
         input, target = ctx.saved_tensors
         nothing = (None,) * 7
         if torch.is_grad_enabled():

@@ -64,7 +64,9 @@ def binary_cross_entropy(
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)
     _check_probabilities(input)
-    return pointwise_loss(FORMULA, input, target, weight=weight, reduction=reduction, strict_shape=strict_shape)
+    return pointwise_loss(
+        FORMULA, input, target, weight=weight, reduction=reduction, strict_shape=strict_shape
+    )
 
 
 def _check_probabilities(input: Tensor) -> None:

@@ -38,5 +38,7 @@ class LossFormula:
     good_at: tuple[str, ...]
     bad_at: tuple[str, ...]
     parameters: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # name -> default
-    valid: Mapping[str, tuple[float, float]] = field(default_factory=lambda: MappingProxyType({}))  # open range
+    valid: Mapping[str, tuple[float, float]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )  # open range
     compared_by_default: bool = True

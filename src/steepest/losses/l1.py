@@ -63,7 +63,9 @@ def l1_loss(
     """``reduction`` of ``weight * abs(input - target)``; see :class:`L1Loss`."""
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)
-    return pointwise_loss(FORMULA, input, target, weight=weight, reduction=reduction, strict_shape=strict_shape)
+    return pointwise_loss(
+        FORMULA, input, target, weight=weight, reduction=reduction, strict_shape=strict_shape
+    )
 
 
 class L1Loss(nn.L1Loss):

@@ -60,7 +60,9 @@ def mse_loss(
     """``reduction`` of ``weight * (input - target)**2``; see :class:`MSELoss`."""
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)
-    return pointwise_loss(FORMULA, input, target, weight=weight, reduction=reduction, strict_shape=strict_shape)
+    return pointwise_loss(
+        FORMULA, input, target, weight=weight, reduction=reduction, strict_shape=strict_shape
+    )
 
 
 class MSELoss(nn.MSELoss):

@@ -13,6 +13,4 @@ from steepest.optim.sgd import SGD
 __all__ = ["OPTIMIZERS", "SGD", "Adam", "AdamW", "OptimizerEntry", "RMSprop", "Rule"]
 
 # In the order in which a comparison takes them.
-OPTIMIZERS = {
-    entry.name: entry for module in (sgd, rmsprop, adam, adamw) for entry in module.ENTRIES
-}
+OPTIMIZERS = {entry.name: entry for module in (sgd, rmsprop, adam, adamw) for entry in module.ENTRIES}

@@ -97,7 +97,9 @@ class FusedStep:
     def _advance(self, parameter: Tensor, rule: Rule) -> float:
         """Make the state on the first step, count the step; its number, from 1."""
         state = self.state[parameter]
-        first = any(state.get(name) is None for name in rule.slots) or (self.counts_steps and "step" not in state)
+        first = any(state.get(name) is None for name in rule.slots) or (
+            self.counts_steps and "step" not in state
+        )
         if first:
             for name in (name for name in rule.slots if state.get(name) is None):
                 state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
@@ -121,7 +123,10 @@ def _is_plain(group: dict[str, Any]) -> bool:
 def _fusable(tensors: list[Tensor]) -> bool:
     dtype = tensors[0].dtype
     return dtype in _DTYPES and all(
-        t.dtype == dtype and t.device.type == "cpu" and t.is_contiguous() and type(t) in (Tensor, torch.nn.Parameter)
+        t.dtype == dtype
+        and t.device.type == "cpu"
+        and t.is_contiguous()
+        and type(t) in (Tensor, torch.nn.Parameter)
         for t in tensors
     )
 
@@ -131,12 +136,16 @@ def _reference_step(rule: Rule, step: float, hyper: list[float], tensors: list[T
     factors = rule.coefficients(step, *hyper)
     # The half types compute in float32, as torch's kernels do.
     compute = torch.float32 if parameter.dtype in (torch.float16, torch.bfloat16) else parameter.dtype
-    new = rule.update(parameter.to(compute), gradient.to(compute), *(slot.to(compute) for slot in slots), *factors)
+    new = rule.update(
+        parameter.to(compute), gradient.to(compute), *(slot.to(compute) for slot in slots), *factors
+    )
     for tensor, value in zip([parameter, *slots], new, strict=True):
         tensor.copy_(value)
 
 
-def _fused_step(rule: Rule, step: float, hyper: list[float], rows: list[list[Tensor]], dtype: torch.dtype) -> None:
+def _fused_step(
+    rule: Rule, step: float, hyper: list[float], rows: list[list[Tensor]], dtype: torch.dtype
+) -> None:
     kernel = cpu_optim.optimizer_step(
         rule.update, rule.coefficients, len(rule.slots), len(hyper), _DTYPES[dtype]
     )

@@ -19,7 +19,9 @@ def _coefficients(
     return lr, alpha, 1.0 - alpha, eps, weight_decay, momentum, 1.0 - 2.0 * maximize
 
 
-def plain(p: Any, g: Any, s: Any, lr: Any, alpha: Any, rest: Any, eps: Any, decay: Any, mu: Any, direction: Any) -> Any:
+def plain(
+    p: Any, g: Any, s: Any, lr: Any, alpha: Any, rest: Any, eps: Any, decay: Any, mu: Any, direction: Any
+) -> Any:
     # s <- alpha s + (1 - alpha) g^2;  p <- p - lr g / (sqrt(s) + eps)
     g = direction * g + decay * p
     s = alpha * s + rest * g * g
@@ -27,7 +29,17 @@ def plain(p: Any, g: Any, s: Any, lr: Any, alpha: Any, rest: Any, eps: Any, deca
 
 
 def with_momentum(
-    p: Any, g: Any, s: Any, b: Any, lr: Any, alpha: Any, rest: Any, eps: Any, decay: Any, mu: Any, direction: Any
+    p: Any,
+    g: Any,
+    s: Any,
+    b: Any,
+    lr: Any,
+    alpha: Any,
+    rest: Any,
+    eps: Any,
+    decay: Any,
+    mu: Any,
+    direction: Any,
 ) -> Any:
     # b <- mu b + g / (sqrt(s) + eps);  p <- p - lr b
     g = direction * g + decay * p
@@ -37,7 +49,17 @@ def with_momentum(
 
 
 def centered(
-    p: Any, g: Any, s: Any, m: Any, lr: Any, alpha: Any, rest: Any, eps: Any, decay: Any, mu: Any, direction: Any
+    p: Any,
+    g: Any,
+    s: Any,
+    m: Any,
+    lr: Any,
+    alpha: Any,
+    rest: Any,
+    eps: Any,
+    decay: Any,
+    mu: Any,
+    direction: Any,
 ) -> Any:
     # the variance s - m^2 in place of s, m the moving average of g; rounding may take it below 0
     g = direction * g + decay * p
@@ -63,7 +85,9 @@ _RULES = {  # (momentum, centered)
     (False, False): Rule(plain, _coefficients, ("square_avg",), _HYPER),
     (True, False): Rule(with_momentum, _coefficients, ("square_avg", "momentum_buffer"), _HYPER),
     (False, True): Rule(centered, _coefficients, ("square_avg", "grad_avg"), _HYPER),
-    (True, True): Rule(centered_with_momentum, _coefficients, ("square_avg", "grad_avg", "momentum_buffer"), _HYPER),
+    (True, True): Rule(
+        centered_with_momentum, _coefficients, ("square_avg", "grad_avg", "momentum_buffer"), _HYPER
+    ),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -133,7 +132,7 @@ class SGD(FusedStep, torch.optim.SGD):
 
     @staticmethod
     def torch_has(group: dict[str, Any]) -> bool:
-        return group.get("convention", "torch") == "torch"
+        return bool(group.get("convention", "torch") == "torch")
 
     @staticmethod
     def hyperparameters_of(group: dict[str, Any]) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""Training runs: the engines, their stop conditions, metrics, random numbers and records."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -51,7 +51,7 @@ def _backward(z: Any, d: Any, n: int) -> None:
         delta[i] *= gradient(source[i])
 
 
-@lru_cache(maxsize=None)
+@cache
 def _kernels(
     value: Callable[..., Any], gradient: Callable[..., Any], dtype: str
 ) -> tuple[cpu.Kernel, cpu.Kernel]:

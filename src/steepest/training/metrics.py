@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 from steepest.backends import cpu
 from steepest.backends.cpu_vocabulary import exp, log1p, softplus
 
-__all__ = ["LOGIT", "LOGITS", "METRICS", "PROBABILITY", "REAL", "Metric", "default_metric", "metric_signature"]
+__all__ = [
+    "LOGIT",
+    "LOGITS",
+    "METRICS",
+    "PROBABILITY",
+    "REAL",
+    "Metric",
+    "default_metric",
+    "metric_signature",
+]
 
 REAL, LOGIT, PROBABILITY, LOGITS = 0, 1, 2, 3  # what a loss takes; metrics see the logit before PROBABILITY
 _TYPES = {"float32": types.float32, "float64": types.float64}
@@ -48,7 +57,9 @@ add: Any
 finish: Any
 
 
-def _metric(outputs: Any, targets: Any, rows: int, num_outputs: int, kind: int, sums: Any, total: int) -> float:
+def _metric(
+    outputs: Any, targets: Any, rows: int, num_outputs: int, kind: int, sums: Any, total: int
+) -> float:
     accumulated = carray(sums, 2 + 2 * max(num_outputs, 2))
     if rows == 0:
         return float(finish(accumulated, total, num_outputs))
@@ -60,14 +71,14 @@ def metric_signature(dtype: str) -> Any:
     """``f(outputs, targets, rows, num_outputs, kind, sums, total)``; outputs are (num_outputs, rows)."""
     pointer = types.CPointer(_TYPES[dtype])
     integer = types.int64
-    return types.float64(
-        pointer, pointer, integer, integer, integer, types.CPointer(types.float64), integer
-    )
+    return types.float64(pointer, pointer, integer, integer, integer, types.CPointer(types.float64), integer)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _kernel(add: Callable[..., Any], finish: Callable[..., Any], dtype: str) -> cpu.Kernel:
-    return cpu.compile_kernel(_metric, metric_signature(dtype), {"add": cpu.bind(add), "finish": cpu.bind(finish)})
+    return cpu.compile_kernel(
+        _metric, metric_signature(dtype), {"add": cpu.bind(add), "finish": cpu.bind(finish)}
+    )
 
 
 # --- regression ------------------------------------------------------------------------------------------------
@@ -116,7 +127,9 @@ def _add_log_losses(outputs: Any, targets: Any, rows: int, num_outputs: int, kin
                     rest += exp(np.float64(outputs[j * rows + r]) - largest)
             loss = (largest - np.float64(outputs[np.int64(targets[r]) * rows + r])) + log1p(rest)
         # Held as scikit-learn holds it: probabilities within [2**-52, 1 - 2**-52]. NaN goes through.
-        sums[0] += _LEAST_LOG_LOSS if loss < _LEAST_LOG_LOSS else (_MOST_LOG_LOSS if loss > _MOST_LOG_LOSS else loss)
+        sums[0] += (
+            _LEAST_LOG_LOSS if loss < _LEAST_LOG_LOSS else (_MOST_LOG_LOSS if loss > _MOST_LOG_LOSS else loss)
+        )
 
 
 def _decided(outputs: Any, r: int, rows: int, num_outputs: int, kind: int) -> int:
@@ -171,7 +184,10 @@ _CLASSES = ("binary", "multiclass")
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("rmse", "RMSE", ("regression",), False, _sklearn("root_mean_squared_error"), _add_squares, _root_mean, True),
+        Metric(
+            "rmse", "RMSE", ("regression",), False,
+            _sklearn("root_mean_squared_error"), _add_squares, _root_mean, True,
+        ),
         Metric("mae", "MAE", ("regression",), False, _sklearn("mean_absolute_error"), _add_absolutes, _mean, True),
         Metric("log_loss", "log loss", _CLASSES, False, _sklearn("log_loss"), _add_log_losses, _mean),
         Metric("accuracy", "accuracy", _CLASSES, True, _sklearn("accuracy_score"), _add_hits, _mean),

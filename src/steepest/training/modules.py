@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ from steepest.training.run import Architecture
 __all__ = ["build_module"]
 
 
-def build_module(sizes: list[int], architecture: Architecture, parameters: NDArray[Any] | None = None) -> nn.Sequential:
+def build_module(
+    sizes: list[int], architecture: Architecture, parameters: NDArray[Any] | None = None
+) -> nn.Sequential:
     """``Linear, activation, ..., Linear`` with the given layer sizes.
 
     Args:
@@ -23,7 +26,7 @@ def build_module(sizes: list[int], architecture: Architecture, parameters: NDArr
         parameters: flat weights and biases, layer by layer, weight (out, in) first; torch's own if None.
     """
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), ACTIVATIONS[architecture.activation].module()]
     module = nn.Sequential(*layers[:-1])
     if parameters is not None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -79,9 +80,10 @@ class NativeEngine:
         self.data = data
         self.metric = METRICS[metric]
         self.dtype = dtype
-        as_rows = lambda array: np.ascontiguousarray(array, dtype=dtype)  # noqa: E731
-        self._x, self._y = as_rows(data.x_train), as_rows(data.y_train)
-        self._xv, self._yv = as_rows(data.x_validation), as_rows(data.y_validation)
+        self._x, self._y, self._xv, self._yv = (
+            np.ascontiguousarray(array, dtype=dtype)
+            for array in (data.x_train, data.y_train, data.x_validation, data.y_validation)
+        )
 
     def run_all(
         self,
@@ -135,7 +137,9 @@ class NativeEngine:
         """Standardised values (rows,) for regression, probabilities (rows, classes) for classes."""
         from steepest.training.modules import build_module
 
-        module = build_module(layer_sizes(run, features.shape[1], self.data.num_classes), run.architecture, parameters)
+        module = build_module(
+            layer_sizes(run, features.shape[1], self.data.num_classes), run.architecture, parameters
+        )
         with torch.no_grad():
             outputs = module(torch.as_tensor(features, dtype=next(module.parameters()).dtype)).numpy()
         return to_predictions(outputs, formula_of(run.loss))
@@ -177,7 +181,9 @@ def optimizer_of(run: Run) -> tuple[Rule, dict[str, float]]:
     if run.optimizer not in OPTIMIZERS:
         raise InputError(f"there is no optimizer {run.optimizer!r}{near_names(run.optimizer, OPTIMIZERS)}")
     if not 0.0 < run.lr < math.inf:
-        raise InputError(f"optimizer {run.optimizer}: the learning rate is {run.lr}; give a positive, finite number.")
+        raise InputError(
+            f"optimizer {run.optimizer}: the learning rate is {run.lr}; give a positive, finite number."
+        )
     entry = OPTIMIZERS[run.optimizer]
     options = {**entry.options, **run.optimizer_options}
     try:
@@ -197,7 +203,9 @@ def loss_parameters(run: Run) -> dict[str, float]:
     formula = formula_of(run.loss)
     for name, value in run.loss_options.items():
         if name not in formula.parameters:
-            raise InputError(f"loss {run.loss} has no parameter {name!r}{near_names(name, formula.parameters)}")
+            raise InputError(
+                f"loss {run.loss} has no parameter {name!r}{near_names(name, formula.parameters)}"
+            )
         low, high = formula.valid[name]
         if not low < value < high:
             raise InputError(f"loss {run.loss}: {name} is {value}; it must lie between {low:g} and {high:g}.")
@@ -283,7 +291,7 @@ class _Job:
         engine, run, data = self.engine, self.run, self.engine.data
         n, num_features = engine._x.shape
         sizes = layer_sizes(run, num_features, data.num_classes)
-        total = sum((i + 1) * o for i, o in zip(sizes, sizes[1:], strict=False))
+        total = sum((i + 1) * o for i, o in pairwise(sizes))
         target_width = 1 if engine._y.ndim == 1 else engine._y.shape[1]
         start = initial_parameters(sizes, run.seed) if self.initial is None else self.initial
         parameters = np.array(start, dtype=engine.dtype)
@@ -294,7 +302,9 @@ class _Job:
             dtype=np.int64,
         )
         units, widest = sum(sizes), max(sizes)
-        workspace = np.empty(MICRO_BATCH * (2 * units + 2 * widest + target_width) + total, dtype=engine.dtype)
+        workspace = np.empty(
+            MICRO_BATCH * (2 * units + 2 * widest + target_width) + total, dtype=engine.dtype
+        )
         batch_size = rows_a_step(run, n)
         stop = run.stop
         steps_an_epoch = -(-n // batch_size)
@@ -340,7 +350,9 @@ class _Job:
         return self.engine.data.target_scale if self.engine.metric.in_target_units else 1.0
 
     def _record(self, buffers: _Buffers, seconds: float) -> Record:
-        num_epochs, num_steps, num_examples, reason, best_epoch = (int(number) for number in buffers.result[:5])
+        num_epochs, num_steps, num_examples, reason, best_epoch = (
+            int(number) for number in buffers.result[:5]
+        )
         marks = buffers.curve[:num_epochs]
         diverged = STOP_REASONS[reason] == "diverged"
         scale = self._scale()

@@ -7,7 +7,7 @@ a loss, an optimizer, an activation or a metric by name: they come as addresses 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -207,7 +207,7 @@ def _gather(x: Any, order: Any, start: int, rows: int, width: int, into: Any) ->
 def _score(
     x: Any, y: Any, order: Any, n: int, sizes: Any, num_layers: int, parameters: Any, z: Any, a: Any, t: Any,
     activate: int, metric: int, kind: int, sums: Any,
-) -> float:  # fmt: skip
+) -> Any:  # fmt: skip
     """The metric over all of the validation rows."""
     num_out = sizes[num_layers]
     sums[:] = 0.0
@@ -325,11 +325,26 @@ def _train(
         score = np.nan
         if num_validation > 0:
             score = score_rows(
-                xv, yv, order_validation, num_validation, sizes, num_layers, p, z, a, t, activate, metric, kind, sums
+                xv,
+                yv,
+                order_validation,
+                num_validation,
+                sizes,
+                num_layers,
+                p,
+                z,
+                a,
+                t,
+                activate,
+                metric,
+                kind,
+                sums,
             )
             if not np.isfinite(score):
                 reason = DIVERGED
-            elif best_evaluation == 0 or (score > best_score if greater_is_better != 0 else score < best_score):
+            elif best_evaluation == 0 or (
+                score > best_score if greater_is_better != 0 else score < best_score
+            ):
                 best_score = score
                 best_evaluation = evaluations + 1
                 kept[:] = p
@@ -340,7 +355,9 @@ def _train(
         marks[mark + 3] = score
         evaluations += 1
         if reason < 0 and num_validation > 0:
-            if use_target != 0 and (score >= target_metric if greater_is_better != 0 else score <= target_metric):
+            if use_target != 0 and (
+                score >= target_metric if greater_is_better != 0 else score <= target_metric
+            ):
                 reason = TARGET
             elif patience > 0 and evaluations - best_evaluation >= patience:
                 reason = PATIENCE
@@ -356,14 +373,14 @@ def _train(
     out[5] = best_score
 
 
-def _norm(g: Any) -> float:
+def _norm(g: Any) -> Any:
     total = 0.0
     for i in range(len(g)):
         total += np.float64(g[i]) * np.float64(g[i])
     return np.sqrt(total)
 
 
-@lru_cache(maxsize=None)
+@cache
 def train_kernel(dtype: str) -> cpu.Kernel:
     """The run, compiled once for all architectures, losses, optimizers, activations and metrics."""
     float_type = {"float32": types.float32, "float64": types.float64}[dtype]

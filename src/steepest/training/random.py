@@ -6,7 +6,8 @@ counter-based generator: number i of a stream is the mixed value of ``key + i * 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def _data_order(order: Any, n: int, seed: int, epoch: int) -> None:
     permute(carray(order, n), n, seed, epoch)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _order_kernel() -> cpu.Kernel:
     signature = types.void(types.CPointer(types.int64), types.int64, types.int64, types.int64)
     return cpu.compile_kernel(_data_order, signature)
@@ -70,15 +71,12 @@ def initial_parameters(sizes: list[int], seed: int) -> NDArray[np.float32]:
     Every number is uniform in +-1 / sqrt(inputs of its layer), as ``torch.nn.Linear`` draws them. The
     earlier layers do not depend on the later ones' sizes, so nets that differ in their last layer are paired.
     """
-    total = sum((rows + 1) * columns for rows, columns in zip(sizes, sizes[1:], strict=False))
+    total = sum((rows + 1) * columns for rows, columns in pairwise(sizes))
     with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is meant
         key = _mix(_mix(np.uint64(seed)) + np.uint64(_WEIGHTS))
         bits = _mix(key + np.arange(total, dtype=np.uint64) * _GOLDEN)
     unit = (bits >> np.uint64(40)).astype(np.float64) * 2.0**-23 - 1.0  # [-1, 1), 24 bits
     bounds = np.concatenate(
-        [
-            np.full((rows + 1) * columns, 1.0 / np.sqrt(rows))
-            for rows, columns in zip(sizes, sizes[1:], strict=False)
-        ]
+        [np.full((rows + 1) * columns, 1.0 / np.sqrt(rows)) for rows, columns in pairwise(sizes)]
     )
     return np.asarray(unit * bounds, dtype=np.float32)

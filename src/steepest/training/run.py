@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, Mapping
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,4 +108,5 @@ class Record:
 
     @property
     def diverged(self) -> bool:
+        """Whether the run left all reason: NaN, infinity, or a loss far beyond the first."""
         return self.stop_reason == "diverged"

@@ -90,7 +90,9 @@ def _from_dataset(dataset: Any, name: str, collate: Any) -> Rows:
     try:
         targets = torch.as_tensor(np.stack([np.asarray(dataset[i][1]) for i in range(len(dataset))]))
     except (TypeError, IndexError, KeyError, ValueError) as error:
-        raise InputError(f"The {name} data set does not give (input, target) pairs of one shape: {error}.") from None
+        raise InputError(
+            f"The {name} data set does not give (input, target) pairs of one shape: {error}."
+        ) from None
     if targets.dtype == torch.float64:
         targets = targets.float()
     return Rows(dataset, targets, collate)

@@ -100,7 +100,9 @@ class TorchEngine:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             module = self.make(run.seed)
             entry = OPTIMIZERS[run.optimizer]
-            optimizer = entry.cls(module.parameters(), lr=run.lr, **{**entry.options, **run.optimizer_options})
+            optimizer = entry.cls(
+                module.parameters(), lr=run.lr, **{**entry.options, **run.optimizer_options}
+            )
             progress = _Progress(run, self.metric.greater_is_better)
             epoch = 0
             while progress.reason is None:
@@ -187,7 +189,9 @@ class TorchEngine:
         except Exception as error:
             raise InputError(f"The model factory failed: {type(error).__name__}: {error}.") from error
         if not isinstance(module, nn.Module):
-            raise InputError(f"The model factory gave a {type(module).__name__}; it must give a torch.nn.Module.")
+            raise InputError(
+                f"The model factory gave a {type(module).__name__}; it must give a torch.nn.Module."
+            )
         if not any(parameter.requires_grad for parameter in module.parameters()):
             raise InputError("The model factory's module has no parameter that can be trained.")
         return module.to(self.device)
@@ -211,7 +215,9 @@ class TorchEngine:
     def _loss(self, run: Run) -> nn.Module:
         formula = formula_of(run.loss)
         if self.task not in formula.tasks:
-            raise InputError(f"loss {run.loss} is for {' and '.join(formula.tasks)}, not for a {self.task} task.")
+            raise InputError(
+                f"loss {run.loss} is for {' and '.join(formula.tasks)}, not for a {self.task} task."
+            )
         options: dict[str, Any] = loss_parameters(run)
         if "pos_weight" in options:
             options["pos_weight"] = torch.tensor(options["pos_weight"])
@@ -252,7 +258,8 @@ class _Progress:
         self.reason: str | None = None
         self.steps = self.examples = 0
         self.limit = math.inf
-        self.best_epoch, self.best_score, self.best_state = 0, math.nan, None
+        self.best_epoch, self.best_score = 0, math.nan
+        self.best_state: dict[str, Any] | None = None
         self.curve: list[tuple[int, int, float, float]] = []
         self._loss_sum, self._loss_rows, self._first_loss = 0.0, 0, math.nan
 
@@ -308,9 +315,7 @@ class _Progress:
             stop_reason=self.reason or "epochs",
             best_epoch=0 if diverged else self.best_epoch,
             validation_score=math.nan if diverged else self.best_score,
-            curve=Curve(
-                marks[:, 0].astype(np.int64), marks[:, 1].astype(np.int64), marks[:, 2], marks[:, 3]
-            ),
+            curve=Curve(marks[:, 0].astype(np.int64), marks[:, 1].astype(np.int64), marks[:, 2], marks[:, 3]),
             seconds=seconds,
             parameters=self.best_state if self.best_state is not None else copy.deepcopy(final.state_dict()),
         )
