@@ -47,17 +47,17 @@ def changes_of_side(seed: int, optimizer: str, lr: float, num_steps: int) -> int
 @pytest.mark.parametrize("optimizer", ["momentum", "nesterov", "momentum_ema"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_it_is_down_a_ravine_in_a_fraction_of_the_steps(seed: int, optimizer: str) -> None:
-    """Momentum is good at ravines: with the best rate for each, it reaches a given loss in less than a quarter of
-    the steps that plain descent needs, in each of its forms."""
+    """Momentum is good at ravines: with the best rate for each, it reaches a given loss in less than a quarter
+    of the steps that plain descent needs, in each of its forms."""
     num_steps, _ = best(seed, optimizer)
     assert 4 * num_steps < best(seed, "sgd")[0]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_it_oscillates_less_across_the_ravine(seed: int) -> None:
-    """Momentum and oscillation: at the rate that is best for it, plain descent jumps from one wall of the ravine
-    to the other at every step. A moving average of the gradients, at the same rate, crosses it less than
-    a third as often, since steps across cancel; torch's form, at the rate that is a tenth, likewise."""
+    """Momentum and oscillation: at the rate that is best for it, plain descent jumps from one wall of the
+    ravine to the other at every step. A moving average of the gradients, at the same rate, crosses it less
+    than a third as often, since steps across cancel; so does torch's form at the tenth, which is the same."""
     num_steps = 60
     _, lr = best(seed, "sgd")
     plain = changes_of_side(seed, "sgd", lr, num_steps)

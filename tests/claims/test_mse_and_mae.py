@@ -44,20 +44,20 @@ def test_mae_keeps_hopping_about_its_kink_and_mse_settles(seed: int) -> None:
     constant rate keeps hopping, by an amount proportional to the rate; MSE comes to rest."""
     x, y = linear_table(seed, 200)  # no noise: the optimum is exact, and the kink of all rows lies there
 
-    def farthest(loss: str, lr: float) -> tuple[float, float]:
-        """The smallest and the largest distance of late predictions from the optimum's."""
+    def late(loss: str, lr: float) -> Array:
+        """The distances of late predictions from the optimum's."""
         run = new_run(loss, "sgd", lr, seed=seed, stop={"max_epochs": round(100 / lr)})
         (record,) = train([run], x, y, watched=(x, y))
-        late = record.curve.validation_score[-200:]
-        return float(late.min()), float(late.max())
+        return record.curve.validation_score[-200:]
 
     hops = {}
     for lr in (0.2, 0.05, 0.0125):
-        nearest, hops[lr] = farthest("mae", lr)
-        assert nearest > 0.1 * lr  # never at rest
-        assert farthest("mse", lr)[1] < 1e-9
+        hopping = late("mae", lr)
+        assert hopping.min() > 0.02 * lr  # never at rest
+        assert late("mse", lr).max() < 1e-9
+        hops[lr] = float(hopping.mean())
     for larger, smaller in ((0.2, 0.05), (0.05, 0.0125)):
-        assert 2 < hops[larger] / hops[smaller] < 8  # the rates' ratio is 4
+        assert 2.5 < hops[larger] / hops[smaller] < 6.4  # the rates' ratio is 4
 
 
 @pytest.mark.parametrize("seed", SEEDS)

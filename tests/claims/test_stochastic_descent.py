@@ -23,7 +23,7 @@ def table(seed: int) -> tuple[Array, Array]:
 @cache
 def spread(seed: int, lr: float, batch_size: BatchSize) -> float:
     """The mean squared distance from the optimum after two and a half epochs that began there, over 60 orders
-    of the rows. In the middle of an epoch, since its end has seen every row once and hides most of the noise."""
+    of the rows. In the middle of an epoch: at its end all rows were seen as often, which hides the noise."""
     x, y = table(seed)
     best = least_squares(x, y)
     num_steps = round(2.5 * NUM_ROWS / (NUM_ROWS if batch_size == "full" else batch_size))
@@ -58,8 +58,8 @@ def test_the_noise_shrinks_with_the_batch(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_small_batches_get_far_before_the_full_batch_has_begun(seed: int) -> None:
-    """SGD's many cheap steps: when all rows have been seen twice, batches of 16 and of 1 are less than half as
-    far from the optimum as the full batch, each at its best rate."""
+    """SGD's many cheap steps: when all rows have been seen twice, batches of 16 and of 1 are less than half
+    as far from the optimum as the full batch, each at its best rate."""
     x, y = table(seed)
     x = x * np.array([1.0, 0.5, 0.25])
     best = least_squares(x, y)

@@ -49,7 +49,10 @@ def test_a_comparison_of_modules_gives_a_verdict_and_the_trained_module(tmp_path
     assert rmse == pytest.approx(found.model.record.validation_score, rel=1e-5)
     manifest = json.loads((tmp_path / "out" / "model" / "manifest.json").read_text())
     assert manifest["kind"] == "torch module"
-    assert (tmp_path / "out" / "report.html").exists()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "your own module, Sequential" in page
+    assert "load_file" in page
+    assert "steepest predict" not in page
 
 
 def test_runs_of_one_seed_share_initial_weights_and_are_repeatable() -> None:

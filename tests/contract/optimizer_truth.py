@@ -1,4 +1,4 @@
-"""The published update rules in extended precision, one function a class, and the options each class has."""
+"""The published update rules in plain numpy, one function a class, and the options each class has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from steepest.backends import reference
 from steepest.errors import InputError
 
-Wide = NDArray[np.longdouble]
+Wide = NDArray[Any]
 FLAGS_OF_TORCHS_KERNELS = {"capturable", "differentiable", "foreach", "fused"}  # they choose a way, not a result
 
 
@@ -58,8 +58,9 @@ def adam(p: Wide, g: Wide, s: dict[str, Any], t: int, o: dict[str, Any]) -> Wide
     v = s["v"]
     if o["amsgrad"]:
         s["largest"] = v = np.maximum(s.get("largest", 0 * p), v)
-    m_hat = s["m"] / (1 - np.longdouble(beta1) ** t)
-    v_hat = v / (1 - np.longdouble(beta2) ** t)
+    one = p.dtype.type(1)
+    m_hat = s["m"] / (1 - (one * beta1) ** t)
+    v_hat = v / (1 - (one * beta2) ** t)
     return p - o["lr"] * m_hat / (np.sqrt(v_hat) + o["eps"])
 
 
@@ -67,7 +68,7 @@ PUBLISHED: dict[str, Callable[..., Wide]] = {"SGD": sgd, "RMSprop": rmsprop, "Ad
 
 
 def by_its_own_rule(cls: Any, p: Wide, g: Wide, s: dict[str, Any], t: int, o: dict[str, Any]) -> Wide:
-    """For a class without a text above: the package's rule, in extended precision."""
+    """For a class without a text above: the package's rule on numpy arrays."""
     rule, given = cls.rule_of(o), cls.hyperparameters_of(o).values()
     words = {
         id(getattr(reference, name)): getattr(np, name)
@@ -76,26 +77,29 @@ def by_its_own_rule(cls: Any, p: Wide, g: Wide, s: dict[str, Any], t: int, o: di
     scope = {name: words.get(id(value), value) for name, value in rule.update.__globals__.items()}
     update = types.FunctionType(rule.update.__code__, scope)
     slots = [s.get(name, 0 * p) for name in rule.slots]
-    new = update(p, g, *slots, *(np.longdouble(c) for c in rule.coefficients(float(t), *given)))
+    new = update(p, g, *slots, *(p.dtype.type(c) for c in rule.coefficients(float(t), *given)))
     s.update(zip(rule.slots, new[1:], strict=True))
     return new[0]
 
 
 def truth(cls: Any, options: dict[str, Any], start: NDArray[Any], gradients: list[NDArray[Any]]) -> list[Wide]:
-    """Where the parameter is before the first and after each step."""
+    """Where the parameter is before the first and after each step, in the arrays' own precision."""
     defaults = {
         name: parameter.default
         for name, parameter in inspect.signature(cls).parameters.items()
         if parameter.default is not inspect.Parameter.empty
     }
     given = {**defaults, **options}
-    path = [start.astype(np.longdouble)]
+    path = [start]
     state: dict[str, Any] = {}
     for t, gradient in enumerate(gradients, 1):
         step = PUBLISHED.get(cls.__name__)
-        wide = gradient.astype(np.longdouble)
-        new = step(path[-1], wide, state, t, given) if step else by_its_own_rule(cls, path[-1], wide, state, t, given)
-        path.append(new)
+        before = path[-1]
+        path.append(
+            step(before, gradient, state, t, given)
+            if step
+            else by_its_own_rule(cls, before, gradient, state, t, given)
+        )
     return path
 
 
@@ -117,8 +121,8 @@ def option_sets(cls: Any) -> Iterator[dict[str, Any]]:
             choices[name] = ("torch", "ema")
     for values in itertools.product(*choices.values()):
         options = dict(zip(choices, values, strict=True))
-        if options.get("dampening") and not options.get("momentum"):
-            continue  # without momentum there is nothing to dampen
+        if not options.get("momentum") and (options.get("dampening") or options.get("convention") == "ema"):
+            continue  # without momentum there is nothing to dampen, or to average
         try:
             cls([torch.nn.Parameter(torch.zeros(1))], **options)
         except (ValueError, InputError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,13 @@ def described(options: dict[str, Any]) -> str:
     return "-".join(f"{name}={value}" for name, value in options.items() if value) or "plain"
 
 
+@cache
 def starts(dtype: torch.dtype) -> list[Tensor]:
     rng = generator("start")
     return [torch.tensor(rng.normal(size=size)).to(dtype) for size in SIZES]
 
 
+@cache
 def gradients(dtype: torch.dtype) -> list[list[Tensor]]:
     """One list a step: over five orders of magnitude, and now and then exactly 0."""
     rng = generator("gradients")
@@ -41,11 +44,11 @@ def gradients(dtype: torch.dtype) -> list[list[Tensor]]:
     return [[torch.tensor(draw(size)).to(dtype) for size in SIZES] for _ in range(NUM_STEPS)]
 
 
-def walked(cls: Any, options: dict[str, Any], dtype: torch.dtype) -> list[Tensor]:
-    parameters = [nn.Parameter(start.clone()) for start in starts(dtype)]
+def walked(cls: Any, options: dict[str, Any], dtype: torch.dtype, sizes: int = len(SIZES)) -> list[Tensor]:
+    parameters = [nn.Parameter(start.clone()) for start in starts(dtype)[:sizes]]
     optimizer = cls(parameters, **options)
     for row in gradients(dtype):
-        for parameter, gradient in zip(parameters, row, strict=True):
+        for parameter, gradient in zip(parameters, row, strict=False):
             parameter.grad = gradient.clone()
         optimizer.step()
     return [parameter.detach() for parameter in parameters]
@@ -61,12 +64,15 @@ def roundings_off(paths: list[list[Any]], dtype: torch.dtype, ends: list[Tensor]
     return worst
 
 
-def true_paths(cls: Any, options: dict[str, Any], dtype: torch.dtype) -> list[list[Any]]:
-    """For each size: where the parameter is before the first and after each step."""
-    rows = [[gradient.double().numpy() for gradient in row] for row in gradients(dtype)]
+def true_paths(
+    cls: Any, options: dict[str, Any], dtype: torch.dtype, sizes: int = len(SIZES)
+) -> list[list[Any]]:
+    """For each size: where the parameter is before the first and after each step, with digits to spare."""
+    wide = np.longdouble if dtype == torch.float64 else np.float64
+    as_wide = lambda tensor: tensor.double().numpy().astype(wide)  # noqa: E731
     return [
-        truth(cls, options, start.double().numpy(), [row[i] for row in rows])
-        for i, start in enumerate(starts(dtype))
+        truth(cls, options, as_wide(start), [as_wide(row[i]) for row in gradients(dtype)])
+        for i, start in enumerate(starts(dtype)[:sizes])
     ]
 
 
@@ -96,18 +102,19 @@ def test_twenty_steps_against_the_published_rule(name: str, options: dict[str, A
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize(("name", "options"), CASES, ids=lambda v: v if isinstance(v, str) else described(v))
 def test_half_types_are_no_further_off_than_torch(name: str, options: dict[str, Any], dtype: str) -> None:
-    """On average over all elements: at a single one either may be lucky."""
+    """On average over the elements of the smaller sizes: at a single one either may be lucky."""
     peer = getattr(torch.optim, name, None)
     if peer is None:
         pytest.skip("torch has no such class")
     cls, given, held = CLASSES[name], {**options, "lr": RATE}, DTYPES[dtype]
-    paths = true_paths(cls, given, held)
+    few = len(SIZES) - 1
+    paths = true_paths(cls, given, held, few)
 
     def mean_error(ends: list[Tensor]) -> float:
         errors = [np.abs(end.double().numpy() - path[-1]) for path, end in zip(paths, ends, strict=True)]
         return float(np.mean(np.concatenate(errors)))
 
-    ours = mean_error(walked(cls, given, held))
-    theirs = mean_error(walked(peer, {**peer_options(options, RATE), "foreach": False}, held))
+    ours = mean_error(walked(cls, given, held, few))
+    theirs = mean_error(walked(peer, {**peer_options(options, RATE), "foreach": False}, held, few))
     assert np.isfinite(ours)
     assert ours <= 1.02 * theirs or not np.isfinite(theirs)

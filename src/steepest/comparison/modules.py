@@ -108,6 +108,7 @@ class PreparedModules:
     x_test: Rows
     num_outputs: int
     num_features: int
+    module_name: str
     data_sha256: str
     device: str
     target: str = "target"
@@ -190,7 +191,7 @@ def prepare_modules(
     train, validation, test = (
         as_rows(part, name) for part, name in zip(data, ("train", "validation", "test"), strict=True)
     )
-    outputs = _try(factory, train, device)
+    name, outputs = _try(factory, train, device)
     found = _task(task, train, outputs)
     _check_classes(found, (train, validation, test), outputs)
     inputs, _ = train.batch(np.arange(1))
@@ -202,14 +203,15 @@ def prepare_modules(
         x_test=test,
         num_outputs=outputs,
         num_features=inputs[0].numel() if isinstance(inputs, torch.Tensor) else 0,
+        module_name=name,
         data_sha256=digest_of((train, validation, test)),
         device=device,
         notes=[f"The module has {outputs} output{'s' if outputs > 1 else ''} a row: a {found} task."],
     )
 
 
-def _try(factory: Callable[[], nn.Module], train: Rows, device: str) -> int:
-    """The number of outputs a row, from one small batch."""
+def _try(factory: Callable[[], nn.Module], train: Rows, device: str) -> tuple[str, int]:
+    """The module's class and its number of outputs a row, from one small batch."""
     engine = TorchEngine(factory, train, None, "regression", "rmse", device)
     with torch.random.fork_rng(devices=[]):
         module = engine.make(0)
@@ -222,7 +224,7 @@ def _try(factory: Callable[[], nn.Module], train: Rows, device: str) -> int:
             f"The model gave outputs of shape {tuple(output.shape)} for a batch of {len(targets)} rows; "
             "it must give (rows,) or (rows, outputs)."
         )
-    return 1 if output.dim() == 1 else output.shape[1]
+    return type(module).__qualname__, 1 if output.dim() == 1 else output.shape[1]
 
 
 def _task(task: str, train: Rows, outputs: int) -> Task:

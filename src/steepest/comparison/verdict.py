@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from steepest.comparison.canonical import plain
+from steepest.comparison.modules import PreparedModules
 from steepest.comparison.plan import Plan
 from steepest.comparison.ranking import Contestant
 from steepest.comparison.trials import Trials
@@ -15,7 +16,6 @@ from steepest.comparison.versions import versions
 from steepest.training.metrics import METRICS
 
 if TYPE_CHECKING:
-    from steepest.comparison.modules import PreparedModules
     from steepest.data import Prepared
 
 __all__ = ["assemble"]
@@ -56,7 +56,7 @@ def assemble(
             "test": len(prepared.y_test),
         },
         "num_features": prepared.num_features,
-        "architecture": {"hidden": plan.architecture.hidden, "activation": plan.architecture.activation},
+        "architecture": _architecture(plan, prepared),
         "epochs": plan.epochs,
         "notes": [*prepared.notes, *plan.left_out, *notes],
         "diagnosis": prepared.diagnosis,
@@ -67,6 +67,12 @@ def assemble(
     }
     resolved: dict[str, Any] = plain(verdict)
     return resolved
+
+
+def _architecture(plan: Plan, prepared: Prepared | PreparedModules) -> dict[str, Any]:
+    if isinstance(prepared, PreparedModules):
+        return {"module": prepared.module_name}
+    return {"hidden": plan.architecture.hidden, "activation": plan.architecture.activation}
 
 
 def _cell(plan: Plan, trials: Trials, contestant: Contestant) -> dict[str, Any]:

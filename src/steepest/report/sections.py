@@ -255,12 +255,10 @@ def _plan_facts(plan: Context, verdict: Context) -> list[tuple[str, str]]:
 
 
 def _record_facts(verdict: Context) -> list[tuple[str, str]]:
-    shape = verdict["architecture"]
-    hidden = " and ".join(str(width) for width in shape["hidden"])
     return [
         ("Rows", ", ".join(f"{number:,} {name}" for name, number in verdict["num_rows"].items())),
         ("Features after encoding", f"{verdict['num_features']:,}"),
-        ("Model", f"{shape['activation']} network, hidden layers of {hidden}" if hidden else "linear model"),
+        ("Model", _model_in_words(verdict["architecture"])),
         ("Epochs a run, at most", fact(verdict["epochs"])),
         ("Runs", f"{verdict['num_runs']:,}, of which {verdict['num_diverged']:,} diverged"),
         ("Seed", str(verdict["seed"])),
@@ -269,14 +267,31 @@ def _record_facts(verdict: Context) -> list[tuple[str, str]]:
     ]
 
 
+def _model_in_words(architecture: Context) -> str:
+    if "module" in architecture:
+        return f"your own module, {architecture['module']}"
+    hidden = " and ".join(str(width) for width in architecture["hidden"])
+    return f"{architecture['activation']} network, hidden layers of {hidden}" if hidden else "linear model"
+
+
 def use(verdict: Context) -> dict[str, str]:
     """Commands that use the model and train it again; nothing where there is no model."""
     if not verdict["winners"]:
         return {}
     winner = verdict["winners"][0]
+    architecture = verdict["architecture"]
+    if "module" in architecture:
+        return {
+            "python": (
+                "from safetensors.torch import load_file\n\nmodel = factory()  # yours\n"
+                'model.load_state_dict(load_file("model/model.safetensors"))\nmodel.eval()'
+            )
+        }
     words = ["steepest", "fit", "DATA", "--target", str(verdict["target"]), "--loss", str(winner["loss"])]
     words += ["--optimizer", str(winner["optimizer"]), "--lr", repr(winner["lr"])]
-    words += ["--batch-size", str(winner["batch_size"]), "--out", "DIR"]
+    words += ["--batch-size", str(winner["batch_size"]), "--epochs", str(verdict["epochs"])]
+    words += ["--hidden", ",".join(map(str, architecture["hidden"])) or "none"]
+    words += ["--activation", str(architecture["activation"]), "--out", "DIR"]
     return {
         "predict": "steepest predict model new_rows.csv --out predictions.csv",
         "python": (
