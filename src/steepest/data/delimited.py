@@ -59,7 +59,7 @@ def read_delimited(path: Path) -> tuple[pl.DataFrame, str]:
         frame = frame.with_row_index("\0row").filter(~pl.col("\0row").is_in(blank)).drop("\0row")
     frame.columns = header
     if frame.height == 0:
-        raise InputError(f"{name} has a header but no rows.")
+        raise InputError(f"{name} has a header but no rows; each line after the first is a row.")
     return _clean(frame), separator
 
 

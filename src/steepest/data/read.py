@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,19 @@ def _read_pair(pair: tuple[Any, ...], target: str | None) -> Table:
     return _from_columns(from_arrays(*pair), "(X, y)", TARGET_OF_ARRAYS)
 
 
+def _nearby(path: Path) -> str:
+    """What else the folder holds under a similar name, or what would do."""
+    with contextlib.suppress(OSError):
+        names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
+        near = near_names(path.name, names)
+        if near.endswith("?"):
+            return near
+    return f"; give {_TAKEN}."
+
+
 def _read_file(path: Path) -> Table:
     if not path.exists():
-        raise InputError(f"There is no file {str(path)!r}.")
+        raise InputError(f"There is no file {str(path)!r}{_nearby(path)}")
     if path.is_dir():
         raise InputError(f"{str(path)!r} is a directory; give {_TAKEN}.")
     suffixes = [suffix.lower() for suffix in path.suffixes]

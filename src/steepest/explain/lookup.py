@@ -33,4 +33,4 @@ def explain(name: str) -> Explanation:
     if name in REGIMES:
         return optimizer_page(OPTIMIZERS["sgd"], regime=REGIMES[name])
     known = [*LOSSES, *OPTIMIZERS, *REGIMES]
-    raise InputError(f"there is no loss or optimizer {name!r}{near_names(name, known)}")
+    raise InputError(f"There is no loss or optimizer {name!r}{near_names(name, known)}")

@@ -96,6 +96,8 @@ class FusedStep:
 
     def _advance(self, parameter: Tensor, rule: Rule) -> float:
         """Make the state on the first step, count the step; its number, from 1."""
+        if not rule.slots and not self.counts_steps:
+            return 1.0  # nothing to remember: as torch, no entry in the state
         state = self.state[parameter]
         first = any(state.get(name) is None for name in rule.slots) or (
             self.counts_steps and "step" not in state

@@ -76,7 +76,7 @@ class NativeEngine:
 
     def __init__(self, data: TrainingData, metric: str, dtype: str = "float32") -> None:
         if metric not in METRICS:
-            raise InputError(f"metric is {metric!r}{near_names(metric, METRICS)}")
+            raise InputError(f"There is no metric {metric!r}{near_names(metric, METRICS)}")
         self.data = data
         self.metric = METRICS[metric]
         self.dtype = dtype
@@ -162,7 +162,7 @@ def formula_of(loss: str) -> LossFormula:
         InputError: there is none of that name.
     """
     if loss not in LOSSES:
-        raise InputError(f"there is no loss {loss!r}{near_names(loss, LOSSES)}")
+        raise InputError(f"There is no loss {loss!r}{near_names(loss, LOSSES)}")
     return LOSSES[loss].formula
 
 
@@ -179,7 +179,7 @@ def optimizer_of(run: Run) -> tuple[Rule, dict[str, float]]:
         InputError: an unknown optimizer or option, or a value out of range (a rate of 0 too).
     """
     if run.optimizer not in OPTIMIZERS:
-        raise InputError(f"there is no optimizer {run.optimizer!r}{near_names(run.optimizer, OPTIMIZERS)}")
+        raise InputError(f"There is no optimizer {run.optimizer!r}{near_names(run.optimizer, OPTIMIZERS)}")
     if not 0.0 < run.lr < math.inf:
         raise InputError(
             f"optimizer {run.optimizer}: the learning rate is {run.lr}; give a positive, finite number."
@@ -262,7 +262,7 @@ class _Job:
         self.rule, self.hyperparameters = optimizer_of(run)
         if run.architecture.activation not in ACTIVATIONS:
             name = run.architecture.activation
-            raise InputError(f"there is no activation {name!r}{near_names(name, ACTIVATIONS)}")
+            raise InputError(f"There is no activation {name!r}{near_names(name, ACTIVATIONS)}")
         family = "pointwise"
         if self.formula.family == "softmax":
             family = "classes" if engine._y.ndim == 1 else "probabilities"
