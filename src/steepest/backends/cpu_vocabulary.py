@@ -125,18 +125,20 @@ def _expm1_64(x: float) -> float:
     k = _round_to_even(clamped * _LOG2_E)
     r = (clamped - k * _LN2_HIGH) - k * _LN2_LOW
     half = _round_to_even(k * 0.5)
-    first, second = _power_of_two(half), _power_of_two(k - half)
-    # 2**k (1 + p) - 1 = 2**k p + (2**k - 1): no cancellation where k = 0, harmless rounding elsewhere.
-    result = (_expm1_reduced(r) * first) * second + (first * second - 1.0)
-    overflowed = math.inf if x > 709.79 else result
-    return overflowed if x == x else x
+    first, second, inverse = _power_of_two(half), _power_of_two(k - half), _power_of_two(half - k)
+    # 2**k (1 + p) - 1 = 2**k p + (2**k - 1): no cancellation where k = 0, harmless rounding elsewhere. The second
+    # factor last, for 2**1024 overflows where the result does not.
+    result = (_expm1_reduced(r) * first + (first - inverse)) * second
+    result = math.inf if x > 709.79 else result
+    return result if x == x and x != 0.0 else x
 
 
 @_inline
 def _tanh64(x: float) -> float:
-    t = -_expm1_64(-2.0 * math.fabs(x))
-    result = t / (2.0 - t)
-    return -result if x < 0.0 else result
+    # (1 - e) / (1 + e) with e = exp(-2 |x|); near 0 the numerator as -expm1, which keeps its digits there.
+    e = _exp64(-2.0 * math.fabs(x))
+    numerator = -_expm1_64(-2.0 * math.fabs(x)) if math.fabs(x) < 0.5 else 1.0 - e
+    return math.copysign(numerator / (1.0 + e), x)
 
 
 @_inline

@@ -59,7 +59,8 @@ def conduct(
 
 def _so_far(plan: Plan, trials: Trials) -> Outcome:
     """The best by validation score on the tuning seeds; the test rows stay untouched."""
-    contestants = rank_so_far(plan, trials, finalists_from_tuning(plan, tuned_so_far(plan, trials)))
+    ranked = rank_so_far(plan, trials, finalists_from_tuning(plan, tuned_so_far(plan, trials)))
+    contestants = [contestant for contestant in ranked if contestant.scores.size]
     winners = [contestant for contestant in contestants[:1] if contestant.barred is None]
     note = "Interrupted: the scores are validation scores on the tuning seeds, not test scores on fresh ones."
     text = sentence_so_far(plan, contestants, winners)

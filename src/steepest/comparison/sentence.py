@@ -38,9 +38,10 @@ def sentence_so_far(plan: Plan, contestants: Sequence[Contestant], winners: Sequ
     if not winners:
         return "Interrupted: no run had ended with a score, so there is nothing to say yet."
     best = winners[0]
-    tried = sum(len(contestant.scores) > 0 for contestant in contestants)
+    tried = len(contestants)
+    place = f"the best of {tried} {_pairs(plan)} tried" if tried > 1 else f"the only {_pairs(plan)[:-1]} tried"
     return (
-        f"Interrupted: no verdict. So far {_name(best)} is the best of {tried} {_pairs(plan)} tried, "
+        f"Interrupted: no verdict. So far {_name(best)} is {place}, "
         f"with a validation {METRICS[plan.metric].title} of {_written(best)} over {_num_seeds(best)}, "
         "unconfirmed."
     )

@@ -63,10 +63,20 @@ def tuned_so_far(plan: Plan, trials: Trials) -> list[Tuned]:
 
 
 def _trials(plan: Plan, grids: dict[Cell, tuple[float, ...]]) -> list[Trial]:
-    """Seed by seed, so that an interrupted stage has tried every cell alike."""
+    """Seed by seed and from coarse to fine, so that an interrupted stage has tried every cell alike."""
+    most = max(len(rates) for rates in grids.values())
     return [
-        Trial(cell, lr, seed) for seed in plan.tuning_seeds for cell, rates in grids.items() for lr in rates
+        Trial(cell, rates[place], seed)
+        for seed in plan.tuning_seeds
+        for place in _coarse_to_fine(most)
+        for cell, rates in grids.items()
+        if place < len(rates)
     ]
+
+
+def _coarse_to_fine(count: int) -> list[int]:
+    """The places of a grid in an order whose every beginning spans it: those of van der Corput's sequence."""
+    return sorted(range(count), key=lambda place: f"{place:016b}"[::-1])
 
 
 def _extended(plan: Plan, trials: Trials, cell: Cell, rates: tuple[float, ...]) -> tuple[float, ...]:

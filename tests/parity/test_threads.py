@@ -1,0 +1,75 @@
+"""Results do not depend on how many threads torch may use: to the bit, forward, backward and step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from steepest.losses import LOSSES
+from steepest.optim import OPTIMIZERS
+from tests.contract.samples import DTYPES, generator, pointwise_samples
+
+THREADS = (1, 2, 3)
+LENGTH = 300_011  # three pieces of a loss, the last one short
+
+
+@pytest.fixture(autouse=True)
+def _the_threads_as_they_were() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def long_rows(name: str, dtype: str) -> tuple[Tensor, Tensor]:
+    rng = generator(name, dtype, "threads")
+    if LOSSES[name].formula.family == "softmax":
+        return torch.tensor(rng.normal(size=(LENGTH // 3, 3)) * 5).to(DTYPES[dtype]), torch.tensor(
+            rng.integers(0, 3, LENGTH // 3)
+        )
+    predictions, targets = pointwise_samples(LOSSES[name].formula, dtype, tails=False)
+    picked = torch.tensor(rng.integers(0, len(predictions), LENGTH))
+    return predictions[picked], targets[picked]
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses(name: str, dtype: str, reduction: str) -> None:
+    predictions, targets = long_rows(name, dtype)
+    results = []
+    for threads in THREADS:
+        torch.set_num_threads(threads)
+        leaf = predictions.clone().requires_grad_()
+        loss = LOSSES[name](reduction=reduction)(leaf, targets)
+        assert "Fused" in type(loss.grad_fn).__name__
+        loss.backward(torch.ones_like(loss))
+        results.append((loss.detach(), leaf.grad))
+    for other in results[1:]:
+        assert all(torch.equal(mine, its) for mine, its in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers(name: str, dtype: str) -> None:
+    entry = OPTIMIZERS[name]
+    rng = generator(name, dtype)
+    sizes = (LENGTH, 5, 70_000, 1)  # some larger than a piece, some far smaller
+    starts = [torch.tensor(rng.normal(size=size)).to(DTYPES[dtype]) for size in sizes]
+    gradients = [torch.tensor(rng.normal(size=size)).to(DTYPES[dtype]) for size in sizes]
+    results: list[Any] = []
+    for threads in THREADS:
+        torch.set_num_threads(threads)
+        parameters = [nn.Parameter(start.clone()) for start in starts]
+        optimizer = entry.cls(parameters, lr=0.01, weight_decay=0.1, **entry.options)
+        for step in range(3):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient / (step + 1)
+            optimizer.step()
+        slots = [value for state in optimizer.state.values() for value in state.values() if value is not None]
+        results.append([parameter.detach() for parameter in parameters] + slots)
+    for other in results[1:]:
+        assert all(torch.equal(mine, its) for mine, its in zip(results[0], other, strict=True))
