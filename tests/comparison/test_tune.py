@@ -109,3 +109,11 @@ def test_no_run_is_run_twice_and_tuning_keeps_no_weights(
     assert len(fake.runs) == 1
     assert trials.entries[trial].stage == "tune"
     assert trials.entries[trial].record.parameters is None
+
+
+def test_the_first_runs_span_the_grid() -> None:
+    from steepest.comparison.tune import _coarse_to_fine
+
+    assert sorted(_coarse_to_fine(16)) == list(range(16))
+    assert sorted(_coarse_to_fine(16)[:4]) == [0, 4, 8, 12]
+    assert sorted(_coarse_to_fine(13)) == list(range(13))
