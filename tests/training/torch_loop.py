@@ -1,0 +1,88 @@
+"""A training loop of torch's own parts: what the engines must agree with, given the same start and order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from steepest.optim import OPTIMIZERS
+from steepest.training.random import data_order, initial_parameters
+from steepest.training.run import Run, TrainingData
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU, "sigmoid": nn.Sigmoid}
+
+
+def pinball(quantile: float) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda p, y: torch.where(y >= p, quantile * (y - p), (1 - quantile) * (p - y)).mean()
+
+
+def loss_of(run: Run) -> Callable[[Tensor, Tensor], Tensor]:
+    options: dict[str, Any] = dict(run.loss_options)
+    if run.loss == "quantile":
+        return pinball(options.get("quantile", 0.5))
+    if "pos_weight" in options:
+        options["pos_weight"] = torch.tensor(options["pos_weight"])
+    names = {
+        "mse": nn.MSELoss, "mae": nn.L1Loss, "huber": nn.HuberLoss, "bce": nn.BCEWithLogitsLoss,
+        "bce_probability": nn.BCELoss, "cross_entropy": nn.CrossEntropyLoss,
+    }  # fmt: skip
+    return names[run.loss](**options)
+
+
+def optimizer_of(run: Run, parameters: Any) -> torch.optim.Optimizer:
+    entry = OPTIMIZERS[run.optimizer]
+    options = {**entry.options, **run.optimizer_options}
+    lr = run.lr
+    if options.pop("convention", "torch") == "ema":  # torch has no such form: its own at a smaller rate
+        lr *= 1 - options["momentum"]
+    return getattr(torch.optim, entry.cls.__name__)(parameters, lr=lr, **options)
+
+
+def sizes_of(run: Run, data: TrainingData) -> list[int]:
+    outputs = data.num_classes if run.loss == "cross_entropy" else 1
+    return [data.x_train.shape[1], *run.architecture.hidden, outputs]
+
+
+def network(sizes: list[int], activation: str, start: NDArray[Any], dtype: torch.dtype) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+        layers += [nn.Linear(inputs, outputs, dtype=dtype), ACTIVATIONS[activation]()]
+    model = nn.Sequential(*layers[:-1])
+    nn.utils.vector_to_parameters(torch.as_tensor(start).to(dtype), model.parameters())
+    return model
+
+
+def trained(run: Run, data: TrainingData, num_steps: int, dtype: torch.dtype) -> NDArray[Any]:
+    """The parameters after so many steps, flat, layer by layer, weight before bias."""
+    sizes = sizes_of(run, data)
+    model = network(sizes, run.architecture.activation, initial_parameters(sizes, run.seed), dtype)
+    loss, optimizer = loss_of(run), optimizer_of(run, model.parameters())
+    inputs = torch.as_tensor(data.x_train).to(dtype)
+    targets = torch.as_tensor(data.y_train)
+    by_class = run.loss == "cross_entropy" and targets.dim() == 1
+    targets = targets.to(torch.int64 if by_class else dtype)
+    n = len(inputs)
+    batch_size = n if run.batch_size == "full" else int(run.batch_size)
+    step = epoch = 0
+    while step < num_steps:
+        order = np.arange(n) if batch_size >= n else data_order(n, run.seed, epoch)
+        for start in range(0, n, batch_size):
+            rows = torch.as_tensor(order[start : start + batch_size])
+            outputs = model(inputs[rows])
+            if run.loss == "bce_probability":
+                outputs = torch.sigmoid(outputs)
+            if run.loss != "cross_entropy":
+                outputs = outputs[:, 0]
+            optimizer.zero_grad()
+            loss(outputs, targets[rows]).backward()
+            optimizer.step()
+            step += 1
+            if step >= num_steps:
+                break
+        epoch += 1
+    return nn.utils.parameters_to_vector(model.parameters()).detach().numpy()
