@@ -101,7 +101,7 @@ def test_a_regime_is_gradient_descent_with_a_batch_size(name: str) -> None:
     ("name", "hint"), [("adma", "'adam'"), ("MAE", "'mae'"), ("minibatch", "'mini-batch'"), ("xyz", "mse")]
 )
 def test_an_unknown_name_suggests_those_near(name: str, hint: str) -> None:
-    with pytest.raises(InputError, match="there is no loss or optimizer") as refusal:
+    with pytest.raises(InputError, match="There is no loss or optimizer") as refusal:
         explain(name)
     assert name in str(refusal.value)
     assert hint in str(refusal.value)

@@ -61,15 +61,14 @@ class Comparison:
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the report, one HTML file that opens offline, and return its path."""
-        from steepest.report import build
+        from steepest.report import build, write_page
 
         place = Path(path)
         page = build(self.verdict, _plan_object(self.plan), self.runs)
         try:
-            place.write_text(page, encoding="utf-8")
+            return write_page(page, place)
         except OSError as error:
             raise InputError(f"The report {str(place)!r} cannot be written: {error.strerror}.") from None
-        return place
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write verdict.json, plan.json, runs.parquet, model/ and report.html into a directory.

@@ -40,9 +40,11 @@ def save(path: str | os.PathLike[str], figure: Figure, web: Callable[[], str]) -
     suffix = place.suffix.lower()
     if suffix not in makers:
         found = f"ends in {place.suffix!r}" if place.suffix else "has no suffix"
-        raise InputError(f"{str(place)!r} {found}; a drawing is saved as .png, .svg or .html.")
+        raise InputError(f"The drawing {str(place)!r} {found}; it is saved as .png, .svg or .html.")
     if not place.absolute().parent.is_dir():
-        raise InputError(f"{str(place)!r} cannot be written: there is no folder {str(place.parent)!r}.")
+        raise InputError(
+            f"The drawing {str(place)!r} cannot be written: there is no folder {str(place.parent)!r}."
+        )
     _write(place, makers[suffix]())
 
 
@@ -59,7 +61,7 @@ def _write(place: Path, content: bytes) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise InputError(f"{str(place)!r} cannot be written: {error.strerror}.") from None
+        raise InputError(f"The drawing {str(place)!r} cannot be written: {error.strerror}.") from None
 
 
 def svg(figure: Figure) -> str:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from steepest.report.build import build, write
+from steepest.report.build import build, write, write_page
 
-__all__ = ["build", "write"]
+__all__ = ["build", "write", "write_page"]

@@ -21,7 +21,7 @@ from steepest.errors import InputError
 from steepest.report import charts, sections, summary, tables
 from steepest.report.words import capital, plural
 
-__all__ = ["build", "write"]
+__all__ = ["build", "write", "write_page"]
 
 VERDICT_FORMAT = 1
 _FILES = files("steepest.report")
@@ -42,8 +42,12 @@ def write(directory: Path) -> Path:
     directory = Path(directory)
     verdict, plan = _read_json(directory / "verdict.json"), _read_json(directory / "plan.json")
     page = build(verdict, plan, _read_runs(directory / "runs.parquet"))
-    path = directory / "report.html"
-    handle, name = tempfile.mkstemp(prefix=".report-", suffix=".html", dir=directory)
+    return write_page(page, directory / "report.html")
+
+
+def write_page(page: str, path: Path) -> Path:
+    """Put a page in its place, whole or not at all."""
+    handle, name = tempfile.mkstemp(prefix=".report-", suffix=".html", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(page)
