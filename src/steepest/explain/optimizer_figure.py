@@ -44,7 +44,7 @@ def optimizer_figure(entry: OptimizerEntry) -> Figure:
         title=f"{entry.title[0].upper()}{entry.title[1:]} beside plain gradient descent, down a ravine",
         caption=(
             f"A ravine {CONDITION:g} times steeper across than along, turned by {TURN_DEGREES:g}°.",
-            f"Steps until the distance stays below {NEAR:.0%} of that at the start: "
+            f"Steps until the distance stays below {NEAR:.0%} of that at the start, each at its best rate: "
             + ", ".join(_said(each, way) for each, _, way in reversed(ways))
             + ".",
         ),
