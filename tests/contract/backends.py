@@ -44,7 +44,9 @@ def through(
     return loss.detach(), leaf.grad
 
 
-def _cpu_pointwise(formula: Any, x: Any, t: Any, parameters: Any, weight: Any, _: Any, __: Any, reduction: str) -> Tensor:
+def _cpu_pointwise(
+    formula: Any, x: Any, t: Any, parameters: Any, weight: Any, _: Any, __: Any, reduction: str
+) -> Tensor:
     return pointwise_loss(formula, x, t, parameters, weight=weight, reduction=reduction)
 
 
@@ -55,7 +57,14 @@ def _reference_pointwise(
 
 
 def _cpu_softmax(
-    formula: Any, x: Any, t: Any, parameters: Any, weight: Any, ignore_index: int, smoothing: float, reduction: str
+    formula: Any,
+    x: Any,
+    t: Any,
+    parameters: Any,
+    weight: Any,
+    ignore_index: int,
+    smoothing: float,
+    reduction: str,
 ) -> Tensor:
     return softmax_loss(
         formula, x, t, parameters,
@@ -64,7 +73,14 @@ def _cpu_softmax(
 
 
 def _reference_softmax(
-    formula: Any, x: Any, t: Any, parameters: Any, weight: Any, ignore_index: int, smoothing: float, reduction: str
+    formula: Any,
+    x: Any,
+    t: Any,
+    parameters: Any,
+    weight: Any,
+    ignore_index: int,
+    smoothing: float,
+    reduction: str,
 ) -> Tensor:
     return reference_losses.softmax(
         formula.value, x, t, parameters, weight, ignore_index, smoothing, reduction

@@ -15,7 +15,12 @@ from steepest.backends import reference
 from steepest.errors import InputError
 
 Wide = NDArray[Any]
-FLAGS_OF_TORCHS_KERNELS = {"capturable", "differentiable", "foreach", "fused"}  # they choose a way, not a result
+FLAGS_OF_TORCHS_KERNELS = {
+    "capturable",
+    "differentiable",
+    "foreach",
+    "fused",
+}  # they choose a way, not a result
 
 
 def sgd(p: Wide, g: Wide, s: dict[str, Any], t: int, o: dict[str, Any]) -> Wide:
@@ -72,7 +77,19 @@ def by_its_own_rule(cls: Any, p: Wide, g: Wide, s: dict[str, Any], t: int, o: di
     rule, given = cls.rule_of(o), cls.hyperparameters_of(o).values()
     words = {
         id(getattr(reference, name)): getattr(np, name)
-        for name in ("abs", "exp", "expm1", "log", "log1p", "maximum", "minimum", "sign", "sqrt", "tanh", "where")
+        for name in (
+            "abs",
+            "exp",
+            "expm1",
+            "log",
+            "log1p",
+            "maximum",
+            "minimum",
+            "sign",
+            "sqrt",
+            "tanh",
+            "where",
+        )
     }
     scope = {name: words.get(id(value), value) for name, value in rule.update.__globals__.items()}
     update = types.FunctionType(rule.update.__code__, scope)
@@ -82,7 +99,9 @@ def by_its_own_rule(cls: Any, p: Wide, g: Wide, s: dict[str, Any], t: int, o: di
     return new[0]
 
 
-def truth(cls: Any, options: dict[str, Any], start: NDArray[Any], gradients: list[NDArray[Any]]) -> list[Wide]:
+def truth(
+    cls: Any, options: dict[str, Any], start: NDArray[Any], gradients: list[NDArray[Any]]
+) -> list[Wide]:
     """Where the parameter is before the first and after each step, in the arrays' own precision."""
     defaults = {
         name: parameter.default

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 
 from steepest.losses import LossFormula
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
 
 
 def generator(*words: object) -> np.random.Generator:
@@ -24,7 +29,9 @@ def parameters_of(formula: LossFormula) -> list[float]:
     return [float(value) for value in formula.parameters.values()]
 
 
-def pointwise_samples(formula: LossFormula, dtype: str, *, tails: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+def pointwise_samples(
+    formula: LossFormula, dtype: str, *, tails: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Predictions and targets; without ``tails`` only what is well inside every type's range."""
     rng = generator(formula.name, dtype, tails)
     draw = {"real": _real_pairs, "logit": _logit_pairs, "probability": _probability_pairs}[formula.prediction]
@@ -72,9 +79,13 @@ def _real_pairs(rng: np.random.Generator, info: Any, tails: bool) -> Pairs:
 def _logit_pairs(rng: np.random.Generator, info: Any, tails: bool) -> Pairs:
     logits = [rng.normal(size=300) * 3]
     if tails:
-        bends = np.array([0.0, 17.0, 36.7, 37.5, 87.3, 88.7, 103.9, 104.0, 708.4, 709.8, 745.1, 745.2, 1e4, np.inf])
+        bends = np.array(
+            [0.0, 17.0, 36.7, 37.5, 87.3, 88.7, 103.9, 104.0, 708.4, 709.8, 745.1, 745.2, 1e4, np.inf]
+        )
         small = rng.uniform(-1, 1, 20) * float(info.tiny)
-        far = np.concatenate([rng.uniform(20, 120, 150), rng.uniform(120, 800, 100), rng.uniform(800, 1e4, 50)])
+        far = np.concatenate(
+            [rng.uniform(20, 120, 150), rng.uniform(120, 800, 100), rng.uniform(800, 1e4, 50)]
+        )
         logits += [bends, -bends, small, far, -far, 10.0 ** rng.uniform(-12, 0, 60)]
     x = np.concatenate(logits)
     hard = np.arange(len(x)) % 2
@@ -96,7 +107,11 @@ def _probability_pairs(rng: np.random.Generator, info: Any, tails: bool) -> Pair
 def softmax_samples(dtype: str) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
     """Named blocks of (logits (N, C), targets (N,)): tails, offsets, ties, masked classes, one class, many."""
     rng = generator("softmax", dtype)
-    block = lambda name, x: (name, torch.tensor(x).to(DTYPES[dtype]), torch.tensor(rng.integers(0, x.shape[1], len(x))))  # noqa: E731
+
+    def block(name: str, x: NDArray[Any]) -> tuple[str, torch.Tensor, torch.Tensor]:
+        index = torch.tensor(rng.integers(0, x.shape[1], len(x)))
+        return name, torch.tensor(x).to(DTYPES[dtype]), index
+
     offsets = 10.0 ** rng.uniform(0, 8, (40, 1)) * rng.choice([-1, 1], (40, 1))
     masked = rng.normal(size=(20, 5)) * 5
     masked[:, 3] = -np.inf

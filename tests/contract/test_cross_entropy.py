@@ -39,7 +39,9 @@ def drawn(shape: tuple[int, ...], kind: str) -> tuple[Tensor, Tensor]:
     return logits, shares
 
 
-def both(logits: Tensor, target: Tensor, upstream: Tensor | None = None, **options: Any) -> list[tuple[Tensor, Tensor]]:
+def both(
+    logits: Tensor, target: Tensor, upstream: Tensor | None = None, **options: Any
+) -> list[tuple[Tensor, Tensor]]:
     results = []
     for function in (cross_entropy, nn.functional.cross_entropy):
         leaf = logits.clone().requires_grad_()
@@ -79,7 +81,12 @@ def test_ignored_rows_equal_torch(weighted: bool, reduction: str, ignored: int) 
     weight = torch.linspace(0.25, 3, 5, dtype=torch.float64) if weighted else None
     for smoothing in (0.0, 0.3):
         ours, theirs = both(
-            logits, target, weight=weight, reduction=reduction, ignore_index=ignored, label_smoothing=smoothing
+            logits,
+            target,
+            weight=weight,
+            reduction=reduction,
+            ignore_index=ignored,
+            label_smoothing=smoothing,
         )
         torch.testing.assert_close(ours[0], theirs[0], **CLOSE)
         torch.testing.assert_close(ours[1], theirs[1], **CLOSE)
@@ -121,7 +128,10 @@ def test_indices_one_hot_and_certain_probabilities_are_one_loss(reduction: str) 
 def test_masked_classes() -> None:
     """A class at -inf has probability 0: no loss and no gradient of its own, infinite loss where it is true."""
     logits = torch.tensor([[1.0, -math.inf, 2.0], [0.5, 0.25, -math.inf]], dtype=torch.float64)
-    for target in (torch.tensor([2, 0]), torch.tensor([[0.25, 0.0, 0.75], [1.0, 0.0, 0.0]], dtype=torch.float64)):
+    for target in (
+        torch.tensor([2, 0]),
+        torch.tensor([[0.25, 0.0, 0.75], [1.0, 0.0, 0.0]], dtype=torch.float64),
+    ):
         leaf = logits.clone().requires_grad_()
         loss = cross_entropy(leaf, target)
         loss.backward()
@@ -170,19 +180,20 @@ def test_not_a_number_stays_one() -> None:
         assert torch.isnan(leaf.grad).any(1).tolist() == [True, False]
 
 
+FEW = torch.tensor([0, 1, 2])
 # logits' shape, target, options, the error and what its sentence must hold
-WRONG = [
-    ((3, 4), torch.tensor([0, 1]), {}, InputError, ["(3, 4)", "(2,)"]),
+WRONG: list[tuple[tuple[int, ...], Tensor, dict[str, Any], type[Exception], list[str]]] = [
+    ((3, 4), FEW[:2], {}, InputError, ["(3, 4)", "(2,)"]),
     ((3, 4), torch.zeros(3, 5), {}, InputError, ["(3, 4)", "(3, 5)", "probability"]),
     ((3, 4, 2), torch.zeros(3, dtype=torch.int64), {}, InputError, ["(3, 4, 2)", "(3, 2)", "class-index"]),
     ((), torch.tensor(0), {}, InputError, ["single number"]),
     ((3, 4), torch.tensor([0, 1, 4]), {}, IndexError, ["0 to 4", "[0, 3]"]),
     ((3, 4), torch.tensor([0, -1, 2]), {}, IndexError, ["-1 to 2"]),
-    ((3, 4), torch.tensor([0, 1, 2], dtype=torch.uint8), {"ignore_index": 1, "weight": torch.ones(3)}, InputError, ["(3,)", "(4,)"]),  # fmt: skip
-    ((3, 4), torch.tensor([0, 1, 2]), {"label_smoothing": 1.5}, InputError, ["1.5", "[0, 1]"]),
+    ((3, 4), FEW.to(torch.uint8), {"weight": torch.ones(3)}, InputError, ["(3,)", "(4,)"]),
+    ((3, 4), FEW, {"label_smoothing": 1.5}, InputError, ["1.5", "[0, 1]"]),
     ((3, 4), torch.tensor([True, False, True]), {}, InputError, ["torch.bool"]),
-    ((3, 4), torch.tensor([0, 1, 2]), {"reduction": "avg"}, InputError, ["'avg'"]),
-]  # fmt: skip
+    ((3, 4), FEW, {"reduction": "avg"}, InputError, ["'avg'"]),
+]
 
 
 @pytest.mark.parametrize(("shape", "target", "options", "error", "words"), WRONG)

@@ -39,13 +39,18 @@ def ordinary(name: str, dtype: str) -> tuple[Tensor, Tensor]:
     return torch.tensor(rng.normal(size=(60, 5)) * 2).to(DTYPES[dtype]), torch.tensor(rng.integers(0, 5, 60))
 
 
-def value_and_gradient(loss: Callable[..., Tensor], predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def value_and_gradient(
+    loss: Callable[..., Tensor], predictions: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
     leaf = predictions.detach().clone().requires_grad_()
     result = loss(leaf, targets)
     # An upstream gradient that differs from element to element.
     result.backward(torch.linspace(0.5, 2.0, result.numel(), dtype=result.dtype).reshape(result.shape))
     assert leaf.grad is not None
     return result.detach(), leaf.grad
+
+
+LEGACY = [(True, None, "mean"), (False, None, "sum"), (None, False, "none")]  # torch's deprecated words
 
 
 # --- the same class, the same arguments ----------------------------------------------------------------------
@@ -84,11 +89,13 @@ def test_copies_and_prints_as_a_module(name: str) -> None:
     assert torch.equal(again(predictions, targets), loss(predictions, targets))
 
 
-@pytest.mark.parametrize(("size_average", "reduce", "reduction"), [(True, None, "mean"), (False, None, "sum"), (None, False, "none")])  # fmt: skip
+@pytest.mark.parametrize(("size_average", "reduce", "reduction"), LEGACY)
 @pytest.mark.parametrize(
     "name", [n for n in WITH_PEER if "size_average" in inspect.signature(LOSSES[n]).parameters]
 )
-def test_deprecated_arguments_keep_their_meaning(name: str, size_average: Any, reduce: Any, reduction: str) -> None:
+def test_deprecated_arguments_keep_their_meaning(
+    name: str, size_average: Any, reduce: Any, reduction: str
+) -> None:
     with pytest.warns(UserWarning, match="deprecated"):
         loss = LOSSES[name](size_average=size_average, reduce=reduce)
     assert loss.reduction == reduction
@@ -102,7 +109,9 @@ def test_deprecated_arguments_keep_their_meaning(name: str, size_average: Any, r
 @pytest.mark.parametrize("name", WITH_PEER)
 def test_equals_torch_well_inside_the_range(name: str, reduction: str, dtype: str) -> None:
     predictions, targets = ordinary(name, dtype)
-    options = {word: value * 0.7 for word, value in LOSSES[name].formula.parameters.items() if word != "pos_weight"}
+    options = {
+        word: value * 0.7 for word, value in LOSSES[name].formula.parameters.items() if word != "pos_weight"
+    }
     ours = value_and_gradient(LOSSES[name](reduction=reduction, **options), predictions, targets)
     theirs = value_and_gradient(peer_of(name)(reduction=reduction, **options), predictions, targets)
     for mine, its in zip(ours, theirs, strict=True):
@@ -127,10 +136,14 @@ WEIGHTED = [
 @pytest.mark.parametrize("dtype", CLOSE)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize(("name", "shapes"), WEIGHTED)
-def test_weights_equal_torch(name: str, shapes: dict[str, tuple[int, ...]], reduction: str, dtype: str) -> None:
+def test_weights_equal_torch(
+    name: str, shapes: dict[str, tuple[int, ...]], reduction: str, dtype: str
+) -> None:
     predictions, targets = (part[:60].reshape(10, 6) for part in ordinary(name, dtype))
     rng = generator(name, shapes)
-    weights = {word: torch.tensor(rng.uniform(0.1, 3, shape)).to(DTYPES[dtype]) for word, shape in shapes.items()}
+    weights = {
+        word: torch.tensor(rng.uniform(0.1, 3, shape)).to(DTYPES[dtype]) for word, shape in shapes.items()
+    }
     ours = value_and_gradient(LOSSES[name](reduction=reduction, **weights), predictions, targets)
     theirs = value_and_gradient(peer_of(name)(reduction=reduction, **weights), predictions, targets)
     for mine, its in zip(ours, theirs, strict=True):
@@ -145,7 +158,9 @@ def test_functional_weights_equal_torch(word: str, reduction: str) -> None:
     weight = torch.tensor(rng.uniform(0.1, 3, (7, 3)))
     ours = getattr(functional, word)(predictions, targets, reduction=reduction, weight=weight)
     theirs = getattr(nn.functional, word)(predictions, targets, reduction=reduction, weight=weight)
-    if reduction == "mean":  # torch divides by the sum of the weights in one of these and by the count in others
+    if (
+        reduction == "mean"
+    ):  # torch divides by the sum of the weights in one of these and by the count in others
         plain = getattr(nn.functional, word)(predictions, targets, reduction="none") * weight
         theirs = theirs if torch.allclose(ours, theirs) else plain.mean()
     torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=0)
@@ -204,7 +219,9 @@ def test_empty_inputs_as_torch(name: str, dtype: str, reduction: str) -> None:
     predictions = torch.empty((0, 3), dtype=DTYPES[dtype], requires_grad=True)
     targets = torch.empty(0, dtype=torch.int64) if softmax else torch.empty((0, 3), dtype=DTYPES[dtype])
     result = LOSSES[name](reduction=reduction)(predictions, targets)
-    expected = {"none": torch.empty(targets.shape), "mean": torch.tensor(math.nan), "sum": torch.tensor(0.0)}[reduction]
+    expected = {"none": torch.empty(targets.shape), "mean": torch.tensor(math.nan), "sum": torch.tensor(0.0)}[
+        reduction
+    ]
     torch.testing.assert_close(result.float(), expected, equal_nan=True)
     if name in WITH_PEER:
         peer = peer_of(name)(reduction=reduction)(predictions, targets)
@@ -219,7 +236,9 @@ MISMATCHES = [((4, 1), (4,)), ((4,), (4, 1)), ((3, 2), (2, 3)), ((2,), ()), ((5,
 
 @pytest.mark.parametrize(("given", "wanted"), MISMATCHES)
 @pytest.mark.parametrize("name", POINTWISE)
-def test_unlike_shapes_are_refused_and_named(name: str, given: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+def test_unlike_shapes_are_refused_and_named(
+    name: str, given: tuple[int, ...], wanted: tuple[int, ...]
+) -> None:
     with pytest.raises(InputError) as caught:
         LOSSES[name]()(torch.full(given, 0.5), torch.full(wanted, 0.5))
     assert str(given) in str(caught.value)
@@ -300,7 +319,10 @@ def test_float16_means_over_many_elements_are_finite(name: str) -> None:
 @pytest.mark.parametrize("name", ["mse", "mae"])
 def test_mixed_types_promote_as_torch(name: str) -> None:
     predictions, targets = ordinary(name, "float32")
-    ours, theirs = LOSSES[name]()(predictions, targets.double()), peer_of(name)()(predictions, targets.double())
+    ours, theirs = (
+        LOSSES[name]()(predictions, targets.double()),
+        peer_of(name)()(predictions, targets.double()),
+    )
     assert ours.dtype == theirs.dtype == torch.float64
     torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=0)
 

@@ -62,21 +62,27 @@ def _pointwise_truth(name: str, dtype: str, parameters: tuple[float, ...], backe
 @pytest.mark.parametrize("dtype", BARS)
 @pytest.mark.parametrize(("name", "parameters"), PARAMETERS)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_pointwise_values_and_gradients(backend: str, name: str, parameters: tuple[float, ...], dtype: str) -> None:
+def test_pointwise_values_and_gradients(
+    backend: str, name: str, parameters: tuple[float, ...], dtype: str
+) -> None:
     formula = LOSSES[name].formula
     predictions, targets = pointwise_samples(formula, dtype)
     values, gradients, scales = _pointwise_truth(name, dtype, parameters, backend)
     loss, gradient = through(backend, formula, predictions, targets, parameters)
 
     off, at = worst_ulps(loss, values)
-    assert off <= BARS[dtype], f"value off by {off:.3g} ulp at {predictions[at].item()!r}, {targets[at].item()!r}"
+    assert off <= BARS[dtype], (
+        f"value off by {off:.3g} ulp at {predictions[at].item()!r}, {targets[at].item()!r}"
+    )
     kept = range(len(predictions))
     if backend == "reference":
         kept = settled(name, predictions).nonzero().flatten().tolist()
     gradient = gradient[list(kept)]
     off, at = worst_ulps(gradient, [gradients[i] for i in kept], [scales[i] for i in kept])
     at = kept[at]
-    assert off <= BARS[dtype], f"gradient off by {off:.3g} ulp at {predictions[at].item()!r}, {targets[at].item()!r}"
+    assert off <= BARS[dtype], (
+        f"gradient off by {off:.3g} ulp at {predictions[at].item()!r}, {targets[at].item()!r}"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(set(KNOWN) & set(LOSSES)))
@@ -175,7 +181,9 @@ def test_softmax_values_and_gradients(backend: str, name: str, kind: str, dtype:
         off, at = worst_ulps(loss, values)
         assert off <= bar, f"{block}: value off by {off:.3g} ulp in row {at}"
         off, at = worst_ulps(gradient, gradients, scales)
-        assert off <= bar, f"{block}: gradient off by {off:.3g} ulp in row {at // classes}, class {at % classes}"
+        assert off <= bar, (
+            f"{block}: gradient off by {off:.3g} ulp in row {at // classes}, class {at % classes}"
+        )
 
 
 @pytest.mark.parametrize("name", SOFTMAX)
@@ -193,7 +201,11 @@ def test_softmax_class_weights(backend: str, name: str) -> None:
             even = mp.mpf(smoothing) / 5
             values, gradients, scales = [], [], []
             for row in range(len(logits)):
-                plain = exactly(shares[row]) if targets is shares else [ONE * (j == int(index[row])) for j in range(5)]
+                plain = (
+                    exactly(shares[row])
+                    if targets is shares
+                    else [ONE * (j == int(index[row])) for j in range(5)]
+                )
                 row_shares = [even + (1 - mp.mpf(smoothing)) * share for share in plain]
                 value, slopes, terms = softmax_truth(
                     formula, exactly(logits[row]), row_shares, parameters, exactly(weight)
@@ -206,16 +218,22 @@ def test_softmax_class_weights(backend: str, name: str) -> None:
             loss, gradient = through(backend, formula, logits, targets, parameters, **settings)
             assert worst_ulps(loss, values)[0] <= 6
             assert worst_ulps(gradient, gradients, scales)[0] <= 12
-            loss, gradient = through(backend, formula, logits, targets, parameters, reduction="mean", **settings)
+            loss, gradient = through(
+                backend, formula, logits, targets, parameters, reduction="mean", **settings
+            )
             assert worst_ulps(loss, [sum(values) / divisor])[0] <= 4
-            assert worst_ulps(gradient, [g / divisor for g in gradients], [s / divisor for s in scales])[0] <= 12
+            assert (
+                worst_ulps(gradient, [g / divisor for g in gradients], [s / divisor for s in scales])[0] <= 12
+            )
 
 
 SIZES = (1, 7, 255, 256, 257, 700)
 
 
 @cache
-def _rows(name: str, dtype: str, backend: str) -> tuple[torch.Tensor, torch.Tensor, list[Any], list[Any], list[Any]]:
+def _rows(
+    name: str, dtype: str, backend: str
+) -> tuple[torch.Tensor, torch.Tensor, list[Any], list[Any], list[Any]]:
     """At most 700 rows, and for each its value, gradients and scales of them."""
     formula = LOSSES[name].formula
     parameters = parameters_of(formula)
@@ -225,7 +243,9 @@ def _rows(name: str, dtype: str, backend: str) -> tuple[torch.Tensor, torch.Tens
         logits = torch.tensor(rng.normal(size=(n, 3)) * 10).to(DTYPES[dtype])
         index = torch.tensor(rng.integers(0, 3, n))
         rows = [
-            softmax_truth(formula, exactly(logits[i]), [ONE * (j == int(index[i])) for j in range(3)], parameters)
+            softmax_truth(
+                formula, exactly(logits[i]), [ONE * (j == int(index[i])) for j in range(3)], parameters
+            )
             for i in range(n)
         ]
         return logits, index, [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]
@@ -252,7 +272,13 @@ def test_reductions(backend: str, name: str, reduction: str, dtype: str) -> None
         divisor = mp.mpf(n) if reduction == "mean" else ONE
         for upstream in (1.0, 3.0):
             loss, gradient = through(
-                backend, formula, predictions[:n], targets[:n], parameters, reduction=reduction, upstream=upstream
+                backend,
+                formula,
+                predictions[:n],
+                targets[:n],
+                parameters,
+                reduction=reduction,
+                upstream=upstream,
             )
             off, _ = worst_ulps(loss, [sum(values[:n]) / divisor])
             assert off <= 2.0, f"{reduction} of {n} off by {off:.3g} ulp"
@@ -263,7 +289,9 @@ def test_reductions(backend: str, name: str, reduction: str, dtype: str) -> None
                 [s * factor for row in scales[:n] for s in row],
             )
             # The gradient is rounded to the type once before and once after the upstream factor.
-            assert off <= (1.51 if dtype == "float32" else 5.0), f"gradient of the {reduction} of {n}: {off:.3g} ulp"
+            assert off <= (1.51 if dtype == "float32" else 5.0), (
+                f"gradient of the {reduction} of {n}: {off:.3g} ulp"
+            )
 
 
 @pytest.mark.parametrize("dtype", BARS)
@@ -283,7 +311,13 @@ def test_a_long_mean_is_as_good_as_a_short_one(name: str, dtype: str) -> None:
         targets = targets.to(DTYPES[dtype])
     predictions = predictions.to(DTYPES[dtype])
     # Each value is good to BARS; their exact sum is what the mean is held against.
-    elements, _ = through("cpu", formula, predictions.double(), targets.double() if formula.family == "pointwise" else targets, parameters)
+    elements, _ = through(
+        "cpu",
+        formula,
+        predictions.double(),
+        targets.double() if formula.family == "pointwise" else targets,
+        parameters,
+    )
     truth = math.fsum(elements.tolist()) / n
     mean, _ = through("cpu", formula, predictions, targets, parameters, reduction="mean")
     assert worst_ulps(mean, [mp.mpf(truth)])[0] <= 1.0

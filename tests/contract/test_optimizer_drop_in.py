@@ -71,7 +71,9 @@ def test_is_torchs_class_with_torchs_arguments(name: str) -> None:
     for word, parameter in inspect.signature(theirs).parameters.items():
         assert mine[word].default == parameter.default
         assert mine[word].kind == parameter.kind
-    assert list(mine)[: len(inspect.signature(theirs).parameters)] == list(inspect.signature(theirs).parameters)
+    assert list(mine)[: len(inspect.signature(theirs).parameters)] == list(
+        inspect.signature(theirs).parameters
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in CLASSES if name in PEERS])
@@ -152,7 +154,7 @@ def test_a_slot_that_joins_later_leaves_the_others_alone() -> None:
     optimizer.param_groups[0]["momentum"] = 0.9
     set_gradients(given, 3)
     optimizer.step()
-    expected = 0.99 * before + 0.01 * given[0].grad**2
+    expected = 0.99 * before + 0.01 * given[0].grad ** 2
     torch.testing.assert_close(optimizer.state[given[0]]["square_avg"], expected, **CLOSE)
 
 
@@ -165,7 +167,9 @@ def test_parameter_groups(name: str, options: dict[str, Any]) -> None:
     for classes in (CLASSES, PEERS):
         given = parameters(*SHAPES, (6,))
         optimizer = classes[name](
-            [{"params": given[:1], "lr": 0.1}, {"params": given[1:3], "weight_decay": 0.3}], lr=0.01, **options
+            [{"params": given[:1], "lr": 0.1}, {"params": given[1:3], "weight_decay": 0.3}],
+            lr=0.01,
+            **options,
         )
         steps(optimizer, given[:3], range(3))
         optimizer.add_param_group({"params": given[3:], "lr": 0.02})
@@ -192,7 +196,9 @@ def test_a_rate_that_is_a_tensor(name: str, options: dict[str, Any]) -> None:
 
 @use
 @pytest.mark.parametrize("flags", [{"foreach": True}, {"foreach": False}, {"fused": True}, {"fused": False}])
-def test_torchs_ways_are_accepted_and_change_nothing(name: str, options: dict[str, Any], flags: dict[str, bool]) -> None:
+def test_torchs_ways_are_accepted_and_change_nothing(
+    name: str, options: dict[str, Any], flags: dict[str, bool]
+) -> None:
     if not set(flags) <= set(inspect.signature(PEERS[name]).parameters):
         with pytest.raises(TypeError):
             CLASSES[name](parameters(*SHAPES), **flags)
@@ -248,7 +254,9 @@ def test_closures(name: str, options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("sparse", [False, True])
 def test_step_hooks_are_called_once(name: str, options: dict[str, Any], sparse: bool) -> None:
     """Sparse gradients are torch's to handle: its own step has hooks of its own, which must stay out."""
-    steps(PEERS[name](given := parameters((2,)), lr=0.01, **options), given, range(1))  # torch hooks its class now
+    steps(
+        PEERS[name](given := parameters((2,)), lr=0.01, **options), given, range(1)
+    )  # torch hooks its class now
     layer = nn.Embedding(4, 2, sparse=sparse, dtype=torch.float64)
     optimizer = CLASSES[name](layer.parameters(), lr=0.01, **options)
     calls: list[str] = []
@@ -361,13 +369,17 @@ def test_clipped_gradients_and_a_copied_optimizer(name: str, options: dict[str, 
 
 @use
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_parameters_that_do_not_lie_side_by_side(name: str, options: dict[str, Any], dtype: torch.dtype) -> None:
+def test_parameters_that_do_not_lie_side_by_side(
+    name: str, options: dict[str, Any], dtype: torch.dtype
+) -> None:
     start = parameters((6, 4), dtype=dtype)[0].detach()
     scattered = [start.t(), start[:, ::2], start[:1].expand(6, 4).clone().t()]
     results = []
     for make in (lambda x: x.clone(memory_format=torch.preserve_format), lambda x: x.contiguous().clone()):
         given = [nn.Parameter(make(x)) for x in scattered]
-        given.append(nn.Parameter(torch.zeros(2, 3, 4, 5, dtype=dtype).contiguous(memory_format=torch.channels_last)))
+        given.append(
+            nn.Parameter(torch.zeros(2, 3, 4, 5, dtype=dtype).contiguous(memory_format=torch.channels_last))
+        )
         optimizer = CLASSES[name](given, lr=0.01, **options)
         for step in range(5):
             set_gradients(given, step)
@@ -418,7 +430,10 @@ def test_complex_parameters_as_torch(name: str, options: dict[str, Any]) -> None
     for classes in (CLASSES, PEERS):
         real = parameters((3, 2))[0].detach()
         given = [nn.Parameter(torch.view_as_complex(real.clone()))]
-        steps_given = [torch.complex(*(torch.tensor(generator(s, part).normal(size=3)) for part in "ri")) for s in range(3)]
+        steps_given = [
+            torch.complex(*(torch.tensor(generator(s, part).normal(size=3)) for part in "ri"))
+            for s in range(3)
+        ]
         optimizer = classes[name](given, lr=0.1, **options)
         for gradient in steps_given:
             given[0].grad = gradient.clone()
@@ -488,8 +503,16 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: SGD(parameters((1,)), lr=-0.1), ValueError, "learning rate"),
     (lambda: SGD(parameters((1,)), lr=0.1, nesterov=True), ValueError, "momentum"),
     (lambda: SGD(parameters((1,)), convention="keras"), InputError, "choose torch or ema"),
-    (lambda: SGD(parameters((1,)), momentum=0.9, nesterov=True, convention="ema"), InputError, "without nesterov"),
-    (lambda: SGD(parameters((1,)), momentum=0.9, dampening=0.5, convention="ema"), InputError, "without nesterov"),
+    (
+        lambda: SGD(parameters((1,)), momentum=0.9, nesterov=True, convention="ema"),
+        InputError,
+        "without nesterov",
+    ),
+    (
+        lambda: SGD(parameters((1,)), momentum=0.9, dampening=0.5, convention="ema"),
+        InputError,
+        "without nesterov",
+    ),
     (lambda: Adam(parameters((1,)), betas=(1.0, 0.9)), ValueError, "beta"),
     (lambda: Adam(parameters((1,)), eps=-1.0), ValueError, "epsilon"),
     (lambda: RMSprop(parameters((1,)), alpha=-0.5), ValueError, "alpha"),
@@ -528,5 +551,8 @@ def test_a_small_network_trains_as_with_torch(name: str, options: dict[str, Any]
 
 
 def test_peer_options_are_what_the_ema_test_uses() -> None:
-    assert peer_options({"momentum": 0.9, "convention": "ema"}, 1.0) == {"momentum": 0.9, "lr": pytest.approx(0.1)}
+    assert peer_options({"momentum": 0.9, "convention": "ema"}, 1.0) == {
+        "momentum": 0.9,
+        "lr": pytest.approx(0.1),
+    }
     assert len(list(itertools.chain.from_iterable(option_sets(cls) for cls in CLASSES.values()))) > 40

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from typing import Any
 
@@ -58,7 +59,7 @@ def roundings_off(paths: list[list[Any]], dtype: torch.dtype, ends: list[Tensor]
     """The largest error, in roundings of what the parameter and its steps add up to."""
     worst = 0.0
     for path, end in zip(paths, ends, strict=True):
-        moved = np.abs(path[0]) + sum(np.abs(b - a) for a, b in zip(path, path[1:], strict=False))
+        moved = np.abs(path[0]) + sum(np.abs(b - a) for a, b in itertools.pairwise(path))
         off = np.abs(end.double().numpy() - path[-1]) / (moved * torch.finfo(dtype).eps / 2)
         worst = max(worst, float(np.max(off)))
     return worst

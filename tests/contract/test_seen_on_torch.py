@@ -20,7 +20,9 @@ TAIL = 4.248354255291589e-18  # log(1 + exp(-40)), to 16 digits
 CONFIDENT = 1.8715242938810946e-13  # log(1 + 2 exp(-30))
 
 
-def loss_and_gradient(loss: nn.Module, logits: list[float], target: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def loss_and_gradient(
+    loss: nn.Module, logits: list[float], target: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     leaf = torch.tensor([logits], dtype=dtype, requires_grad=True)
     value = loss(leaf, target)
     value.backward()
@@ -109,7 +111,9 @@ def test_float16_cross_entropy_over_many_rows_is_finite(kind: str) -> None:
     if kind == "probabilities":
         target = nn.functional.one_hot(target, 4).to(torch.float16)
     truth = 3.0 + math.log1p(3 * math.exp(-3.0))
-    assert abs(float(CrossEntropyLoss(weight=weight)(logits, target)) - truth) < 2e-3  # half a unit at 3: 1e-3
+    assert (
+        abs(float(CrossEntropyLoss(weight=weight)(logits, target)) - truth) < 2e-3
+    )  # half a unit at 3: 1e-3
     assert not torch.isfinite(nn.CrossEntropyLoss(weight=weight)(logits, target))
 
 

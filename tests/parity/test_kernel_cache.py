@@ -17,7 +17,10 @@ from numba.core.ccallback import CFunc
 from steepest.backends import cpu
 
 SIGNATURE = types.float64(types.CPointer(types.float64), types.int64)
-formula: Any
+formula: Any = None  # bound when a kernel is compiled
+
+value: Any = None
+gradient: Any = None
 
 
 def _total(values: Any, n: int) -> float:
@@ -31,7 +34,7 @@ def _total(values: Any, n: int) -> float:
 def written(text: str, **scope: Any) -> Callable[..., Any]:
     """A function from its text, as if it stood in this module."""
     names: dict[str, Any] = {"__name__": __name__, **scope}
-    exec(text, names)  # noqa: S102  (a formula is a text here)
+    exec(text, names)
     return names["f"]
 
 
@@ -128,16 +131,14 @@ def test_two_closures_of_one_text_are_two_functions() -> None:
     assert of(2.0, 3.0) == digests[2.0, 3.0]
 
 
-value: Any
-gradient: Any
-
-
 def test_how_a_function_is_compiled_is_part_of_it() -> None:
     function = written(PLAIN)
     options = [{}, {"fastmath": True}, {"fastmath": {"contract", "nsz"}}, {"error_model": "numpy"}]
     digests = {digest(njit(**given)(function)) for given in options}
     assert len(digests) == len(options)
-    assert digest(njit(fastmath={"contract", "nsz"})(function)) == digest(njit(fastmath={"nsz", "contract"})(function))
+    assert digest(njit(fastmath={"contract", "nsz"})(function)) == digest(
+        njit(fastmath={"nsz", "contract"})(function)
+    )
 
 
 def test_the_signature_is_part_of_it() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.contract.samples import DTYPES, generator, pointwise_samples
 from torch import Tensor, nn
 
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
-from tests.contract.samples import DTYPES, generator, pointwise_samples
 
 THREADS = (1, 2, 3)
 LENGTH = 300_011  # three pieces of a loss, the last one short

@@ -11,7 +11,12 @@ from steepest.training.run import TrainingData
 
 @cache
 def problem(
-    task: str, rows: int = 100, validation: int = 0, features: int = 6, classes: int = 3, targets: str = "plain"
+    task: str,
+    rows: int = 100,
+    validation: int = 0,
+    features: int = 6,
+    classes: int = 3,
+    targets: str = "plain",
 ) -> TrainingData:
     """Targets from a noisy linear rule.
 
@@ -26,7 +31,9 @@ def problem(
     total = rows + validation
     x = rng.normal(size=(total, features)).astype(np.float32)
     outputs = {"regression": 1, "binary": 1, "multiclass": classes}[task]
-    scores = x @ rng.normal(size=(features, outputs)) / np.sqrt(features) + 0.3 * rng.normal(size=(total, outputs))
+    scores = x @ rng.normal(size=(features, outputs)) / np.sqrt(features) + 0.3 * rng.normal(
+        size=(total, outputs)
+    )
     if task == "regression":
         y = scores[:, 0].astype(np.float32)
     elif task == "binary":

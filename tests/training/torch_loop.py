@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +51,7 @@ def sizes_of(run: Run, data: TrainingData) -> list[int]:
 
 def network(sizes: list[int], activation: str, start: NDArray[Any], dtype: torch.dtype) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(sizes):
         layers += [nn.Linear(inputs, outputs, dtype=dtype), ACTIVATIONS[activation]()]
     model = nn.Sequential(*layers[:-1])
     nn.utils.vector_to_parameters(torch.as_tensor(start).to(dtype), model.parameters())

@@ -29,11 +29,12 @@ def explain(
     from steepest.explain import explain as look_up
 
     explanation = look_up(name)
+    if out is not None:
+        explanation.save(out)  # first: a name it cannot save under is said before anything is printed
     screen = console()
     screen.print(explanation.text, markup=False)
     if out is None:
         for line in explanation.terminal():
             screen.print(line, markup=False, soft_wrap=True)
     else:
-        explanation.save(out)
         screen.print(f"Drawing: {out}", markup=False, soft_wrap=True)

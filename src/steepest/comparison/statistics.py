@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special  # its distributions; scipy.stats takes most of a second to import
 
 __all__ = ["difference_intervals", "mean_interval"]
 
@@ -29,8 +29,8 @@ def mean_interval(scores: Floats, rng: np.random.Generator) -> tuple[float, floa
     if num_seeds < 2:
         return float(scores[0]), float(scores[0])
     means = scores[rng.integers(0, num_seeds, (_NUM_RESAMPLES, num_seeds))].mean(axis=1)
-    student = stats.t.ppf((1 - CONFIDENCE) / 2, num_seeds - 1)
-    tail = stats.norm.cdf(student * np.sqrt(num_seeds / (num_seeds - 1)))
+    student = special.stdtrit(num_seeds - 1, (1 - CONFIDENCE) / 2)
+    tail = special.ndtr(student * np.sqrt(num_seeds / (num_seeds - 1)))
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 

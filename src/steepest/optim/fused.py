@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +38,17 @@ class FusedStep:
 
     # torch's fused kernels unscale gradients themselves, and GradScaler leaves it to them; this step does not.
     _step_supports_amp_scaling = property(lambda self: False, lambda self, wanted: None)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with options of their own; as torch's.
+
+        Torch guards its method against torch.compile, and the guard imports the compiler on first use: two
+        seconds that every program with an optimizer would pay. Without a compiler there is nothing to guard.
+        """
+        add = torch.optim.Optimizer.add_param_group
+        if "torch._dynamo" not in sys.modules:
+            add = inspect.unwrap(add)
+        add(self, param_group)  # type: ignore[arg-type]
 
     @staticmethod
     def rule_of(group: dict[str, Any]) -> Rule:

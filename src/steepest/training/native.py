@@ -309,7 +309,9 @@ class _Job:
         stop = run.stop
         steps_an_epoch = -(-n // batch_size)
         max_steps = _or_never(stop.max_steps)
-        max_epochs = min(_or_never(stop.max_epochs), -(-max_steps // steps_an_epoch))
+        max_epochs = _or_never(stop.max_epochs)
+        if max_steps != _NEVER:
+            max_epochs = min(max_epochs, -(-max_steps // steps_an_epoch))
         if max_epochs == _NEVER:
             max_epochs = _EPOCHS_AT_MOST
         num_validation = len(engine._xv)
