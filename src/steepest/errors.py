@@ -21,7 +21,9 @@ def near_names(word: str, known: Iterable[str]) -> str:
     choices = [str(name) for name in known]
     by_lower = {name.lower(): name for name in reversed(choices)}
     near = difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.6)
-    near += [name for name in by_lower if len(word) > 1 and name.startswith(word.lower()) and name not in near][:2]
+    near += [
+        name for name in by_lower if len(word) > 1 and name.startswith(word.lower()) and name not in near
+    ][:2]
     if near:
         return "; did you mean " + " or ".join(repr(by_lower[name]) for name in near) + "?"
     return "; choose from " + ", ".join(choices[:20]) + ("." if len(choices) <= 20 else ", ...")

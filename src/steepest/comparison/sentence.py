@@ -39,7 +39,9 @@ def sentence_so_far(plan: Plan, contestants: Sequence[Contestant], winners: Sequ
         return "Interrupted: no run had ended with a score, so there is nothing to say yet."
     best = winners[0]
     tried = len(contestants)
-    place = f"the best of {tried} {_pairs(plan)} tried" if tried > 1 else f"the only {_pairs(plan)[:-1]} tried"
+    place = (
+        f"the best of {tried} {_pairs(plan)} tried" if tried > 1 else f"the only {_pairs(plan)[:-1]} tried"
+    )
     return (
         f"Interrupted: no verdict. So far {_name(best)} is {place}, "
         f"with a validation {METRICS[plan.metric].title} of {_written(best)} over {_num_seeds(best)}, "
