@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# One thread for torch, set before it is imported: on small tensors more of them only wait for each other, the more
+# so where tests run side by side. Tests about threads ask for their own number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

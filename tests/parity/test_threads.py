@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,13 @@ from steepest.optim import OPTIMIZERS
 
 THREADS = (1, 2, 3)
 LENGTH = 300_011  # three pieces of a loss, the last one short
+
+
+@pytest.fixture(autouse=True)
+def _the_threads_as_they_were() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def long_rows(name: str, dtype: str) -> tuple[Tensor, Tensor]:
