@@ -119,3 +119,21 @@ def test_half_types_are_no_further_off_than_torch(name: str, options: dict[str, 
     theirs = mean_error(walked(peer, {**peer_options(options, RATE), "foreach": False}, held, few))
     assert np.isfinite(ours)
     assert ours <= 1.05 * theirs or not np.isfinite(theirs)  # 217 elements: luck is worth a few per cent
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_long_tensor_is_updated_like_its_parts(name: str, dtype: str) -> None:
+    """Large tensors are cut for the threads: to the bit what many small ones give, the last element too."""
+    rng = generator(name, dtype, "long")
+    start, gradient = (torch.tensor(rng.normal(size=200_003)).to(DTYPES[dtype]) for _ in range(2))
+    results = []
+    for cut in (len(start), 9_973):
+        parts = [nn.Parameter(part.clone()) for part in start.split(cut)]
+        optimizer = CLASSES[name](parts, lr=RATE, weight_decay=0.1)
+        for step in range(3):
+            for part, slope in zip(parts, gradient.split(cut), strict=True):
+                part.grad = slope / (step + 1)
+            optimizer.step()
+        results.append(torch.cat([part.detach() for part in parts]))
+    assert torch.equal(*results)

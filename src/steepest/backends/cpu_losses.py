@@ -77,6 +77,15 @@ def _pairwise_sum(block: Any) -> Any:
     return block[0]
 
 
+@_inline
+def _add(total: float, lost: float, term: float) -> Any:
+    """Neumaier's compensated sum; an infinite total has no rounding error to keep."""
+    new = total + term
+    if abs(new) < np.inf:
+        lost += (total - new) + term if abs(total) >= abs(term) else (term - new) + total
+    return new, lost
+
+
 # --- pointwise -----------------------------------------------------------------------------------------------
 
 value: Any
@@ -115,11 +124,7 @@ def _pointwise(
             for i in range(width):
                 ob[i] = gradient(np.float64(pb[i]), np.float64(tb[i]), *options) * scale
         term = _pairwise_sum(block)
-        # Neumaier's compensated sum; an infinite total has no rounding error to keep.
-        next_total = total + term
-        if abs(next_total) < np.inf:
-            lost += (total - next_total) + term if abs(total) >= abs(term) else (term - next_total) + total
-        total = next_total
+        total, lost = _add(total, lost, term)
     return total + lost
 
 
@@ -318,10 +323,7 @@ def _softmax(
             )  # fmt: skip
         if mode == VALUES:
             out[row] = term
-        next_total = total + term
-        if abs(next_total) < np.inf:
-            lost += (total - next_total) + term if abs(total) >= abs(term) else (term - next_total) + total
-        total = next_total
+        total, lost = _add(total, lost, term)
     return total + lost
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import math
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from steepest.backends import cpu_losses, reference_losses
+from steepest.backends.threads import thread_pool
 from steepest.errors import InputError
 from steepest.losses.formula import LossFormula
 
@@ -169,8 +168,6 @@ def _fusable(*tensors: Tensor) -> bool:
 
 # --- running a kernel ------------------------------------------------------------------------------------------
 
-_pool: ThreadPoolExecutor | None = None
-
 
 def _in_pieces(run: Callable[[int, int], float], count: int, grain: int) -> float:
     """Run ``[0, count)`` in pieces of ``grain`` on torch's number of threads; the exact sum of their results."""
@@ -180,25 +177,9 @@ def _in_pieces(run: Callable[[int, int], float], count: int, grain: int) -> floa
     if torch.get_num_threads() == 1:
         sums = [run(start, min(start + grain, count)) for start in starts]
     else:
-        sums = list(_threads().map(lambda start: run(start, min(start + grain, count)), starts))
+        sums = list(thread_pool().map(lambda start: run(start, min(start + grain, count)), starts))
     finite = all(math.isfinite(value) for value in sums)
     return math.fsum(sums) if finite else sum(sums)
-
-
-def _threads() -> ThreadPoolExecutor:
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="steepest")
-    return _pool
-
-
-def _forget_threads() -> None:
-    global _pool
-    _pool = None  # threads do not survive a fork
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)
 
 
 def _doubles(numbers: Sequence[float]) -> Any:

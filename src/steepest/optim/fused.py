@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import inspect
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from steepest.backends import cpu_optim
+from steepest.backends.threads import thread_pool
 from steepest.errors import InputError
 from steepest.optim.rule import Rule
 
@@ -174,7 +173,7 @@ def _fused_step(
     # Pieces go to threads in runs of about equal size.
     bounds = np.searchsorted(np.cumsum(table[:, 0]), np.linspace(0, total, threads + 1)[1:-1])
     parts = np.split(table, bounds + 1)
-    list(_threads().map(lambda part: _run(kernel, step, np.ascontiguousarray(part), numbers), parts))
+    list(thread_pool().map(lambda part: _run(kernel, step, np.ascontiguousarray(part), numbers), parts))
 
 
 def _table(rows: list[list[Tensor]]) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -192,22 +191,3 @@ def _table(rows: list[list[Tensor]]) -> np.ndarray[Any, np.dtype[np.int64]]:
 def _run(kernel: Any, step: float, table: np.ndarray[Any, np.dtype[np.int64]], numbers: Any) -> None:
     if len(table):
         kernel(step, len(table), table.ctypes.data_as(kernel.function.argtypes[2]), numbers)
-
-
-_pool: ThreadPoolExecutor | None = None
-
-
-def _threads() -> ThreadPoolExecutor:
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="steepest")
-    return _pool
-
-
-def _forget_threads() -> None:
-    global _pool
-    _pool = None  # threads do not survive a fork
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)
