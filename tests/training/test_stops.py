@@ -334,3 +334,17 @@ def test_a_curve_tells_the_mean_loss_of_its_epoch() -> None:
         np.testing.assert_allclose(record.curve.train_loss, [np.mean(error**2)] * 2, rtol=1e-6)
         assert record.num_examples == 140
         np.testing.assert_array_equal(record.curve.step, [3, 6])
+
+
+def test_a_failing_observer_does_not_wait_for_runs_without_an_end() -> None:
+    """The error comes through at once; runs under way are ended."""
+    short = Run("mse", "sgd", 0.01, architecture=ARCHITECTURE, stop=Stop(max_epochs=1))
+    endless = Run("mse", "sgd", 0.01, architecture=ARCHITECTURE, stop=Stop(max_epochs=None, max_sec=60.0))
+
+    def fail(index: int, record: Record) -> None:
+        raise RuntimeError("observer")
+
+    started = time.perf_counter()
+    with pytest.raises(RuntimeError, match="observer"):
+        NativeEngine(DATA, "rmse").run_all([short, endless], num_threads=2, on_record=fail)
+    assert time.perf_counter() - started < 30

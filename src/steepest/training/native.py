@@ -130,6 +130,9 @@ class NativeEngine:
             except KeyboardInterrupt:
                 deliver(list(_end(jobs, pending)))
                 raise
+            except BaseException:
+                _end(jobs, pending)  # the pool would wait for runs that may never end by themselves
+                raise
             deliver(list(_end(jobs, pending)))
         return records
 
