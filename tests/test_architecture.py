@@ -16,7 +16,7 @@ LAYERS = [
     {"errors"},
     {"backends"},
     {"losses", "optim"},
-    {"training", "data"},
+    {"training", "data", "testing"},
     {"report", "comparison"},
     {"explain", "bench", "estimators"},
     {"cli"},

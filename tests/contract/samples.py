@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from steepest.losses import LossFormula
+from steepest.testing.samples import pointwise_samples as drawn_by_kind
 
 DTYPES = {
     "float32": torch.float32,
@@ -34,7 +35,10 @@ def pointwise_samples(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Predictions and targets; without ``tails`` only what is well inside every type's range."""
     rng = generator(formula.name, dtype, tails)
-    draw = {"real": _real_pairs, "logit": _logit_pairs, "probability": _probability_pairs}[formula.prediction]
+    kinds = {"real": _real_pairs, "logit": _logit_pairs, "probability": _probability_pairs}
+    if formula.prediction not in kinds:
+        return drawn_by_kind(formula, dtype, tails=tails)
+    draw = kinds[formula.prediction]
     predictions, targets = draw(rng, np.finfo(dtype if dtype != "bfloat16" else "float32"), tails)
     return torch.tensor(predictions).to(DTYPES[dtype]), torch.tensor(targets).to(DTYPES[dtype])
 

@@ -15,12 +15,15 @@ from torch import Tensor, nn
 from steepest.errors import InputError
 from steepest.losses import LOSSES, functional
 
-from .backends import POINTWISE
+from .backends import COMPILED, POINTWISE
 from .samples import DTYPES, generator, parameters_of, pointwise_samples
 from .truth import pointwise_truth, ulps_off
 
+# kl_div says, as torch does, that its mean is over elements and not over the batch.
+pytestmark = pytest.mark.filterwarnings("ignore:reduction:UserWarning")
+
 REDUCTIONS = ("none", "mean", "sum")
-WITH_PEER = [name for name, loss in LOSSES.items() if hasattr(nn, loss.__name__)]
+WITH_PEER = [name for name in COMPILED if hasattr(nn, LOSSES[name].__name__)]
 # What torch itself rounds away on inputs well inside the range: a few units in the last place, and as much
 # again, absolutely, where its terms cancel (binary cross-entropy adds x (1 - y) and a logarithm).
 CLOSE = {"float32": {"rtol": 2e-6, "atol": 2e-6}, "float64": {"rtol": 4e-15, "atol": 4e-15}}
@@ -66,7 +69,8 @@ def test_is_torchs_class_with_torchs_arguments(name: str) -> None:
         assert mine[word].default == parameter.default
         assert mine[word].kind == parameter.kind
     extra = list(mine.values())[len(inspect.signature(theirs).parameters) :]
-    assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in extra)
+    by_keyword = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+    assert all(parameter.kind in by_keyword for parameter in extra)
 
 
 @pytest.mark.parametrize("word", [word for word in functional.__all__ if hasattr(nn.functional, word)])
@@ -78,7 +82,7 @@ def test_the_function_takes_torchs_arguments(word: str) -> None:
         assert mine[argument].default == parameter.default
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", COMPILED)
 def test_copies_and_prints_as_a_module(name: str) -> None:
     loss = LOSSES[name]()
     again = copy.deepcopy(loss)
@@ -166,7 +170,11 @@ def test_functional_weights_equal_torch(word: str, reduction: str) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=0)
 
 
-@pytest.mark.parametrize("name", [name for name in WITH_PEER if name in POINTWISE])
+# torch has no such gradient of the soft margin; of the divergence it has NaN where the target is 0, and ours is held
+# in test_losses_of_torch.py.
+@pytest.mark.parametrize(
+    "name", [name for name in WITH_PEER if name in POINTWISE and name not in ("soft_margin", "kl_div")]
+)
 def test_the_gradient_by_the_target_equals_torchs(name: str) -> None:
     """Label smoothing, distillation and mixing learn through targets; 0 and 1 are the ones that matter."""
     predictions, targets = ordinary(name, "float64")
@@ -182,7 +190,7 @@ def test_the_gradient_by_the_target_equals_torchs(name: str) -> None:
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("dtype", CLOSE)
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", COMPILED)
 def test_layout_does_not_matter(name: str, dtype: str, reduction: str) -> None:
     """Transposed, strided and expanded inputs give what their contiguous copies give, bit by bit."""
     predictions, targets = ordinary(name, dtype)
@@ -213,7 +221,7 @@ def test_any_number_of_dimensions(name: str, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("dtype", [*CLOSE, "bfloat16"])
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", COMPILED)
 def test_empty_inputs_as_torch(name: str, dtype: str, reduction: str) -> None:
     softmax = LOSSES[name].formula.family == "softmax"
     predictions = torch.empty((0, 3), dtype=DTYPES[dtype], requires_grad=True)
@@ -259,7 +267,7 @@ def test_shapes_broadcast_if_asked(name: str) -> None:
         loss(predictions[:4], targets[:3])
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", COMPILED)
 def test_an_unknown_reduction_is_refused(name: str) -> None:
     predictions, targets = ordinary(name, "float32")
     with pytest.raises(InputError, match="choose none, mean or sum"):
@@ -271,7 +279,7 @@ def test_values_outside_a_formulas_range_are_refused() -> None:
     with pytest.raises(InputError, match="delta is -1"):
         functional.huber_loss(some, some, delta=-1.0)
     for quantile in (0.0, 1.0):
-        with pytest.raises(InputError, match="between 0 and 1"):
+        with pytest.raises(InputError, match=r"must lie in \(0, 1\)"):
             functional.quantile_loss(some, some, quantile=quantile)
     for p in (-0.25, 1.5):
         with pytest.raises(InputError, match="probabilities lie in"):
@@ -304,7 +312,7 @@ def test_half_types_are_never_further_off_than_torch(name: str, dtype: str) -> N
                 assert ulps_off(a, t, dtype) <= max(ulps_off(b, t, dtype), 0.51), (reduction, a, b, float(t))
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", COMPILED)
 def test_float16_means_over_many_elements_are_finite(name: str) -> None:
     """The sum leaves float16's range, the mean does not."""
     predictions, targets = ordinary(name, "float16")
@@ -331,7 +339,7 @@ def test_mixed_types_promote_as_torch(name: str) -> None:
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", COMPILED)
 def test_the_graph_can_be_walked_again(name: str, reduction: str) -> None:
     """What a caller does to a gradient is the caller's own: the next backward pass gives it afresh."""
     predictions, targets = ordinary(name, "float64")
@@ -349,7 +357,7 @@ def test_the_graph_can_be_walked_again(name: str, reduction: str) -> None:
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", COMPILED)
 def test_inputs_are_never_written_to_and_changed_ones_are_noticed(name: str, reduction: str) -> None:
     predictions, targets = ordinary(name, "float32")
     before = predictions.clone(), targets.clone()

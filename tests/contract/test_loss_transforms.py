@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from steepest.losses import LOSSES
+from steepest.losses import LOSSES, CrossEntropyLoss, HuberLoss
 
+from .backends import COMPILED
 from .samples import generator, parameters_of, pointwise_samples
+
+# kl_div says, as torch does, that its mean is over elements and not over the batch.
+pytestmark = pytest.mark.filterwarnings("ignore:reduction:UserWarning")
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -35,7 +39,7 @@ def loss_of(name: str, reduction: str = "mean") -> Callable[[Tensor, Tensor], Te
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", COMPILED)
 def test_gradcheck_and_gradgradcheck(name: str, reduction: str) -> None:
     predictions, targets = smooth_points(name)
     leaf = predictions.requires_grad_()
@@ -44,7 +48,7 @@ def test_gradcheck_and_gradgradcheck(name: str, reduction: str) -> None:
     assert gradgradcheck(function, (leaf,))
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", COMPILED)
 def test_the_fused_gradient_and_its_differentiable_form_agree(name: str) -> None:
     predictions, targets = smooth_points(name)
     leaf = predictions.requires_grad_()
@@ -56,7 +60,7 @@ def test_the_fused_gradient_and_its_differentiable_form_agree(name: str) -> None
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # of torch's own forward mode
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", COMPILED)
 def test_func_grad_and_hessian(name: str) -> None:
     predictions, targets = smooth_points(name)
     loss = loss_of(name)
@@ -69,7 +73,7 @@ def test_func_grad_and_hessian(name: str) -> None:
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", COMPILED)
 def test_vmap(name: str, reduction: str) -> None:
     predictions, targets = smooth_points(name)
     loss = loss_of(name, reduction)
@@ -85,7 +89,7 @@ def test_vmap(name: str, reduction: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own tracer
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", COMPILED)
 def test_compiles_as_one_graph(name: str) -> None:
     predictions, targets = smooth_points(name)
     loss = loss_of(name)
@@ -97,3 +101,45 @@ def test_compiles_as_one_graph(name: str) -> None:
         results.append((value.detach(), *torch.autograd.grad(value, leaf)))
     for ours, its in zip(*results, strict=True):
         torch.testing.assert_close(ours, its, rtol=1e-14, atol=1e-17)
+
+
+# --- the operators a compiled graph calls ----------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own tracer
+@pytest.mark.parametrize("with_gradient", [False, True])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_the_operators_keep_torchs_rules(reduction: str, with_gradient: bool) -> None:
+    x = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x.requires_grad_(with_gradient)
+    y = torch.zeros(4, 3, dtype=torch.float64)
+    delta = HuberLoss.formula.key
+    torch.library.opcheck(torch.ops.steepest.pointwise_loss, (x, y, delta, [0.7], reduction, with_gradient))
+    for target in (torch.tensor([0, 2, -100, 1]), torch.full((4, 3), 1 / 3, dtype=torch.float64)):
+        torch.library.opcheck(
+            torch.ops.steepest.softmax_loss,
+            (x, target, CrossEntropyLoss.formula.key, [], -100, 0.1, reduction, False, with_gradient),
+        )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", ["huber", "bce", "cross_entropy"])
+def test_a_compiled_loss_calls_the_fused_kernel(name: str, reduction: str) -> None:
+    """In float32 too: where the reference would be compiled instead, the kernel's one rounding would be lost."""
+    seen: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> object:
+        seen.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+        return graph
+
+    predictions, targets = smooth_points(name)
+    predictions = predictions.detach().float().requires_grad_()
+    targets = targets.float() if targets.is_floating_point() else targets
+    compiled = torch.compile(loss_of(name, reduction), backend=backend, fullgraph=True)
+    value, plain = compiled(predictions, targets), loss_of(name, reduction)(predictions, targets)
+    assert any(word.startswith("steepest.") for word in seen), seen
+    assert torch.equal(value, plain)
+    upstream = torch.linspace(-1, 2, value.numel()).reshape(value.shape)
+    gradients = [torch.autograd.grad(result, predictions, upstream)[0] for result in (value, plain)]
+    assert torch.equal(*gradients)

@@ -1,6 +1,7 @@
-"""Inputs on which torch is wrong and this package is right.
+"""Inputs on which torch is wrong, or refuses what has an answer, and this package is right.
 
-Each test shows both: the day torch is right too, its half fails, and the row can be struck from the list.
+Each test shows both: the day torch is right too, its half fails, and the row can be struck from the list. What is
+meant to differ stands in ``differences.py``.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from steepest import losses, optim
 from steepest.errors import InputError
-from steepest.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
+from steepest.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss, functional
 from steepest.optim import SGD, RMSprop
 
 INF = math.inf
@@ -74,11 +76,16 @@ def test_cross_entropy_of_a_confident_right_answer(path: str) -> None:
     assert gradient[0] == 0.0
 
 
-def test_cross_entropy_with_every_target_ignored_keeps_torchs_nan() -> None:
-    """The one row where torch's answer is kept: a mean of nothing."""
+def test_cross_entropy_with_every_target_ignored_keeps_torchs_nan_or_gives_0() -> None:
+    """The one row where torch's answer is kept: a mean of nothing; ``on_empty`` changes it."""
     logits, ignored = torch.randn(4, 3), torch.full((4,), -100)
     for loss in (CrossEntropyLoss(), nn.CrossEntropyLoss()):
         assert math.isnan(loss(logits, ignored))
+    leaf = logits.clone().requires_grad_()
+    nothing = CrossEntropyLoss(on_empty="zero")(leaf, ignored)
+    nothing.backward()
+    assert nothing == 0.0
+    assert torch.equal(leaf.grad, torch.zeros(4, 3))
 
 
 def test_mse_of_a_column_and_a_row() -> None:
@@ -88,6 +95,7 @@ def test_mse_of_a_column_and_a_row() -> None:
     with pytest.warns(UserWarning, match="target size"):
         wrong = nn.MSELoss()(column, row)
     assert wrong == 2.5  # of equal numbers
+    assert MSELoss(strict_shape=False)(column, row) == 2.5
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -101,20 +109,33 @@ def test_fused_sgd_updates_every_element(dtype: torch.dtype) -> None:
     assert updated == {SGD: 100, torch.optim.SGD: 4}
 
 
+ROWS = 70_000  # whose losses add up to more than float16 holds
+
+
 @pytest.mark.parametrize("kind", ["index", "weighted", "probabilities"])
 def test_float16_cross_entropy_over_many_rows_is_finite(kind: str) -> None:
-    rows = 70_000
-    logits = torch.zeros(rows, 4, dtype=torch.float16)
+    logits = torch.zeros(ROWS, 4, dtype=torch.float16)
     logits[:, 0] = 3.0
-    target = torch.ones(rows, dtype=torch.int64)
+    target = torch.ones(ROWS, dtype=torch.int64)
     weight = torch.ones(4, dtype=torch.float16) if kind == "weighted" else None
     if kind == "probabilities":
         target = nn.functional.one_hot(target, 4).to(torch.float16)
     truth = 3.0 + math.log1p(3 * math.exp(-3.0))
-    assert (
-        abs(float(CrossEntropyLoss(weight=weight)(logits, target)) - truth) < 2e-3
-    )  # half a unit at 3: 1e-3
+    value = float(CrossEntropyLoss(weight=weight)(logits, target))
+    assert abs(value - truth) < 2e-3  # half a unit at 3: 1e-3
     assert not torch.isfinite(nn.CrossEntropyLoss(weight=weight)(logits, target))
+
+
+@pytest.mark.parametrize("name", ["NLLLoss", "KLDivLoss"])
+def test_float16_means_over_many_rows_are_finite(name: str) -> None:
+    """``batchmean`` is a mean too: torch divides a sum that has overflowed already."""
+    options = {"reduction": "batchmean"} if name == "KLDivLoss" else {}
+    log_probabilities = torch.full((ROWS, 4), -2.0, dtype=torch.float16)
+    target = torch.zeros(ROWS, dtype=torch.int64)
+    if name == "KLDivLoss":
+        target = nn.functional.one_hot(target, 4).to(torch.float16)
+    assert getattr(losses, name)(**options)(log_probabilities, target) == 2.0
+    assert not torch.isfinite(getattr(nn, name)(**options)(log_probabilities, target))
 
 
 def test_ignored_rows_may_hold_anything() -> None:
@@ -139,3 +160,60 @@ def test_centred_rmsprop_on_a_constant_gradient_stays_finite() -> None:
             optimizer.step()
         finite[cls] = bool(torch.isfinite(parameter).all())
     assert finite == {RMSprop: True, torch.optim.RMSprop: False}
+
+
+def test_divergence_of_a_share_of_nothing() -> None:
+    """Beyond the list: a class that has no share in the target costs nothing, however impossible it is predicted."""
+    prediction, target = torch.tensor([[-INF, 0.0]]), torch.tensor([[0.0, 1.0]])
+    assert functional.kl_div(prediction, target, reduction="batchmean") == 0.0
+    assert math.isnan(nn.functional.kl_div(prediction, target, reduction="batchmean"))
+
+
+def test_gradient_of_a_count_of_nothing() -> None:
+    """Beyond the list: Stirling's terms are for counts above 1, and their NaN at 0 reaches torch's gradient."""
+    gradients = []
+    for function in (functional.poisson_nll_loss, nn.functional.poisson_nll_loss):
+        count = torch.zeros(1, requires_grad=True)
+        function(torch.tensor([2.0]), count, full=True).backward()
+        gradients.append(count.grad)
+    assert gradients[0] == -2.0  # of exp(x) - t x
+    assert torch.isnan(gradients[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8])
+def test_class_indices_of_any_width(dtype: torch.dtype) -> None:
+    """Beyond the list: a table's integers come as they are."""
+    logits, target = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 0, 2])
+    value = CrossEntropyLoss()(logits, target.to(dtype))
+    assert value == CrossEntropyLoss()(logits, target)
+    if dtype in (torch.int64, torch.uint8):
+        torch.testing.assert_close(nn.CrossEntropyLoss()(logits, target.to(dtype)), value)
+    else:
+        with pytest.raises(RuntimeError, match="expected target dtype to be Long or Byte"):
+            nn.CrossEntropyLoss()(logits, target.to(dtype))
+
+
+def test_class_weights_of_another_type() -> None:
+    """Beyond the list: weights are numbers, whatever their type."""
+    log_probabilities, target = torch.log_softmax(torch.eye(3), 1), torch.tensor([0, 1, 1])
+    weight = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
+    expected = losses.NLLLoss(weight=weight.float())(log_probabilities, target)
+    assert losses.NLLLoss(weight=weight)(log_probabilities, target) == expected
+    with pytest.raises(RuntimeError, match="expected scalar type"):
+        nn.NLLLoss(weight=weight)(log_probabilities, target)
+
+
+def test_numbers_in_the_state_keep_their_digits() -> None:
+    """Beyond the list: NAdam's product of momenta, one factor a step."""
+    steps, decay, beta = 50, 4e-3, 0.9
+    truth = math.prod(beta * (1 - 0.5 * 0.96 ** (step * decay)) for step in range(1, steps + 1))
+    error = {}
+    for cls in (optim.NAdam, torch.optim.NAdam):
+        parameter = nn.Parameter(torch.ones(2, dtype=torch.float64))
+        parameter.grad = torch.ones_like(parameter)
+        optimizer = cls([parameter], betas=(beta, 0.999), momentum_decay=decay)
+        for _ in range(steps):
+            optimizer.step()
+        error[cls] = abs(float(optimizer.state[parameter]["mu_product"]) / truth - 1)
+    assert error[optim.NAdam] < 1e-14
+    assert error[torch.optim.NAdam] > 1e-9

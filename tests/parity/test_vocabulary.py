@@ -20,7 +20,7 @@ from steepest.backends.cpu_vocabulary import VOCABULARY
 
 # The module's own promise, in units in the last place.
 BARS = {"float32": 1.0, "float64": 2.0}
-UNARY = [word for word in VOCABULARY if word not in ("maximum", "minimum", "where")]
+UNARY = [word for word in VOCABULARY if word not in ("maximum", "minimum", "power", "where")]
 NUMBA = {"float32": types.float32, "float64": types.float64}
 
 function: Any = None  # bound when a kernel is compiled
@@ -127,6 +127,19 @@ def test_the_larger_and_the_smaller(word: str, dtype: str) -> None:
     np.testing.assert_array_equal(computed(word, a, b), expected)
     np.testing.assert_array_equal(
         getattr(reference, word)(torch.tensor(a), torch.tensor(b)).numpy(), expected
+    )
+
+
+@pytest.mark.parametrize("dtype", BARS)
+def test_powers(dtype: str) -> None:
+    rng = generator("power", dtype)
+    base = np.concatenate([10.0 ** rng.uniform(-30, 30, 300), [0.0, 0.0, 0.0, 1.0, math.inf]]).astype(dtype)
+    exponent = np.concatenate([rng.uniform(-1.2, 1.2, 300), [0.0, 0.5, 2.0, 3.0, 0.5]]).astype(dtype)
+    results = computed("power", base, exponent)
+    for x, a, result in zip(exactly(base), exactly(exponent), results, strict=True):
+        assert ulps_off(float(result), EXACT["power"](x, a), dtype) <= BARS[dtype], (x, a)
+    np.testing.assert_allclose(
+        reference.power(torch.tensor(base), torch.tensor(exponent)), results, rtol=1e-6
     )
 
 

@@ -1,26 +1,35 @@
-"""The CPU kernels a loss formula is put in: pointwise, and softmax over class rows.
+"""The CPU kernels a loss formula is put in: pointwise here, and softmax over class rows (`cpu_softmax.py`).
 
-Every kernel computes in float64 whatever the tensors hold, so float32 results carry one rounding. Sums are
-taken pairwise inside blocks and compensated (Neumaier) across them; pieces of fixed size are summed exactly
-(`math.fsum`), so a result does not depend on the number of threads.
+A pointwise formula is computed in float64 whatever the tensors hold, so float32 results carry one rounding. Sums are
+taken in several chains inside blocks and compensated (Neumaier) across them; pieces of fixed size are summed exactly
+(`math.fsum`), so a result does not depend on the number of threads. A kernel takes piece after piece from a counter
+that all threads share.
 """
 
 from __future__ import annotations
 
+import ctypes
+import types as python_types
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import carray, types
 
-from steepest.backends import cpu
-from steepest.backends.cpu_vocabulary import _inline, exp, log1p
+from steepest.backends import cpu, cpu_softmax
+from steepest.backends.cpu_softmax import IGNORED, LANES, PROBABILITIES
+from steepest.backends.cpu_softmax import add as _add
+from steepest.backends.cpu_softmax import sum_of as _sum
+from steepest.backends.cpu_vocabulary import NARROW, VOCABULARY, _inline, intrinsic
+from steepest.errors import InputError
 
 __all__ = ["ENGINE_LOSS", "engine_loss", "pointwise", "softmax"]
 
 SUM, GRADIENT, VALUES = 0, 1, 2  # what a kernel writes: nothing, scaled gradients, values
-_BLOCK = 256
+_BLOCK = 512
+_SHORT = 64  # rows of up to so many classes go through side by side
 _TYPES = {"float32": types.float32, "float64": types.float64}
 
 
@@ -37,249 +46,225 @@ def ENGINE_LOSS(dtype: str) -> Any:
     return types.float64(pointer, pointer, pointer, types.int64, types.int64, types.float64, _DOUBLES)
 
 
-# --- parameters: a formula's own (delta, quantile, ...) come as an array of doubles ---------------------------
+# --- parameters: a formula's own (delta, quantile, ...) ------------------------------------------------------
+# A row of doubles for each, so that one may differ from element to element as weights do.
 
 
 @_inline
-def _take0(p: Any) -> Any:
+def _at0(rows: Any, i: int) -> Any:
     return ()
 
 
 @_inline
-def _take1(p: Any) -> Any:
-    return (p[0],)
+def _at1(rows: Any, i: int) -> Any:
+    return (rows[0, i],)
 
 
 @_inline
-def _take2(p: Any) -> Any:
-    return (p[0], p[1])
+def _at2(rows: Any, i: int) -> Any:
+    return (rows[0, i], rows[1, i])
 
 
 @_inline
-def _take3(p: Any) -> Any:
-    return (p[0], p[1], p[2])
+def _at3(rows: Any, i: int) -> Any:
+    return (rows[0, i], rows[1, i], rows[2, i])
 
 
-_TAKE = (_take0, _take1, _take2, _take3)
+_AT = (_at0, _at1, _at2, _at3)
+at: Any
+num_parameters: int
 
 
-def _bindings(value: Callable[..., Any], gradient: Callable[..., Any], num_parameters: int) -> dict[str, Any]:
-    return {"value": cpu.bind(value), "gradient": cpu.bind(gradient), "take": _TAKE[num_parameters]}
+def _constants(parameters: Any) -> Any:
+    """The parameters as one column, for kernels in which they are constants."""
+    given = carray(parameters, num_parameters)
+    column = np.empty((num_parameters, 1))
+    for k in range(num_parameters):
+        column[k, 0] = given[k]
+    return column
 
 
-@_inline
-def _pairwise_sum(block: Any) -> Any:
-    width = _BLOCK // 2
-    while width > 0:
-        for i in range(width):
-            block[i] += block[i + width]
-        width //= 2
-    return block[0]
+def _bindings(
+    value: Callable[..., Any], gradient: Callable[..., Any], num_parameters: int, *, narrow: bool = False
+) -> dict[str, Any]:
+    if num_parameters >= len(_AT):
+        raise InputError(
+            f"A loss has at most {len(_AT) - 1} parameters of its own; this one {num_parameters}."
+        )
+    words = _narrow_words(value, gradient) if narrow else {}
+    return {
+        "value": cpu.bind(value, words),
+        "gradient": cpu.bind(gradient, words),
+        "at": _AT[num_parameters],
+        "num_parameters": num_parameters,
+        "constants": cpu.bind(_constants, {"num_parameters": num_parameters}),
+    }
 
 
-@_inline
-def _add(total: float, lost: float, term: float) -> Any:
-    """Neumaier's compensated sum; an infinite total has no rounding error to keep."""
-    new = total + term
-    if abs(new) < np.inf:
-        lost += (total - new) + term if abs(total) >= abs(term) else (term - new) + total
-    return new, lost
+def _narrow_words(*functions: Callable[..., Any]) -> dict[str, Any]:
+    """The names by which formulas use the vocabulary, and the shorter words they get.
+
+    None, which leaves the formulas at their full length, where one name means different things in two modules.
+    """
+    found: dict[str, Any] = {}
+    waiting: list[Any] = list(functions)
+    seen: set[int] = set()
+    while waiting:
+        function = waiting.pop()
+        if id(function) in seen:
+            continue
+        seen.add(id(function))
+        for name in cpu._names(function.__code__):
+            if name not in function.__globals__:
+                continue
+            meant = function.__globals__[name]
+            if found.setdefault(name, meant) is not meant:
+                return {}
+            if id(meant) not in cpu._REFERENCE and isinstance(meant, python_types.FunctionType):
+                waiting += [meant] if cpu._is_formula(meant) else []
+    words = {id(entry): word for word, entry in VOCABULARY.items()}
+    return {
+        name: NARROW[words[id(cpu._REFERENCE[id(meant)])]]
+        for name, meant in found.items()
+        if id(meant) in cpu._REFERENCE
+    }
+
+
+# --- pieces of the work, taken in turn by the threads ---------------------------------------------------------
+
+
+@intrinsic
+def _next_piece(typingctx: Any, counter: Any) -> Any:
+    """The counter's number, which is one more afterwards, whoever else counts."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", args[0], ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(types.CPointer(types.int64)), codegen
+
+
+def _prototype(signature: Any) -> Any:
+    """The C type of a kernel as Python calls it: addresses are plain integers."""
+    as_c: dict[Any, Any] = {
+        types.int64: ctypes.c_int64,
+        types.float64: ctypes.c_double,
+        types.boolean: ctypes.c_bool,
+    }
+    arguments = [as_c.get(argument, ctypes.c_void_p) for argument in signature.args]
+    return ctypes.CFUNCTYPE(as_c.get(signature.return_type), *arguments)
+
+
+def _kernel(template: Callable[..., Any], signature: Any, bindings: dict[str, Any]) -> cpu.Kernel:
+    compiled = cpu.compile_kernel(template, signature, bindings)
+    function = _prototype(signature)(compiled.address)
+    return cpu.Kernel(compiled.name, compiled.address, function, compiled)
 
 
 # --- pointwise -----------------------------------------------------------------------------------------------
 
 value: Any
 gradient: Any
-take: Any
-row_loss: Any
+constants: Any
+as_pointer: Any
+fill: Any
+
+
+def _fill(row: Any, address: int, inner: int, count: int, first: int, width: int) -> None:
+    """An operand's part of a block: element i of the whole has the operand's ``(i // inner) % count``."""
+    operand = carray(as_pointer(address), count)
+    if inner == 1 and first + width <= count:
+        part = operand[first : first + width]
+        for i in range(width):
+            row[i] = part[i]
+        return
+    j = (first // inner) % count
+    left = inner - first % inner
+    for i in range(width):
+        row[i] = operand[j]
+        left -= 1
+        if left == 0:
+            left = inner
+            j = j + 1 if j + 1 < count else 0
 
 
 def _pointwise(
-    prediction: Any, target: Any, output: Any, start: int, stop: int, scale: float, parameters: Any, mode: int
-) -> Any:
-    p = carray(prediction, stop)
-    t = carray(target, stop)
-    out = carray(output, stop)
-    options = take(parameters)
-    block = np.empty(_BLOCK)
-    total = 0.0
-    lost = 0.0
-    for first in range(start, stop, _BLOCK):
-        last = min(first + _BLOCK, stop)
-        # Views from 0 on, so that the loops below become SIMD code.
-        pb = p[first:last]
-        tb = t[first:last]
-        width = last - first
-        for i in range(width):
-            block[i] = value(np.float64(pb[i]), np.float64(tb[i]), *options)
-        if mode == VALUES:
-            ob = out[first:last]
+    prediction: Any, target: Any, output: Any, count: int, grain: int, scale: float, parameters: Any, operands: Any,
+    mode: int, counter: Any, sums: Any,
+) -> None:  # fmt: skip
+    num_pieces = (count + grain - 1) // grain
+    total_of = carray(sums, num_pieces)
+    p = carray(prediction, count)
+    t = carray(target, count)
+    out = carray(output, count)
+    # Address, inner and count of the weight, then of each parameter that is no constant; address 0: there is none.
+    table = carray(operands, 3 * (num_parameters + 1))
+    given = carray(parameters, num_parameters)
+    # One piece of memory, whose rows LLVM knows to lie apart; gradients written over the predictions stay apart too.
+    scratch = np.empty((num_parameters + 5, _BLOCK))
+    predictions, targets, weights, values, slopes = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
+    options = scratch[5:]
+    for k in range(num_parameters):
+        options[k, :] = given[k]
+    weights[:] = 1.0
+    weighted = table[0] != 0
+    while True:
+        piece = _next_piece(counter)
+        if piece >= num_pieces:
+            break
+        total = 0.0
+        lost = 0.0
+        stop = min((piece + 1) * grain, count)
+        for first in range(piece * grain, stop, _BLOCK):
+            last = min(first + _BLOCK, stop)
+            width = last - first
+            pb = p[first:last]
+            tb = t[first:last]
             for i in range(width):
-                ob[i] = block[i]
-            continue
-        for i in range(width, _BLOCK):
-            block[i] = 0.0
-        if mode == GRADIENT:
-            ob = out[first:last]
-            for i in range(width):
-                ob[i] = gradient(np.float64(pb[i]), np.float64(tb[i]), *options) * scale
-        term = _pairwise_sum(block)
-        total, lost = _add(total, lost, term)
-    return total + lost
+                predictions[i] = pb[i]
+                targets[i] = tb[i]
+            if weighted:
+                fill(weights, table[0], table[1], table[2], first, width)
+            for k in range(num_parameters):
+                if table[3 * k + 3] != 0:
+                    fill(options[k], table[3 * k + 3], table[3 * k + 4], table[3 * k + 5], first, width)
+            if mode == GRADIENT:
+                # One loop, so that value and gradient share their exponentials.
+                for i in range(width):
+                    values[i] = value(predictions[i], targets[i], *at(options, i)) * weights[i]
+                    slope = gradient(predictions[i], targets[i], *at(options, i))
+                    slopes[i] = slope * (weights[i] * scale)
+            else:
+                for i in range(width):
+                    values[i] = value(predictions[i], targets[i], *at(options, i)) * weights[i]
+            if mode != SUM:
+                ob = out[first:last]
+                written = slopes if mode == GRADIENT else values
+                for i in range(width):
+                    ob[i] = written[i]
+            total, lost = _add(total, lost, _sum(values[:width]))
+        total_of[piece] = total + lost
 
 
 @cache
 def pointwise(
     value: Callable[..., Any], gradient: Callable[..., Any], num_parameters: int, dtype: str
 ) -> cpu.Kernel:
-    """The fused kernel of a pointwise formula over ``[start, stop)`` of contiguous arrays of one dtype."""
-    pointer = _pointer(dtype)
-    signature = types.float64(
-        pointer, pointer, pointer, types.int64, types.int64, types.float64, _DOUBLES, types.int64
-    )
-    return cpu.compile_kernel(_pointwise, signature, _bindings(value, gradient, num_parameters))
+    """The fused kernel of a pointwise formula over contiguous arrays of one dtype, in pieces of ``grain``."""
+    pointer, integers = _pointer(dtype), types.CPointer(types.int64)
+    signature = types.void(
+        pointer, pointer, pointer, types.int64, types.int64, types.float64, _DOUBLES, integers, types.int64,
+        integers, _DOUBLES,
+    )  # fmt: skip
+    bindings = _bindings(value, gradient, num_parameters, narrow=dtype == "float32")
+    fill = cpu.bind(_fill, {"as_pointer": cpu.pointer_at(_TYPES[dtype])})
+    return _kernel(_pointwise, signature, {**bindings, "fill": fill})
 
 
 # --- softmax over rows of logits -----------------------------------------------------------------------------
 
-
-@_inline
-def _exp_difference(a: float, b: float) -> Any:
-    """``exp(a - b)`` with the difference's rounding error carried along."""
-    d = a - b
-    back = a - d
-    error = (back - b) + (a - (d + back))
-    e = exp(d)
-    corrected = e * (1.0 + error)
-    return corrected if d > -800.0 else e  # beyond, the error of an infinite difference is NaN
-
-
-@_inline
-def _sum(terms: Any, n: int) -> Any:
-    # Four independent chains keep the adders busy; the order is fixed.
-    a, b, c, d = 0.0, 0.0, 0.0, 0.0
-    whole = n - n % 4
-    for j in range(0, whole, 4):
-        a += terms[j]
-        b += terms[j + 1]
-        c += terms[j + 2]
-        d += terms[j + 3]
-    for j in range(whole, n):
-        a += terms[j]
-    return (a + b) + (c + d)
-
-
-@_inline
-def _largest(terms: Any, n: int) -> Any:
-    # Four independent chains; NaN is passed over here and comes back through the exponentials.
-    a = b = c = d = terms[0]
-    whole = n - n % 4
-    for j in range(0, whole, 4):
-        a = terms[j] if terms[j] > a else a
-        b = terms[j + 1] if terms[j + 1] > b else b
-        c = terms[j + 2] if terms[j + 2] > c else c
-        d = terms[j + 3] if terms[j + 3] > d else d
-    for j in range(whole, n):
-        a = terms[j] if terms[j] > a else a
-    a = b if b > a else a
-    c = d if d > c else c
-    return c if c > a else a
-
-
-@_inline
-def _share(j: int, target: int, q: Any, q_base: int, q_stride: int, smoothing: float, spread: float) -> Any:
-    """The target distribution's share of class j, smoothed."""
-    if target >= 0:
-        return spread + (1.0 - smoothing if j == target else 0.0)
-    return spread + (1.0 - smoothing) * np.float64(q[q_base + j * q_stride])
-
-
-def _softmax_row(
-    x: Any,  # logits, the row's at x[base + j * stride]
-    out: Any,  # same layout
-    base: int,
-    stride: int,
-    num_classes: int,
-    target: int,  # class index, or -1 where q gives probabilities
-    q: Any,
-    q_base: int,
-    q_stride: int,
-    class_weight: Any,  # empty: all ones
-    smoothing: float,
-    scale: float,
-    parameters: Any,
-    want_gradient: bool,
-    scratch: Any,  # 2 * num_classes float64
-) -> Any:
-    """Sum over classes of ``w_j q_j value(log p_j)``, and its gradient with respect to the logits.
-
-    With m the maximum at class k and rest = sum_{j != k} exp(x_j - m), the log-probability is
-    (x_j - m) - log1p(rest), exact in both tails. The gradient is c_j (1 - p_j) - p_j (mass - c_j) with
-    c_j = w_j q_j value'(log p_j) and mass = sum c_j: at the true class 1 - p_j is the sum of the others.
-    """
-    options = take(parameters)
-    # The row as float64, side by side: what follows is SIMD code whatever the layout was.
-    logits = scratch[:num_classes]
-    e = scratch[num_classes:]
-    if stride == 1:
-        row = x[base : base + num_classes]
-        for j in range(num_classes):
-            logits[j] = row[j]
-    else:
-        for j in range(num_classes):
-            logits[j] = x[base + j * stride]
-    largest = _largest(logits, num_classes)
-    k = 0
-    while k < num_classes - 1 and logits[k] != largest:
-        k += 1
-    for j in range(num_classes):
-        e[j] = _exp_difference(logits[j], largest)
-    e[k] = 0.0 if largest - largest == 0.0 else np.nan
-    rest = _sum(e, num_classes)
-    log_total = log1p(rest)
-    total = 1.0 + rest
-    e[k] = 1.0
-    spread = smoothing / num_classes
-    weighted = len(class_weight) > 0
-    one_class = target >= 0 and smoothing == 0.0
-    first = target if one_class else 0
-    last = target + 1 if one_class else num_classes
-    loss = 0.0
-    mass_k = 0.0  # apart from the others', which a difference would lose beside it
-    mass_others = 0.0
-    for j in range(first, last):
-        share = _share(j, target, q, q_base, q_stride, smoothing, spread)
-        if weighted:
-            share *= class_weight[j]
-        if share != 0.0:
-            log_p = (logits[j] - largest) - log_total
-            loss += share * value(log_p, *options)
-            if j == k:
-                mass_k = share * gradient(log_p, *options)
-            else:
-                mass_others += share * gradient(log_p, *options)
-    mass = mass_k + mass_others
-    if want_gradient:
-        factor = -scale * mass / total
-        if stride == 1:
-            gradient_row = out[base : base + num_classes]
-            for j in range(num_classes):
-                gradient_row[j] = factor * e[j]
-        else:
-            for j in range(num_classes):
-                out[base + j * stride] = factor * e[j]
-        for j in range(first, last):
-            share = _share(j, target, q, q_base, q_stride, smoothing, spread)
-            if weighted:
-                share *= class_weight[j]
-            if share != 0.0:
-                at = base + j * stride
-                log_p = (logits[j] - largest) - log_total
-                contribution = share * gradient(log_p, *options)
-                others = rest if j == k else total - e[j]
-                mass_left = mass_others if j == k else mass - contribution
-                out[at] = scale * (contribution * (others / total) - (e[j] / total) * mass_left)
-    return loss
+work: Any
+row_loss: Any
+lanes_loss: Any
 
 
 def _softmax(
@@ -287,59 +272,119 @@ def _softmax(
     target: Any,
     probabilities: Any,
     weight: Any,
+    offsets: Any,
     output: Any,
-    start: int,
-    stop: int,
+    count: int,
+    grain: int,  # rows a piece
     num_classes: int,
     inner: int,  # elements after the class dimension: (N, C, d1, ...) has inner = d1 * ...
     has_weight: bool,
+    has_offset: bool,
     has_probabilities: bool,
     ignore_index: int,
     smoothing: float,
     scale: float,
     parameters: Any,
     mode: int,
-) -> Any:
-    size = ((stop - 1) // inner + 1) * num_classes * inner
+    counter: Any,
+    sums: Any,
+) -> None:
+    num_pieces = (count + grain - 1) // grain
+    total_of = carray(sums, num_pieces)
+    size = ((count - 1) // inner + 1) * num_classes * inner
     x = carray(logits, size)
-    out = carray(output, stop if mode == VALUES else size)
-    index = carray(target, stop)
+    out = carray(output, count if mode == VALUES else size)
+    index = carray(target, count)
     q = carray(probabilities, size)
     class_weight = carray(weight, num_classes if has_weight else 0)
-    scratch = np.empty(2 * num_classes)
-    total = 0.0
-    lost = 0.0
-    for row in range(start, stop):
-        base = (row // inner) * num_classes * inner + row % inner
-        term = 0.0
-        if not has_probabilities and index[row] == ignore_index:
-            if mode == GRADIENT:
-                for j in range(num_classes):
-                    out[base + j * inner] = 0.0
-        else:
-            term = row_loss(
-                x, out, base, inner, num_classes, np.int64(-1) if has_probabilities else index[row],
-                q, base, inner, class_weight, smoothing, scale, parameters, mode == GRADIENT, scratch,
-            )  # fmt: skip
-        if mode == VALUES:
-            out[row] = term
-        total, lost = _add(total, lost, term)
-    return total + lost
+    offset = carray(offsets, num_classes if has_offset else 0)
+    options = at(constants(parameters), 0)
+    one_class = not has_probabilities and smoothing == 0.0
+    in_lanes = inner > 1 or num_classes <= _SHORT
+    # Rows in lanes, or one row: its logits where they are shifted, its exponentials, its contributions.
+    height = num_classes if in_lanes else 0
+    length = 0 if in_lanes else num_classes
+    lanes_x = np.empty((height, LANES), work)
+    lanes_e = np.empty((height, LANES), work)
+    lanes_c = np.empty((0 if one_class else height, LANES))
+    base = np.empty(LANES, np.int64)
+    classes = np.empty(LANES, np.int64)
+    losses = np.empty(LANES)
+    row_x = np.empty(length if has_offset else 0)
+    row_e = np.empty(length, work)
+    row_c = np.empty(0 if one_class else length)
+    block = np.empty(_BLOCK)
+    while True:
+        piece = _next_piece(counter)
+        if piece >= num_pieces:
+            break
+        total = 0.0
+        lost = 0.0
+        stop = min((piece + 1) * grain, count)
+        for start in range(piece * grain, stop, LANES):
+            width = min(stop - start, LANES)
+            for r in range(width):
+                row = start + r
+                base[r] = (row // inner) * num_classes * inner + row % inner
+                classes[r] = PROBABILITIES
+                if not has_probabilities:
+                    classes[r] = IGNORED if index[row] == ignore_index else index[row]
+            if in_lanes:
+                lanes_loss(
+                    x, out, base, inner, width, classes, has_probabilities, q, class_weight, offset, smoothing, scale,
+                    options, mode == GRADIENT, lanes_x, lanes_e, lanes_c, losses,
+                )  # fmt: skip
+            else:
+                for r in range(width):
+                    here = base[r]
+                    there = here + num_classes if mode == GRADIENT else here
+                    slopes = out[here:there]
+                    if classes[r] == IGNORED:
+                        losses[r] = 0.0
+                        slopes[:] = 0.0
+                    else:
+                        losses[r] = row_loss(
+                            x[here : here + num_classes], slopes, classes[r], q[here : here + num_classes],
+                            class_weight, offset, smoothing, scale, options, mode == GRADIENT, row_x, row_e, row_c,
+                            block,
+                        )  # fmt: skip
+            if mode == VALUES:
+                values = out[start : start + width]
+                for r in range(width):
+                    values[r] = losses[r]
+            total, lost = _add(total, lost, _sum(losses[:width]))
+        total_of[piece] = total + lost
 
 
 @cache
 def softmax(
-    value: Callable[..., Any], gradient: Callable[..., Any], num_parameters: int, dtype: str
+    value: Callable[..., Any],
+    gradient: Callable[..., Any],
+    num_parameters: int,
+    dtype: str,
+    with_offset: bool = False,
 ) -> cpu.Kernel:
-    """The fused kernel of a softmax formula over rows ``[start, stop)`` of contiguous (N, C, ...) logits."""
-    pointer = _pointer(dtype)
+    """The fused kernel of a softmax formula over the rows of contiguous (N, C, ...) logits, in pieces of ``grain``."""
+    pointer, integers = _pointer(dtype), types.CPointer(types.int64)
     integer, flag = types.int64, types.boolean
-    signature = types.float64(
-        pointer, types.CPointer(types.int64), pointer, pointer, pointer, integer, integer, integer, integer,
-        flag, flag, integer, types.float64, types.float64, _DOUBLES, integer,
+    signature = types.void(
+        pointer, integers, pointer, pointer, _DOUBLES, pointer, integer, integer, integer, integer, flag, flag, flag,
+        integer, types.float64, types.float64, _DOUBLES, integer, integers, _DOUBLES,
     )  # fmt: skip
-    bindings = _bindings(value, gradient, num_parameters)
-    return cpu.compile_kernel(_softmax, signature, {"row_loss": cpu.bind(_softmax_row, bindings)})
+    return _kernel(
+        _softmax, signature, _softmax_bindings(value, gradient, num_parameters, dtype, with_offset)
+    )
+
+
+def _softmax_bindings(
+    value: Callable[..., Any],
+    gradient: Callable[..., Any],
+    num_parameters: int,
+    dtype: str,
+    with_offset: bool,
+) -> dict[str, Any]:
+    formula = _bindings(value, gradient, num_parameters)
+    return {**formula, **cpu_softmax.bindings(formula, dtype, with_offset)}
 
 
 # --- the native engine's form: one micro-batch, outputs x rows ------------------------------------------------
@@ -352,7 +397,7 @@ def _engine_pointwise(
     p = carray(outputs, n)
     t = carray(targets, n)
     out = carray(gradients, n)
-    options = take(parameters)
+    options = at(constants(parameters), 0)
     total = 0.0
     for i in range(n):
         prediction = np.float64(p[i])
@@ -362,63 +407,35 @@ def _engine_pointwise(
     return total
 
 
-def _engine_classes(
+with_probabilities: bool
+
+
+def _engine_softmax(
     outputs: Any, targets: Any, gradients: Any, rows: int, num_outputs: int, scale: float, parameters: Any
 ) -> Any:
     x = carray(outputs, rows * num_outputs)
-    t = carray(targets, rows)
+    t = carray(targets, rows * num_outputs if with_probabilities else rows)
     out = carray(gradients, rows * num_outputs)
-    no_weight = t[:0]
-    scratch = np.empty(2 * num_outputs)
+    none = t[:0]
+    no_offset = np.empty(0)
+    options = at(constants(parameters), 0)
+    lanes_x = np.empty((num_outputs, LANES), work)
+    lanes_e = np.empty((num_outputs, LANES), work)
+    lanes_c = np.empty((num_outputs if with_probabilities else 0, LANES))
+    base = np.empty(LANES, np.int64)
+    classes = np.empty(LANES, np.int64)
+    losses = np.empty(LANES)
     total = 0.0
-    for row in range(rows):
-        total += row_loss(
-            x,
-            out,
-            row,
-            rows,
-            num_outputs,
-            np.int64(t[row]),
-            t,
-            0,
-            0,
-            no_weight,
-            0.0,
-            scale,
-            parameters,
-            True,
-            scratch,
-        )
-    return total
-
-
-def _engine_probabilities(
-    outputs: Any, targets: Any, gradients: Any, rows: int, num_outputs: int, scale: float, parameters: Any
-) -> Any:
-    x = carray(outputs, rows * num_outputs)
-    q = carray(targets, rows * num_outputs)
-    out = carray(gradients, rows * num_outputs)
-    no_weight = q[:0]
-    scratch = np.empty(2 * num_outputs)
-    total = 0.0
-    for row in range(rows):
-        total += row_loss(
-            x,
-            out,
-            row,
-            rows,
-            num_outputs,
-            np.int64(-1),
-            q,
-            row,
-            rows,
-            no_weight,
-            0.0,
-            scale,
-            parameters,
-            True,
-            scratch,
-        )
+    for start in range(0, rows, LANES):
+        width = min(rows - start, LANES)
+        for r in range(width):
+            base[r] = start + r
+            classes[r] = PROBABILITIES if with_probabilities else np.int64(t[start + r])
+        lanes_loss(
+            x, out, base, rows, width, classes, with_probabilities, t, none, no_offset, 0.0, scale, options, True,
+            lanes_x, lanes_e, lanes_c, losses,
+        )  # fmt: skip
+        total += _sum(losses[:width])
     return total
 
 
@@ -427,8 +444,9 @@ def engine_loss(
     family: str, value: Callable[..., Any], gradient: Callable[..., Any], num_parameters: int, dtype: str
 ) -> cpu.Kernel:
     """The loss as the native engine calls it: ``family`` is pointwise, classes or probabilities."""
-    bindings = _bindings(value, gradient, num_parameters)
     if family == "pointwise":
+        bindings = _bindings(value, gradient, num_parameters, narrow=dtype == "float32")
         return cpu.compile_kernel(_engine_pointwise, ENGINE_LOSS(dtype), bindings)
-    template = _engine_classes if family == "classes" else _engine_probabilities
-    return cpu.compile_kernel(template, ENGINE_LOSS(dtype), {"row_loss": cpu.bind(_softmax_row, bindings)})
+    bindings = _softmax_bindings(value, gradient, num_parameters, dtype, False)
+    bindings["with_probabilities"] = family == "probabilities"
+    return cpu.compile_kernel(_engine_softmax, ENGINE_LOSS(dtype), bindings)

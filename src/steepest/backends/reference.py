@@ -20,6 +20,7 @@ __all__ = [
     "log1p",
     "maximum",
     "minimum",
+    "power",
     "sigmoid",
     "sign",
     "softplus",
@@ -49,6 +50,10 @@ def softplus(x: Tensor) -> Tensor:
 
 def where(condition: Tensor, a: Value, b: Value) -> Tensor:
     """``a`` where the condition holds, else ``b``; neither branch leaks NaN into the other's value."""
+    if not isinstance(a, Tensor) and not isinstance(b, Tensor):
+        # Two numbers would become float32 whatever the formula is computed in.
+        widest = torch.float32 if condition.device.type == "mps" else torch.float64
+        a = torch.full((), a, dtype=widest, device=condition.device)
     return torch.where(condition, a, b)
 
 
@@ -60,6 +65,11 @@ def maximum(a: Value, b: Value) -> Tensor:
 def minimum(a: Value, b: Value) -> Tensor:
     """The smaller of the two, NaN if either is; a number may stand for a tensor."""
     return torch.minimum(*_tensors(a, b))
+
+
+def power(x: Tensor, a: Value) -> Tensor:
+    """``x**a`` for ``x >= 0``; its slope by ``x`` at 0 is 0 where ``a`` is 0 or above 1."""
+    return torch.pow(x, a)
 
 
 def _tensors(a: Value, b: Value) -> tuple[Tensor, Tensor]:

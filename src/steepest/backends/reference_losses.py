@@ -1,4 +1,4 @@
-"""The same two families on PyTorch tensors: differentiable, any device, any dtype, any transform."""
+"""The families on PyTorch tensors: differentiable, any device, any dtype, any transform."""
 
 from __future__ import annotations
 
@@ -14,11 +14,20 @@ __all__ = ["pointwise", "reduce", "softmax"]
 
 
 def reduce(
-    values: Tensor, reduction: str, dtype: torch.dtype, normalizer: Tensor | float | None = None
+    values: Tensor,
+    reduction: str,
+    dtype: torch.dtype,
+    normalizer: Tensor | float | None = None,
+    on_empty: str = "nan",
 ) -> Tensor:
     """none, sum, or mean (over ``normalizer`` where given, else over the number of values)."""
     if reduction == "mean":
-        values = values.mean() if normalizer is None else values.sum() / normalizer
+        count = values.numel() if normalizer is None else normalizer
+        total = values.sum()
+        if on_empty == "zero":
+            total = torch.where(torch.as_tensor(count == 0, device=values.device), 0.0, total)
+            count = count + (count == 0)
+        values = total / count
     elif reduction == "sum":
         values = values.sum()
     return values.to(dtype)
@@ -31,6 +40,10 @@ def pointwise(
     parameters: Sequence[Any],
     weight: Tensor | None,
     reduction: str,
+    *,
+    normalizer: Tensor | float | None = None,
+    on_empty: str = "nan",
+    output_dtype: torch.dtype | None = None,
 ) -> Tensor:
     """``reduction`` of ``weight * value(prediction, target, *parameters)``."""
     dtype = torch.promote_types(prediction.dtype, target.dtype)
@@ -39,7 +52,7 @@ def pointwise(
     values: Tensor = value(prediction.to(compute), target.to(compute), *parameters)
     if weight is not None:
         values = values * weight.to(compute)
-    return reduce(values, reduction, dtype)
+    return reduce(values, reduction, output_dtype or dtype, normalizer, on_empty)
 
 
 def softmax(
@@ -48,9 +61,14 @@ def softmax(
     target: Tensor,
     parameters: Sequence[Any],
     weight: Tensor | None,
+    offset: Tensor | None,
     ignore_index: int,
     smoothing: float,
     reduction: str,
+    *,
+    normalizer: Tensor | float | None = None,
+    on_empty: str = "nan",
+    output_dtype: torch.dtype | None = None,
 ) -> Tensor:
     """``reduction`` over rows of ``sum_j w_j q_j value(log p_j)``; classes lie in dimension 1 (0 if 1-D).
 
@@ -58,37 +76,39 @@ def softmax(
     """
     dimension = 1 if logits.dim() > 1 else 0
     num_classes = logits.shape[dimension]
+    by_class = [-1] + [1] * (logits.dim() - dimension - 1)
     x = logits.to(compute_dtype(logits))
-    normalizer: Tensor | None = None
+    if offset is not None:
+        x = x + offset.to(x.dtype).reshape(by_class)
     kept: Tensor | None = None
+    count: Tensor | float | None = None  # what a mean divides by
     if target.is_floating_point():
         share = target.to(x.dtype)
-        if weight is not None:
-            normalizer = torch.full((), x.numel() // num_classes, dtype=x.dtype, device=x.device)
+        count = x.numel() // num_classes if num_classes else 0
     else:
         index = target.to(torch.int64)
         kept = index != ignore_index
         safe = torch.where(kept, index, torch.zeros_like(index))
-        classes = torch.arange(num_classes, device=x.device)
-        classes = classes.reshape([num_classes] + [1] * (x.dim() - dimension - 1))
+        classes = torch.arange(num_classes, device=x.device).reshape(by_class)
         share = (safe.unsqueeze(dimension) == classes).to(x.dtype)
         row_weight = kept.to(x.dtype)
         if weight is not None:
             row_weight = row_weight * weight.to(x.dtype)[safe]
-        normalizer = row_weight.sum()
+        count = row_weight.sum()
         x = torch.where(kept.unsqueeze(dimension), x, torch.zeros_like(x))  # whatever an ignored row holds
     log_p = _log_softmax(x, dimension)
     if smoothing:
         share = share * (1 - smoothing) + smoothing / num_classes
     if weight is not None:
-        share = share * weight.to(x.dtype).reshape([-1] + [1] * (x.dim() - dimension - 1))
+        share = share * weight.to(x.dtype).reshape(by_class)
     # A class with no share contributes nothing, not 0 * inf.
     values = value(log_p, *parameters)
     values = torch.where((share == 0) & ~torch.isfinite(values), torch.zeros_like(values), values)
     rows = (share * values).sum(dimension)
     if kept is not None:
         rows = torch.where(kept, rows, torch.zeros_like(rows))
-    return reduce(rows, reduction, logits.dtype, normalizer)
+    divisor = count if normalizer is None else normalizer
+    return reduce(rows, reduction, output_dtype or logits.dtype, divisor, on_empty)
 
 
 def _log_softmax(x: Tensor, dimension: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,10 @@ from torch.nn import _reduction
 from steepest.backends.reference import log, log1p, maximum, where
 from steepest.errors import InputError
 from steepest.losses.apply import pointwise_loss
+from steepest.losses.base import LossModule
+from steepest.losses.checks import check_floating
 from steepest.losses.formula import LossFormula
+from steepest.losses.switches import Switches
 
 __all__ = ["BCELoss", "binary_cross_entropy"]
 
@@ -57,16 +60,14 @@ def binary_cross_entropy(
     size_average: bool | None = None,
     reduce: bool | None = None,
     reduction: str = "mean",
-    *,
-    strict_shape: bool = True,
+    **switches: Unpack[Switches],
 ) -> Tensor:
     """``reduction`` of the binary cross-entropy of probabilities; see :class:`BCELoss`."""
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)
+    check_floating(FORMULA.name, input)
     _check_probabilities(input)
-    return pointwise_loss(
-        FORMULA, input, target, weight=weight, reduction=reduction, strict_shape=strict_shape
-    )
+    return pointwise_loss(FORMULA, input, target, weight=weight, reduction=reduction, **switches)
 
 
 def _check_probabilities(input: Tensor) -> None:
@@ -82,7 +83,7 @@ def _check_probabilities(input: Tensor) -> None:
             )
 
 
-class BCELoss(nn.BCELoss):
+class BCELoss(LossModule, nn.BCELoss):
     """Binary cross-entropy of probabilities, drop-in for :class:`torch.nn.BCELoss`.
 
     ``-(y log p + (1 - y) log(1 - p))``, times ``weight``; logarithms are held above -100, as torch's.
@@ -91,7 +92,7 @@ class BCELoss(nn.BCELoss):
         weight: a factor for every element, broadcast against the input.
         size_average, reduce: torch's deprecated forms of ``reduction``.
         reduction: ``"none"``, ``"mean"`` or ``"sum"``.
-        strict_shape: refuse an input and a target of different shapes (default, as torch does here).
+        switches: see :class:`~steepest.losses.switches.Switches`.
 
     Shapes: input (probabilities in [0, 1]) and target alike, any.
 
@@ -116,13 +117,10 @@ class BCELoss(nn.BCELoss):
         size_average: bool | None = None,
         reduce: bool | None = None,
         reduction: str = "mean",
-        *,
-        strict_shape: bool = True,
+        **switches: Unpack[Switches],
     ) -> None:
         super().__init__(weight, size_average, reduce, reduction)
-        self.strict_shape = strict_shape
+        self._set_switches(switches)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return binary_cross_entropy(
-            input, target, self.weight, reduction=self.reduction, strict_shape=self.strict_shape
-        )
+        return binary_cross_entropy(input, target, self.weight, reduction=self.reduction, **self.switches)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 from torch.nn import _reduction
 
 from steepest.backends.reference import minimum, sigmoid, softplus, where
 from steepest.losses.apply import pointwise_loss
-from steepest.losses.formula import LossFormula
+from steepest.losses.base import LossModule
+from steepest.losses.formula import Interval, LossFormula
+from steepest.losses.switches import Switches
 
 __all__ = ["BCEWithLogitsLoss", "binary_cross_entropy_with_logits"]
 
@@ -19,9 +21,10 @@ _LARGE = 3e38  # finite in float32 too
 
 def value(x: Any, y: Any, pos_weight: Any) -> Any:
     # (1 - y) log(1 + e^x) + w y log(1 + e^-x): no term cancels another, so both tails are exact.
-    # A term with no share is 0, also where the logit is infinite: there the largest finite one stands for it.
-    negative = (1.0 - y) * softplus(where(y == 1.0, minimum(x, _LARGE), x))
-    positive = pos_weight * y * softplus(where(y == 0.0, minimum(-x, _LARGE), -x))
+    # A term with no share is 0, also where the logit is infinite: there the largest finite number stands for it.
+    below, above = softplus(x), softplus(-x)
+    negative = (1.0 - y) * where(y == 1.0, minimum(below, _LARGE), below)
+    positive = pos_weight * y * where(y == 0.0, minimum(above, _LARGE), above)
     return negative + positive
 
 
@@ -54,7 +57,7 @@ FORMULA = LossFormula(
         "mislabelled rows: the loss of a confident prediction against a wrong label has no bound",
     ),
     parameters={"pos_weight": 1.0},
-    valid={"pos_weight": (0.0, float("inf"))},
+    valid={"pos_weight": Interval(0.0, float("inf"))},
 )
 
 
@@ -66,8 +69,7 @@ def binary_cross_entropy_with_logits(
     reduce: bool | None = None,
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
-    *,
-    strict_shape: bool = True,
+    **switches: Unpack[Switches],
 ) -> Tensor:
     """``reduction`` of the binary cross-entropy of ``sigmoid(input)``; see :class:`BCEWithLogitsLoss`."""
     if size_average is not None or reduce is not None:
@@ -79,11 +81,11 @@ def binary_cross_entropy_with_logits(
         (1.0 if pos_weight is None else pos_weight,),
         weight=weight,
         reduction=reduction,
-        strict_shape=strict_shape,
+        **switches,
     )
 
 
-class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
+class BCEWithLogitsLoss(LossModule, nn.BCEWithLogitsLoss):
     """Binary cross-entropy of ``sigmoid(x)``, exact in both tails; drop-in for torch's.
 
     ``(1 - y) softplus(x) + pos_weight y softplus(-x)``, times ``weight``.
@@ -93,7 +95,7 @@ class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
         size_average, reduce: torch's deprecated forms of ``reduction``.
         reduction: ``"none"``, ``"mean"`` or ``"sum"``.
         pos_weight: a factor for the positive term, broadcast against the input.
-        strict_shape: refuse an input and a target of different shapes (default, as torch does here).
+        switches: see :class:`~steepest.losses.switches.Switches`.
 
     Shapes: input (logits) and target (probabilities, in [0, 1]) alike, any.
 
@@ -119,11 +121,10 @@ class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
         reduce: bool | None = None,
         reduction: str = "mean",
         pos_weight: Tensor | None = None,
-        *,
-        strict_shape: bool = True,
+        **switches: Unpack[Switches],
     ) -> None:
         super().__init__(weight, size_average, reduce, reduction, pos_weight)
-        self.strict_shape = strict_shape
+        self._set_switches(switches)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return binary_cross_entropy_with_logits(
@@ -132,5 +133,5 @@ class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
             self.weight,
             reduction=self.reduction,
             pos_weight=self.pos_weight,
-            strict_shape=self.strict_shape,
+            **self.switches,
         )

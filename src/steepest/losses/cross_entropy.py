@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 from torch.nn import _reduction
 
 from steepest.losses.apply import softmax_loss
+from steepest.losses.base import LossModule
 from steepest.losses.formula import LossFormula
+from steepest.losses.switches import Switches
 
 __all__ = ["CrossEntropyLoss", "cross_entropy"]
 
@@ -58,6 +60,7 @@ def cross_entropy(
     reduce: bool | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    **switches: Unpack[Switches],
 ) -> Tensor:
     """``reduction`` over rows of the cross-entropy of ``softmax(input)``; see :class:`CrossEntropyLoss`."""
     if size_average is not None or reduce is not None:
@@ -70,10 +73,11 @@ def cross_entropy(
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
         reduction=reduction,
+        **switches,
     )
 
 
-class CrossEntropyLoss(nn.CrossEntropyLoss):
+class CrossEntropyLoss(LossModule, nn.CrossEntropyLoss):
     """Cross-entropy of ``softmax(x)``, exact in both tails; drop-in for :class:`torch.nn.CrossEntropyLoss`.
 
     ``-sum_c w_c q_c log softmax(x)_c``, where ``q`` is the target as a distribution, smoothed by
@@ -85,6 +89,7 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
         ignore_index: rows with this class index give no loss and no gradient.
         reduction: ``"none"``, ``"mean"`` or ``"sum"``.
         label_smoothing: the share of every target spread evenly over all classes, in [0, 1].
+        switches: see :class:`~steepest.losses.switches.Switches`.
 
     Shapes: logits (C,), (N, C) or (N, C, d1, ...); targets are integers of any width without the class
     dimension, or floating probabilities (one-hot included) of the logits' shape.
@@ -105,6 +110,19 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
 
     formula = FORMULA
 
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+        **switches: Unpack[Switches],
+    ) -> None:
+        super().__init__(weight, size_average, ignore_index, reduce, reduction, label_smoothing)
+        self._set_switches(switches)
+
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return cross_entropy(
             input,
@@ -113,4 +131,5 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
+            **self.switches,
         )

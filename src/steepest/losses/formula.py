@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-__all__ = ["LossFormula"]
+__all__ = ["FORMULAS", "Interval", "LossFormula"]
+
+
+FORMULAS: dict[str, LossFormula] = {}  # every formula there is, by its key
+
+
+class Interval(NamedTuple):
+    """The numbers between two ends; ``closed`` says which ends belong to it, as in ``"[)"``."""
+
+    low: float
+    high: float
+    closed: str = "()"
+
+    def holds(self, number: float) -> bool:
+        """Whether the number lies in the interval."""
+        above = number >= self.low if self.closed[0] == "[" else number > self.low
+        below = number <= self.high if self.closed[1] == "]" else number < self.high
+        return above and below
+
+    def __str__(self) -> str:
+        return f"{self.closed[0]}{self.low:g}, {self.high:g}{self.closed[1]}"
 
 
 @dataclass(frozen=True)
@@ -21,16 +42,19 @@ class LossFormula:
     * family ``"softmax"``: ``value(log_p, *parameters)`` of a class's log-probability, weighted by the
       target's share of the class; ``gradient`` its derivative with respect to ``log_p``. The family supplies
       the log-softmax and the chain rule.
+    * family ``"composite"``: ``value`` is a function of whole tensors, written in torch's operations for what
+      no kernel of one element or one row can say; its gradient is autograd's.
     """
 
     name: str  # the word on the command line
     title: str
-    family: Literal["pointwise", "softmax"]
+    family: Literal["pointwise", "softmax", "composite"]
     value: Callable[..., Any]
-    gradient: Callable[..., Any]
-    prediction: Literal["real", "logit", "probability", "logits"]  # what the model's output means
-    target: Literal["real", "probability", "class"]
-    tasks: tuple[str, ...]  # where it may be used: regression, binary, multiclass
+    gradient: Callable[..., Any] | None  # None: autograd's
+    # What the model's output means; a margin is a real number whose sign is the class.
+    prediction: Literal["real", "logit", "probability", "logits", "log_probability", "log_rate", "margin"]
+    target: Literal["real", "probability", "class", "sign", "count", "positive"]
+    tasks: tuple[str, ...]  # where a comparison may use it: regression, binary, multiclass; () is nowhere
     formula: str
     gradient_formula: str
     domain: str
@@ -38,7 +62,17 @@ class LossFormula:
     good_at: tuple[str, ...]
     bad_at: tuple[str, ...]
     parameters: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # name -> default
-    valid: Mapping[str, tuple[float, float]] = field(
-        default_factory=lambda: MappingProxyType({})
-    )  # open range
+    valid: Mapping[str, Interval] = field(default_factory=lambda: MappingProxyType({}))
     compared_by_default: bool = True
+    key: str = field(init=False)  # what a torch operator, which takes texts and not formulas, is given
+
+    def __post_init__(self) -> None:
+        code = self.value.__code__
+        digest = hashlib.sha256(code.co_code + repr((code.co_names, code.co_varnames)).encode()).hexdigest()[
+            :8
+        ]
+        key = f"{self.name}:{digest}"
+        while key in FORMULAS:  # two of one name and one text: closures, or a text defined again
+            key += "'"
+        object.__setattr__(self, "key", key)
+        FORMULAS[key] = self

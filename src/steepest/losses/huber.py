@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 
 from steepest.backends.reference import abs, maximum, minimum
-from steepest.errors import InputError
 from steepest.losses.apply import pointwise_loss
-from steepest.losses.formula import LossFormula
+from steepest.losses.base import LossModule
+from steepest.losses.formula import Interval, LossFormula
+from steepest.losses.switches import Switches
 
 __all__ = ["HuberLoss", "huber_loss"]
 
@@ -45,7 +46,7 @@ FORMULA = LossFormula(
     ),
     bad_at=("a δ that does not suit the noise: far too large and it is MSE, far too small and it is MAE",),
     parameters={"delta": 1.0},
-    valid={"delta": (0.0, float("inf"))},
+    valid={"delta": Interval(0.0, float("inf"))},
 )
 
 
@@ -55,24 +56,19 @@ def huber_loss(
     reduction: str = "mean",
     delta: float = 1.0,
     weight: Tensor | None = None,
-    *,
-    strict_shape: bool = True,
+    **switches: Unpack[Switches],
 ) -> Tensor:
     """``reduction`` of Huber's loss with threshold ``delta``; see :class:`HuberLoss`."""
-    if not delta > 0:
-        raise InputError(f"huber: delta is {delta}; it must be greater than 0.")
-    return pointwise_loss(
-        FORMULA, input, target, (delta,), weight=weight, reduction=reduction, strict_shape=strict_shape
-    )
+    return pointwise_loss(FORMULA, input, target, (delta,), weight=weight, reduction=reduction, **switches)
 
 
-class HuberLoss(nn.HuberLoss):
+class HuberLoss(LossModule, nn.HuberLoss):
     """Huber's loss: squared within ``delta`` of the target, absolute beyond; drop-in for torch's.
 
     Args:
         reduction: ``"none"``, ``"mean"`` or ``"sum"``.
         delta: where the loss turns from squared to absolute, in the target's units, greater than 0.
-        strict_shape: refuse an input and a target of different shapes (default); ``False`` broadcasts them.
+        switches: see :class:`~steepest.losses.switches.Switches`.
 
     Shapes: input and target alike, any; the result is a scalar, or that shape for ``"none"``.
 
@@ -88,9 +84,9 @@ class HuberLoss(nn.HuberLoss):
 
     formula = FORMULA
 
-    def __init__(self, reduction: str = "mean", delta: float = 1.0, *, strict_shape: bool = True) -> None:
+    def __init__(self, reduction: str = "mean", delta: float = 1.0, **switches: Unpack[Switches]) -> None:
         super().__init__(reduction, delta)
-        self.strict_shape = strict_shape
+        self._set_switches(switches)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return huber_loss(input, target, self.reduction, self.delta, strict_shape=self.strict_shape)
+        return huber_loss(input, target, self.reduction, self.delta, **self.switches)

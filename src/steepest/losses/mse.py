@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 from torch.nn import _reduction
 
-from steepest.losses.apply import pointwise_loss
+from steepest.losses.apply import pointwise_loss, weighted_mean
+from steepest.losses.base import LossModule
 from steepest.losses.formula import LossFormula
+from steepest.losses.switches import Switches
 
 __all__ = ["MSELoss", "mse_loss"]
 
@@ -54,24 +56,23 @@ def mse_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
     weight: Tensor | None = None,
-    *,
-    strict_shape: bool = True,
+    **switches: Unpack[Switches],
 ) -> Tensor:
     """``reduction`` of ``weight * (input - target)**2``; see :class:`MSELoss`."""
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)
-    return pointwise_loss(
-        FORMULA, input, target, weight=weight, reduction=reduction, strict_shape=strict_shape
-    )
+    if weight is not None:
+        switches = weighted_mean(FORMULA, input, weight, reduction, switches)
+    return pointwise_loss(FORMULA, input, target, weight=weight, reduction=reduction, **switches)
 
 
-class MSELoss(nn.MSELoss):
+class MSELoss(LossModule, nn.MSELoss):
     """Mean squared error: ``(p - y)**2``, drop-in for :class:`torch.nn.MSELoss`.
 
     Args:
         size_average, reduce: torch's deprecated forms of ``reduction``.
         reduction: ``"none"``, ``"mean"`` or ``"sum"``.
-        strict_shape: refuse an input and a target of different shapes (default); ``False`` broadcasts them.
+        switches: see :class:`~steepest.losses.switches.Switches`.
 
     Shapes: input and target alike, any; the result is a scalar, or that shape for ``"none"``.
 
@@ -95,11 +96,10 @@ class MSELoss(nn.MSELoss):
         size_average: bool | None = None,
         reduce: bool | None = None,
         reduction: str = "mean",
-        *,
-        strict_shape: bool = True,
+        **switches: Unpack[Switches],
     ) -> None:
         super().__init__(size_average, reduce, reduction)
-        self.strict_shape = strict_shape
+        self._set_switches(switches)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return mse_loss(input, target, reduction=self.reduction, strict_shape=self.strict_shape)
+        return mse_loss(input, target, reduction=self.reduction, **self.switches)

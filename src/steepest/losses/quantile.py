@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 
 from steepest.backends.reference import sign, where
-from steepest.errors import InputError
 from steepest.losses.apply import pointwise_loss
-from steepest.losses.formula import LossFormula
+from steepest.losses.base import LossModule
+from steepest.losses.formula import Interval, LossFormula
+from steepest.losses.switches import Switches
 
 __all__ = ["QuantileLoss", "quantile_loss"]
 
@@ -48,7 +49,7 @@ FORMULA = LossFormula(
         "extreme quantiles: few rows lie beyond them to learn from",
     ),
     parameters={"quantile": 0.5},
-    valid={"quantile": (0.0, 1.0)},
+    valid={"quantile": Interval(0.0, 1.0)},
     compared_by_default=False,  # at one half it is half of MAE
 )
 
@@ -59,24 +60,19 @@ def quantile_loss(
     quantile: float = 0.5,
     reduction: str = "mean",
     weight: Tensor | None = None,
-    *,
-    strict_shape: bool = True,
+    **switches: Unpack[Switches],
 ) -> Tensor:
     """``reduction`` of the pinball loss at ``quantile``; see :class:`QuantileLoss`."""
-    if not 0 < quantile < 1:
-        raise InputError(f"quantile: quantile is {quantile}; it must lie between 0 and 1.")
-    return pointwise_loss(
-        FORMULA, input, target, (quantile,), weight=weight, reduction=reduction, strict_shape=strict_shape
-    )
+    return pointwise_loss(FORMULA, input, target, (quantile,), weight=weight, reduction=reduction, **switches)
 
 
-class QuantileLoss(nn.Module):
+class QuantileLoss(LossModule, nn.Module):
     """Quantile (pinball) loss: ``q (y - p)`` where ``y >= p``, else ``(1 - q) (p - y)``.
 
     Args:
         quantile: the quantile aimed at, in (0, 1).
         reduction: ``"none"``, ``"mean"`` or ``"sum"``.
-        strict_shape: refuse an input and a target of different shapes (default); ``False`` broadcasts them.
+        switches: see :class:`~steepest.losses.switches.Switches`.
 
     Shapes: input and target alike, any; the result is a scalar, or that shape for ``"none"``.
 
@@ -92,14 +88,14 @@ class QuantileLoss(nn.Module):
 
     formula = FORMULA
 
-    def __init__(self, quantile: float = 0.5, reduction: str = "mean", *, strict_shape: bool = True) -> None:
+    def __init__(self, quantile: float = 0.5, reduction: str = "mean", **switches: Unpack[Switches]) -> None:
         super().__init__()
         self.quantile = quantile
         self.reduction = reduction
-        self.strict_shape = strict_shape
+        self._set_switches(switches)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return quantile_loss(input, target, self.quantile, self.reduction, strict_shape=self.strict_shape)
+        return quantile_loss(input, target, self.quantile, self.reduction, **self.switches)
 
     def extra_repr(self) -> str:
         return f"quantile={self.quantile}, reduction={self.reduction!r}"

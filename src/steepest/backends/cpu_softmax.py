@@ -1,0 +1,538 @@
+"""Softmax losses on the CPU: one row at a time where it is long, 128 rows in SIMD lanes where rows are short.
+
+float32 logits are exponentiated in float32, with the difference's rounding error carried along, and everything that
+is one number a row is float64: the sums, the logarithm, the formula. float64 logits, and those with an offset, go
+through the same code in float64 throughout. No pass needs more than a row, or 128 short ones, of memory of its own.
+
+With m the maximum at class k, e_j = exp(x_j - m) and rest = sum_{j != k} e_j, a class's log-probability is
+(x_j - m) - log1p(rest), exact in both tails. The gradient by x_j is (c_j others_j - e_j (mass - c_j)) / (1 + rest)
+with c_j = w_j q_j gradient(log p_j), mass = sum c_j and others_j = (1 + rest) - e_j; at k, whose own terms would drown
+the rest, others is rest itself and mass - c_k the sum of the other contributions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.core import cgutils
+
+from steepest.backends import cpu
+from steepest.backends.cpu_vocabulary import (
+    _LN2_HIGH,
+    _LN2_LOW,
+    _LOG2_E,
+    _expm1_reduced,
+    _inline,
+    _power_of_two,
+    _power_of_two32,
+    _round_to_even,
+    _round_to_even32,
+    intrinsic,
+    log1p,
+)
+
+__all__ = ["IGNORED", "LANES", "PROBABILITIES", "add", "bindings", "sum_of"]
+
+LANES = 128  # short rows go through side by side, so many at a time
+PROBABILITIES, IGNORED = -1, -2  # in place of a row's class
+_BLOCK = 256
+_STRETCH = 1024
+
+# Bound by `bindings`:
+work: Any  # the type of logits and exponentials
+exp_difference: Any
+add_power: Any  # how exponentials are summed
+shifted: Any  # whether offsets are added to the logits
+value: Any
+gradient: Any
+
+
+# --- words ---------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def _rank(typingctx: Any, x: Any) -> Any:
+    """A float's bits as an integer of the same order, for LLVM takes no maximum of floats in lanes.
+
+    NaN ranks above or below all numbers, by its sign.
+    """
+    integer: Any = types.int32 if x == types.float32 else types.int64
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.IntType(integer.bitwidth)
+        bits = builder.bitcast(args[0], kind)
+        sign = builder.ashr(bits, ir.Constant(kind, integer.bitwidth - 1))
+        return builder.xor(bits, builder.and_(sign, ir.Constant(kind, 2 ** (integer.bitwidth - 1) - 1)))
+
+    return integer(x), codegen
+
+
+@intrinsic
+def _of_rank(typingctx: Any, rank: Any) -> Any:
+    """The float of a rank."""
+    real = types.float32 if rank == types.int32 else types.float64
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.IntType(rank.bitwidth)
+        sign = builder.ashr(args[0], ir.Constant(kind, rank.bitwidth - 1))
+        bits = builder.xor(args[0], builder.and_(sign, ir.Constant(kind, 2 ** (rank.bitwidth - 1) - 1)))
+        return builder.bitcast(bits, context.get_value_type(real))
+
+    return real(rank), codegen
+
+
+@intrinsic
+def _higher(typingctx: Any, a: Any, b: Any) -> Any:
+    """The larger of two integers, in their own type (Numba's ``max`` widens)."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.icmp_signed(">", *args), *args)
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def _numbers(typingctx: Any, dtype: Any) -> Any:
+    """LANES numbers on the stack, which LLVM knows to overlap nothing else."""
+    number = dtype.instance_type if isinstance(dtype, types.ClassType) else dtype.dtype
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return cgutils.alloca_once(builder, context.get_value_type(number), size=LANES)
+
+    return types.CPointer(number)(dtype), codegen
+
+
+@_inline
+def exp_difference64(a: float, b: float) -> Any:
+    """``exp(a - b)`` with the difference's rounding error carried along, for ``a <= b``."""
+    d = a - b
+    back = a - d
+    error = (back - b) + (a - (d + back))
+    held = -746.0 if d < -746.0 else d  # exp(-746) rounds to 0
+    k = _round_to_even(held * _LOG2_E)
+    m = _expm1_reduced((held - k * _LN2_HIGH) - k * _LN2_LOW)
+    # (1 + m) (1 + error) - 1; the error of an infinite difference is NaN
+    m = m + (error + m * error) if d > -746.0 else m
+    half = _round_to_even(k * 0.5)
+    return ((1.0 + m) * _power_of_two(half)) * _power_of_two(k - half)
+
+
+_F = np.float32
+_ONE, _LOWEST = _F(1.0), _F(-105.0)  # exp(-105) rounds to 0
+_LOG2_E32, _HALF = _F(1.4426950408889634), _F(0.5)
+_LN2_HIGH32, _LN2_LOW32 = _F(0.693359375), _F(-2.12194440e-4)
+# exp(r) = 1 + r + r^2 P(r) for |r| <= ln(2)/2, minimax as published with Cephes (expf).
+_P0, _P1, _P2 = _F(1.9875691500e-4), _F(1.3981999507e-3), _F(8.3334519073e-3)
+_P3, _P4, _P5 = _F(4.1665795894e-2), _F(1.6666665459e-1), _F(5.0000001201e-1)
+
+
+@_inline
+def exp_difference32(a: Any, b: Any) -> Any:
+    """The same in float32: 1.04 ulp, for ``a <= b``; sixteen to a vector."""
+    d = a - b
+    back = a - d
+    error = (back - b) + (a - (d + back))
+    held = _LOWEST if d < _LOWEST else d
+    k = _round_to_even32(held * _LOG2_E32)
+    r = (held - k * _LN2_HIGH32) - k * _LN2_LOW32
+    p = _P0
+    p = p * r + _P1
+    p = p * r + _P2
+    p = p * r + _P3
+    p = p * r + _P4
+    p = p * r + _P5
+    m = p * (r * r) + r
+    m = m + (error + m * error) if d > _LOWEST else m
+    half = _round_to_even32(k * _HALF)
+    return ((_ONE + m) * _power_of_two32(half)) * _power_of_two32(k - half)
+
+
+@njit(fastmath={"contract", "reassoc"}, error_model="numpy", forceinline=True)
+def sum_of(terms: Any) -> Any:
+    """The sum of at most a few hundred terms, in as many float64 chains as the processor likes."""
+    total = 0.0
+    for i in range(len(terms)):
+        total += np.float64(terms[i])
+    return total
+
+
+@_inline
+def add(total: float, lost: float, term: float) -> Any:
+    """Neumaier's compensated sum; an infinite total has no rounding error to keep."""
+    new = total + term
+    lost += (total - new) + term if abs(total) >= abs(term) else (term - new) + total
+    return new, lost if abs(new) < np.inf else 0.0
+
+
+@_inline
+def plain_add(total: float, lost: float, term: float) -> Any:
+    """A sum of float32 terms, which float64 need not compensate."""
+    return total + term, lost
+
+
+# --- one long row --------------------------------------------------------------------------------------------
+
+
+@_inline
+def _largest(part: Any) -> Any:
+    best = _rank(part[0])
+    for i in range(len(part)):
+        best = _higher(best, _rank(part[i]))
+    return _of_rank(best)
+
+
+@_inline
+def _where_first(part: Any, wanted: Any) -> Any:
+    nowhere: Any = np.int64(len(part))
+    place = nowhere
+    for i in range(len(part)):
+        here = i if part[i] == wanted else nowhere
+        place = here if here < place else place
+    return place
+
+
+def peak(row: Any) -> Any:
+    """The largest of a row and where it stands first."""
+    best = row[0]
+    stretch = 0
+    for start in range(0, len(row), _STRETCH):
+        largest = _largest(row[start : start + _STRETCH])
+        if largest > best:
+            best = largest
+            stretch = start
+    k = stretch + _where_first(row[stretch : stretch + _STRETCH], best)
+    return best, k if k < len(row) else 0  # no number equals NaN
+
+
+def exponentials(row: Any, largest: Any, k: int, e: Any) -> Any:
+    """``e_j = exp(x_j - largest)``, and their sum without ``e_k`` (a k below 0: without none)."""
+    total = 0.0
+    lost = 0.0
+    for start in range(0, len(row), _BLOCK):
+        part = row[start : start + _BLOCK]
+        block = e[start : start + _BLOCK]
+        for i in range(len(part)):
+            block[i] = exp_difference(part[i], largest)
+        if start <= k < start + _BLOCK:
+            block[k - start] = work(0.0)
+        total, lost = add(total, lost, sum_of(block))
+    if k >= 0:
+        e[k] = work(1.0)
+    return total + lost
+
+
+def contributions(
+    row: Any, largest: float, log_total: float, target: int, q: Any, class_weight: Any, smoothing: float,
+    spread: float, options: Any, k: int, c: Any, block: Any,
+) -> Any:  # fmt: skip
+    """``c_j``, the row's loss, ``c_k`` and the sum of the other contributions; target and k as places in the row."""
+    loss = 0.0
+    loss_lost = 0.0
+    mass = 0.0
+    mass_lost = 0.0
+    own = 0.0
+    for start in range(0, len(row), _BLOCK):
+        part = row[start : start + _BLOCK]
+        width = len(part)
+        contribution = c[start : start + _BLOCK]
+        terms = block[:width]
+        if target == PROBABILITIES:
+            shares = q[start : start + _BLOCK]
+            for i in range(width):
+                contribution[i] = spread + (1.0 - smoothing) * np.float64(shares[i])
+        else:
+            contribution[:] = spread
+            if start <= target < start + _BLOCK:
+                contribution[target - start] += 1.0 - smoothing
+        if len(class_weight) > 0:
+            factors = class_weight[start : start + _BLOCK]
+            for i in range(width):
+                contribution[i] *= np.float64(factors[i])
+        for i in range(width):
+            log_p = (np.float64(part[i]) - largest) - log_total
+            share = contribution[i]
+            # No share, no term: infinities times 0 are not to be seen.
+            terms[i] = share * value(log_p, *options) if share != 0.0 else 0.0
+            contribution[i] = share * gradient(log_p, *options) if share != 0.0 else 0.0
+        loss, loss_lost = add(loss, loss_lost, sum_of(terms))
+        if start <= k < start + _BLOCK:
+            own = contribution[k - start]
+            contribution[k - start] = 0.0
+        mass, mass_lost = add(mass, mass_lost, sum_of(contribution))
+    return loss + loss_lost, own, mass + mass_lost
+
+
+def slopes(out: Any, e: Any, c: Any, factor: float, total: float, mass: float) -> None:
+    """The gradient of every class but k, whose c must be 0."""
+    for start in range(0, len(e), _BLOCK):
+        block = out[start : start + _BLOCK]
+        power = e[start : start + _BLOCK]
+        contribution = c[start : start + _BLOCK]
+        for i in range(len(power)):
+            p = np.float64(power[i])
+            block[i] = factor * (contribution[i] * (total - p) - p * (mass - contribution[i]))
+
+
+def scaled(out: Any, e: Any, factor: float) -> None:
+    """``factor e_j``."""
+    for i in range(len(e)):
+        out[i] = factor * np.float64(e[i])
+
+
+def row_loss(
+    logits: Any,  # the row; out may be the same memory
+    out: Any,
+    target: int,  # its class, or PROBABILITIES
+    q: Any,
+    class_weight: Any,  # empty: all ones
+    offset: Any,
+    smoothing: float,
+    scale: float,
+    options: Any,
+    want_gradient: bool,
+    copy: Any,  # num_classes float64, for shifted logits
+    e: Any,  # num_classes of the work type
+    c: Any,  # num_classes float64, where more than one class has a share
+    block: Any,
+) -> Any:
+    """``sum_j w_j q_j value(log p_j)`` of a row whose classes lie side by side, and its gradient."""
+    if shifted:
+        row = copy
+        for j in range(len(row)):
+            row[j] = np.float64(logits[j]) + offset[j]
+    else:
+        row = logits
+    best, k = peak(row)
+    largest = np.float64(best)
+    rest = exponentials(row, best, k, e)
+    if largest - largest != 0.0:
+        rest = np.nan
+    log_total = log1p(rest)
+    total = 1.0 + rest
+    if target >= 0 and smoothing == 0.0:
+        share = np.float64(class_weight[target]) if len(class_weight) > 0 else 1.0
+        loss = 0.0
+        contribution = 0.0
+        if share != 0.0:
+            log_p = (np.float64(row[target]) - largest) - log_total
+            loss = share * value(log_p, *options)
+            contribution = share * gradient(log_p, *options)
+        if want_gradient:
+            others = rest if target == k else total - np.float64(e[target])
+            scaled(out, e, -scale * contribution / total)
+            out[target] = scale * (contribution * (others / total))
+        return loss
+    spread = smoothing / len(row)
+    loss, own, mass = contributions(
+        row, largest, log_total, target, q, class_weight, smoothing, spread, options, k, c, block
+    )
+    if want_gradient:
+        slopes(out, e, c, scale / total, total, own + mass)
+        out[k] = scale / total * (own * rest - mass)
+    return loss
+
+
+# --- short rows, or rows whose classes lie apart ----------------------------------------------------------
+
+
+@_inline
+def _load(lanes: Any, x: Any, base: Any, stride: int, width: int) -> None:
+    """Class j of row r to ``lanes[j, r]``."""
+    step = len(lanes) if stride == 1 else 1
+    if base[width - 1] - base[0] == (width - 1) * step:
+        for j in range(len(lanes)):
+            part = x[base[0] + j * stride :]
+            lane = lanes[j]
+            for r in range(width):
+                lane[r] = part[r * step]
+    else:
+        for r in range(width):
+            for j in range(len(lanes)):
+                lanes[j, r] = x[base[r] + j * stride]
+
+
+@_inline
+def _store(out: Any, lanes: Any, base: Any, stride: int, width: int) -> None:
+    step = len(lanes) if stride == 1 else 1
+    if base[width - 1] - base[0] == (width - 1) * step:
+        for j in range(len(lanes)):
+            part = out[base[0] + j * stride :]
+            lane = lanes[j]
+            for r in range(width):
+                part[r * step] = lane[r]
+    else:
+        for r in range(width):
+            for j in range(len(lanes)):
+                out[base[r] + j * stride] = lanes[j, r]
+
+
+def lanes_loss(
+    x: Any,
+    out: Any,  # the same layout; may be the same memory
+    base: Any,  # where the rows begin
+    stride: int,  # from class to class
+    width: int,  # the number of rows, at most LANES
+    index: Any,  # their classes, or PROBABILITIES, or IGNORED
+    with_probabilities: bool,
+    q: Any,
+    class_weight: Any,
+    offset: Any,
+    smoothing: float,
+    scale: float,
+    options: Any,
+    want_gradient: bool,
+    logits: Any,  # (C, LANES) of the work type
+    e: Any,  # the same
+    c: Any,  # (C, LANES) float64, where more than one class has a share
+    losses: Any,  # LANES float64: the result
+) -> None:
+    """The loss of up to 128 rows, and its gradient; every loop runs over rows."""
+    num_classes = len(logits)
+    _load(logits, x, base, stride, width)
+    if shifted:
+        for j in range(num_classes):
+            for r in range(width):
+                logits[j, r] += offset[j]
+    # One number a row.
+    largest = carray(_numbers(work), LANES)
+    first = carray(_numbers(np.int32), LANES)
+    rest = carray(_numbers(np.float64), LANES)
+    lost = carray(_numbers(np.float64), LANES)
+    log_total = carray(_numbers(np.float64), LANES)
+    for r in range(width):
+        largest[r] = logits[0, r]
+        first[r] = 0
+    for j in range(1, num_classes):
+        this = np.int32(j)
+        for r in range(width):
+            x_j = logits[j, r]
+            larger = x_j > largest[r]
+            largest[r] = x_j if larger else largest[r]
+            first[r] = this if larger else first[r]
+    for r in range(width):
+        rest[r] = 0.0 if largest[r] - largest[r] == 0.0 else np.nan
+        lost[r] = 0.0
+    for j in range(num_classes):
+        this = np.int32(j)
+        for r in range(width):
+            e[j, r] = exp_difference(logits[j, r], largest[r])
+        for r in range(width):
+            term = e[j, r] if first[r] != this else work(0.0)
+            rest[r], lost[r] = add_power(rest[r], lost[r], np.float64(term))
+    for r in range(width):
+        rest[r] += lost[r]
+        log_total[r] = log1p(rest[r])
+    if with_probabilities or smoothing != 0.0:
+        _lanes_shared(
+            base, stride, width, index, with_probabilities, q, class_weight, smoothing, scale, options, logits, e, c,
+            largest, first, rest, log_total, losses,
+        )  # fmt: skip
+    else:
+        _lanes_of_one_class(
+            width, index, class_weight, scale, options, logits, e, largest, first, rest, log_total, losses
+        )
+    for r in range(width):
+        if index[r] == IGNORED:
+            losses[r] = 0.0
+            for j in range(num_classes):
+                e[j, r] = 0.0
+    if want_gradient:
+        _store(out, e, base, stride, width)
+
+
+def _lanes_of_one_class(
+    width: int, index: Any, class_weight: Any, scale: float, options: Any, logits: Any, e: Any, largest: Any,
+    first: Any, rest: Any, log_total: Any, losses: Any,
+) -> None:  # fmt: skip
+    """Losses, and the gradients in place of the exponentials."""
+    log_p = carray(_numbers(np.float64), LANES)
+    share = carray(_numbers(np.float64), LANES)
+    others = carray(_numbers(np.float64), LANES)
+    for r in range(width):
+        t = max(index[r], 0)
+        log_p[r] = np.float64(logits[t, r])
+        share[r] = np.float64(class_weight[t]) if len(class_weight) > 0 else 1.0
+        others[r] = rest[r] if t == first[r] else (1.0 + rest[r]) - np.float64(e[t, r])
+    for r in range(width):
+        log_p[r] = (log_p[r] - np.float64(largest[r])) - log_total[r]
+    for r in range(width):
+        losses[r] = share[r] * value(log_p[r], *options) if share[r] != 0.0 else 0.0
+        contribution = share[r] * gradient(log_p[r], *options) if share[r] != 0.0 else 0.0
+        factor = scale * contribution / (1.0 + rest[r])
+        share[r] = -factor
+        others[r] *= factor
+    for j in range(len(e)):
+        for r in range(width):
+            e[j, r] = share[r] * np.float64(e[j, r])
+    for r in range(width):
+        e[max(index[r], 0), r] = others[r]
+
+
+def _lanes_shared(
+    base: Any, stride: int, width: int, index: Any, with_probabilities: bool, q: Any, class_weight: Any,
+    smoothing: float, scale: float, options: Any, logits: Any, e: Any, c: Any, largest: Any,
+    first: Any, rest: Any, log_total: Any, losses: Any,
+) -> None:  # fmt: skip
+    """The same where every class may have a share."""
+    num_classes = len(e)
+    loss = carray(_numbers(np.float64), LANES)
+    lost = carray(_numbers(np.float64), LANES)
+    own = carray(_numbers(np.float64), LANES)
+    mass = carray(_numbers(np.float64), LANES)
+    mass_lost = carray(_numbers(np.float64), LANES)
+    spread = smoothing / num_classes
+    if with_probabilities:
+        _load(c, q, base, stride, width)
+    else:
+        c[:, :width] = 0.0
+        for r in range(width):
+            c[max(index[r], 0), r] = 1.0
+    for r in range(width):
+        loss[r] = lost[r] = own[r] = mass[r] = mass_lost[r] = 0.0
+    for j in range(num_classes):
+        factor = np.float64(class_weight[j]) if len(class_weight) > 0 else 1.0
+        this = np.int32(j)
+        for r in range(width):
+            share = (spread + (1.0 - smoothing) * c[j, r]) * factor
+            log_p = (np.float64(logits[j, r]) - np.float64(largest[r])) - log_total[r]
+            term = share * value(log_p, *options) if share != 0.0 else 0.0
+            contribution = share * gradient(log_p, *options) if share != 0.0 else 0.0
+            c[j, r] = contribution
+            loss[r], lost[r] = add(loss[r], lost[r], term)
+            own[r] = contribution if first[r] == this else own[r]
+            mass[r], mass_lost[r] = add(mass[r], mass_lost[r], contribution if first[r] != this else 0.0)
+    for r in range(width):
+        losses[r] = loss[r] + lost[r]
+        mass[r] += mass_lost[r]
+    for j in range(num_classes):
+        this = np.int32(j)
+        for r in range(width):
+            p = np.float64(e[j, r])
+            total = 1.0 + rest[r]
+            at_peak = first[r] == this
+            others = rest[r] if at_peak else total - p
+            left = mass[r] if at_peak else (own[r] + mass[r]) - c[j, r]
+            e[j, r] = (scale / total) * (c[j, r] * others - p * left)
+
+
+# --- binding -------------------------------------------------------------------------------------------------
+
+
+def bindings(formula: dict[str, Any], dtype: str, with_offset: bool) -> dict[str, Any]:
+    """``row_loss`` and ``lanes_loss`` for a bound formula's ``value`` and ``gradient``."""
+    narrow = dtype == "float32" and not with_offset
+    names = {
+        **formula,
+        "work": np.float32 if narrow else np.float64,
+        "exp_difference": exp_difference32 if narrow else exp_difference64,
+        "add_power": plain_add if narrow else add,
+        "shifted": with_offset,
+    }
+    return {
+        "work": names["work"],
+        "row_loss": cpu.bind(row_loss, names, inline=False),
+        "lanes_loss": cpu.bind(lanes_loss, names, inline=False),
+    }

@@ -1,0 +1,120 @@
+"""What is checked before a loss is computed, each answered with one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steepest.errors import InputError
+from steepest.losses.formula import LossFormula
+
+__all__ = ["check_classes", "check_parameters", "check_reduction", "is_concrete", "number", "same_shape"]
+
+
+def check_reduction(reduction: str) -> None:
+    """One of none, mean and sum."""
+    if reduction not in ("none", "mean", "sum"):
+        raise InputError(f"reduction is {reduction!r}; choose none, mean or sum.")
+
+
+def check_parameters(formula: LossFormula, parameters: Sequence[Any]) -> None:
+    """Each number within its interval; tensors are taken at their word."""
+    for (name, _), value in zip(formula.parameters.items(), parameters, strict=True):
+        interval = formula.valid.get(name)
+        if interval is not None and not isinstance(value, Tensor) and not interval.holds(value):
+            raise InputError(f"{formula.name}: {name} is {value}; it must lie in {interval}.")
+
+
+def check_floating(name: str, input: Tensor) -> None:
+    """Predictions are floating: a mean of integers would be cut to an integer."""
+    if not input.is_floating_point():
+        raise InputError(f"{name}: the input is {input.dtype}; predictions are floating (float32, say).")
+
+
+def same_shape(name: str, input: Tensor, target: Tensor, strict: bool) -> tuple[Tensor, Tensor]:
+    """Both in one shape: as they are, broadcast if that was asked for, else refused."""
+    check_floating(name, input)
+    if input.shape == target.shape:
+        return input, target
+    if strict:
+        raise InputError(
+            f"{name}: the input has shape {tuple(input.shape)} and the target {tuple(target.shape)}; "
+            "they must be equal (reshape one of them, or pass strict_shape=False to broadcast as torch does)."
+        )
+    broadcast: Any = torch.broadcast_tensors(input, target)
+    return broadcast[0], broadcast[1]
+
+
+def check_classes(
+    name: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, smoothing: float
+) -> None:
+    """Logits (N, C, ...) or (C,) with class indices or probabilities that belong to them."""
+    check_floating(name, input)
+    if input.dim() == 0:
+        raise InputError(
+            f"{name}: the input is a single number; logits have shape (C,), (N, C) or (N, C, d1, ...)."
+        )
+    classes = input.shape[1] if input.dim() > 1 else input.shape[0]
+    without_classes = (*input.shape[:1], *input.shape[2:]) if input.dim() > 1 else ()
+    expected = tuple(input.shape) if target.is_floating_point() else without_classes
+    if tuple(target.shape) != expected:
+        kind = "probability" if target.is_floating_point() else "class-index"
+        raise InputError(
+            f"{name}: logits of shape {tuple(input.shape)} need {kind} targets of shape {expected}; "
+            f"the target has shape {tuple(target.shape)}."
+        )
+    if target.is_complex() or target.dtype == torch.bool:
+        raise InputError(
+            f"{name}: targets are {target.dtype}; use integer class indices or floating probabilities."
+        )
+    if target.is_floating_point() and ignore_index >= 0:
+        raise InputError(
+            f"{name}: ignore_index is {ignore_index}, and the target holds probabilities; only class indices can be "
+            "ignored (leave it at -100)."
+        )
+    if weight is not None and tuple(weight.shape) != (classes,):
+        raise InputError(
+            f"{name}: weight has shape {tuple(weight.shape)}; it must be ({classes},), one a class."
+        )
+    if not 0.0 <= smoothing <= 1.0:
+        raise InputError(f"{name}: label_smoothing is {smoothing}; it must lie in [0, 1].")
+    if not target.is_floating_point() and target.device.type == "cpu" and is_concrete(input, target):
+        check_class_indices(name, target, classes, ignore_index)
+
+
+def check_class_indices(name: str, target: Tensor, classes: int, ignore_index: int) -> None:
+    """Every index among the classes, or the ignored one; read without a copy of the kept ones."""
+    if not target.numel():
+        return
+    index = target.to(torch.int64)  # a uint8 takes -100 for 156
+    low, high = (int(bound) for bound in torch.aminmax(index))
+    if low >= 0 and high < classes:
+        return
+    kept = index[index != ignore_index]
+    if kept.numel() and (int(kept.min()) < 0 or int(kept.max()) >= classes):
+        raise IndexError(
+            f"{name}: targets run from {int(kept.min())} to {int(kept.max())}; "
+            f"class indices of {classes} classes lie in [0, {classes - 1}] (or are ignore_index={ignore_index})."
+        )
+
+
+def number(parameter: Any) -> float | None:
+    """A plain number, from a number or a constant one-element tensor; None where it varies or learns."""
+    if isinstance(parameter, Tensor):
+        constant = parameter.numel() == 1 and not parameter.requires_grad and is_concrete(parameter)
+        return float(parameter) if constant else None
+    return float(parameter)
+
+
+def is_concrete(*tensors: Tensor) -> bool:
+    """Tensors with memory of their own: not traced, not inside vmap, not a subclass."""
+    if torch.compiler.is_compiling():
+        return False
+    return all(
+        type(tensor) in (Tensor, torch.nn.Parameter)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        for tensor in tensors
+    )

@@ -1,0 +1,369 @@
+"""Cross-entropy of a linear layer's outputs, which are never all in memory at once.
+
+Shapes: N rows, F features, C classes, K other outputs a class (the product of ``out_features``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Unpack
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.loss import _WeightedLoss
+
+from steepest.backends import cpu_losses
+from steepest.errors import InputError
+from steepest.losses import cross_entropy as pair
+from steepest.losses import fused
+from steepest.losses.apply import softmax_loss
+from steepest.losses.base import LossModule
+from steepest.losses.checks import check_classes, check_reduction, is_concrete
+from steepest.losses.formula import LossFormula
+from steepest.losses.switches import Switches, check_switches
+
+__all__ = ["LinearCrossEntropyLoss", "linear_cross_entropy"]
+
+_LOGITS_A_CHUNK = 1 << 22  # 16 MiB of float32
+_PRODUCT = 1 << 21  # elements of the weight's gradient made at a time
+_LEAST_ROWS_A_CHUNK = 256  # fewer would leave the matrix products waiting for memory
+_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def value(x_NF: Tensor, weight_CF: Tensor, target: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The cross-entropy of ``softmax(weight x + bias)``, row by row."""
+    return pair.cross_entropy(nn.functional.linear(x_NF, weight_CF, bias), target, reduction="none")
+
+
+FORMULA = LossFormula(
+    name="linear_cross_entropy",
+    title="linear layer and cross-entropy",
+    family="composite",
+    value=value,
+    gradient=None,
+    prediction="logits",
+    target="class",
+    tasks=(),
+    formula="mean over rows of -Σ_c y_c log p_c, p = softmax(W x + b)",
+    gradient_formula="Wᵀ(p - y) by x; (p - y) xᵀ by W; p - y by b",
+    domain="any features x; class indices, one-hot rows or probabilities that sum to 1; W and b are the layer's",
+    source="Hsu et al. 2024, Liger Kernel: Efficient Triton Kernels for LLM Training, arXiv:2410.10989 "
+    "(FusedLinearCrossEntropy); Bishop 2006, eq. 4.108",
+    good_at=("the last layer over a large vocabulary: its logits would be the largest tensor of all",),
+    bad_at=("few classes: there is nothing to save",),
+    compared_by_default=False,
+)
+
+
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: Any = None,
+    **switches: Unpack[Switches],
+) -> Tensor:
+    """``reduction`` over rows of the cross-entropy of a linear layer; see :class:`LinearCrossEntropyLoss`."""
+    check_reduction(reduction)
+    check_switches(FORMULA.name, switches, reduction)
+    logits_shape = _logits_shape(input, linear_weight, linear_bias)
+    if target.is_floating_point() and ignore_index is not None:
+        raise InputError(
+            f"linear_cross_entropy: ignore_index is {ignore_index}, and the target holds probabilities; only class "
+            "indices can be ignored (leave it None)."
+        )
+    ignore_index = -100 if ignore_index is None else ignore_index
+    like_logits = input.new_empty(()).expand(logits_shape)  # takes no memory
+    check_classes(FORMULA.name, like_logits, target, weight, ignore_index, label_smoothing)
+    batched = input.dim() == 2
+    outputs = tuple(linear_weight.shape[:-1])
+    settings = fused.SoftmaxSettings((), weight, None, ignore_index, label_smoothing, reduction)
+    layer = _Layer(
+        target if batched else target.unsqueeze(0), settings, switches, outputs, _chunk(options, outputs)
+    )
+    x_NF = input if batched else input.unsqueeze(0)
+    loss: Tensor
+    if _chunks_take(input, linear_weight, linear_bias, target, weight):
+        if not torch.is_grad_enabled():
+            x_NF, linear_weight = x_NF.detach(), linear_weight.detach()
+            linear_bias = None if linear_bias is None else linear_bias.detach()
+        loss = _Chunked.apply(x_NF, linear_weight, linear_bias, layer)  # type: ignore[no-untyped-call]
+    else:
+        loss = _loss_of_pair(x_NF, linear_weight, linear_bias, layer)
+    return loss if batched or reduction != "none" else loss.squeeze(0)
+
+
+def _logits_shape(input: Tensor, linear_weight: Tensor, linear_bias: Tensor | None) -> tuple[int, ...]:
+    name = FORMULA.name
+    if input.dim() not in (1, 2):
+        raise InputError(f"{name}: the input has shape {tuple(input.shape)}; it must be (F,) or (N, F).")
+    if linear_weight.dim() < 2 or linear_weight.shape[-1] != input.shape[-1]:
+        raise InputError(
+            f"{name}: an input of shape {tuple(input.shape)} needs a linear_weight of shape (C, {input.shape[-1]}) "
+            f"or (C, d1, ..., {input.shape[-1]}); it has shape {tuple(linear_weight.shape)}."
+        )
+    outputs = tuple(linear_weight.shape[:-1])
+    if linear_bias is not None and tuple(linear_bias.shape) != outputs:
+        raise InputError(f"{name}: linear_bias has shape {tuple(linear_bias.shape)}; it must be {outputs}.")
+    if len(outputs) > 1 and input.dim() == 1:
+        raise InputError(
+            f"{name}: a linear_weight of shape {tuple(linear_weight.shape)} needs a batch, (N, {input.shape[-1]}); "
+            f"the input has shape {tuple(input.shape)}."
+        )
+    return (*input.shape[:-1], *outputs)
+
+
+def _chunks_take(
+    input: Tensor, linear_weight: Tensor, linear_bias: Tensor | None, target: Tensor, weight: Tensor | None
+) -> bool:
+    layer = [input, linear_weight, *([] if linear_bias is None else [linear_bias])]
+    constant = [target, *([] if weight is None else [weight])]
+    return (
+        input.dtype in _DTYPES
+        and all(tensor.dtype == input.dtype for tensor in layer)
+        and all(tensor.numel() and tensor.device.type == "cpu" for tensor in (*layer, *constant))
+        and is_concrete(*layer, *constant)
+        and not any(tensor.requires_grad for tensor in constant)
+        and not torch._C._functorch.peek_interpreter_stack()
+    )
+
+
+def _chunk(options: Any, outputs: tuple[int, ...]) -> int:
+    given: int | None = None if options is None else options.batch_chunk_size
+    return given or max(_LEAST_ROWS_A_CHUNK, _LOGITS_A_CHUNK // max(1, math.prod(outputs)))
+
+
+class _Layer(NamedTuple):
+    """What the chunks share besides the tensors that learn."""
+
+    target: Tensor
+    settings: fused.SoftmaxSettings
+    switches: Switches
+    outputs: tuple[int, ...]  # (C, d1, ...)
+    rows_a_chunk: int
+
+
+def _loss_of_pair(x_NF: Tensor, weight: Tensor, bias: Tensor | None, layer: _Layer) -> Tensor:
+    """The same loss with all logits at once, differentiable any number of times."""
+    logits = nn.functional.linear(x_NF, weight.flatten(0, -2), None if bias is None else bias.flatten())
+    numbers, class_weight, _, ignore_index, smoothing, reduction = layer.settings
+    return softmax_loss(
+        pair.FORMULA, logits.reshape(-1, *layer.outputs), layer.target, numbers, weight=class_weight,
+        ignore_index=ignore_index, label_smoothing=smoothing, reduction=reduction, **layer.switches,
+    )  # fmt: skip
+
+
+class _Chunked(torch.autograd.Function):
+    """Loss and gradients chunk by chunk of rows; what is kept is as large as the parameters and the input."""
+
+    @staticmethod
+    def forward(ctx: Any, x_NF: Tensor, weight: Tensor, bias: Tensor | None, layer: _Layer) -> Tensor:
+        ctx.layer, ctx.gradients = layer, None
+        ctx.save_for_backward(x_NF, weight, *([] if bias is None else [bias]))
+        settings, switches = layer.settings, layer.switches
+        dtype = switches.get("output_dtype") or x_NF.dtype
+        if settings.reduction == "none":
+            values = x_NF.new_empty((x_NF.shape[0], *layer.outputs[1:]), dtype=dtype)
+            for rows, logits, run in _chunks(x_NF, weight, bias, layer):
+                part = logits.new_empty((logits.shape[0], *layer.outputs[1:]))
+                run(part, cpu_losses.VALUES, 1.0)
+                values[rows] = part
+            return values
+        given = switches.get("normalizer")
+        count = x_NF.shape[0] * math.prod(layer.outputs[1:])
+        divisor = fused.softmax_divisor(layer.target, settings, count) if given is None else float(given)
+        if divisor == 0.0 and switches.get("on_empty") == "zero":
+            ctx.scale = 0.0
+            return x_NF.new_zeros((), dtype=dtype)
+        ctx.scale = 1.0 / divisor if divisor else math.nan
+        if any(ctx.needs_input_grad):
+            total, ctx.gradients = _gradients(x_NF, weight, bias, layer, ctx.needs_input_grad, ctx.scale)
+        else:
+            total = _sum(
+                [run(logits, cpu_losses.SUM, 1.0) for _, logits, run in _chunks(x_NF, weight, bias, layer)]
+            )
+        return x_NF.new_tensor(total / divisor if divisor else math.nan, dtype=dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
+        x_NF, weight, *rest = ctx.saved_tensors
+        bias = rest[0] if rest else None
+        wanted = ctx.needs_input_grad[:3]
+        if torch.is_grad_enabled():
+            with torch.enable_grad():
+                leaves = [t for t, asked in zip((x_NF, weight, bias), wanted, strict=True) if asked]
+                loss = _loss_of_pair(x_NF, weight, bias, ctx.layer)
+                found = iter(torch.autograd.grad(loss, leaves, grad_output, create_graph=True))
+            return (*(next(found) if asked else None for asked in wanted), None)
+        if ctx.layer.settings.reduction == "none":
+            _, gradients = _gradients(x_NF, weight, bias, ctx.layer, wanted, 1.0, grad_output)
+            return (*gradients, None)
+        # Handed out once: what a caller does to them is the caller's own.
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            _, gradients = _gradients(x_NF, weight, bias, ctx.layer, wanted, ctx.scale)
+        if float(grad_output) != 1.0:
+            gradients = tuple(g if g is None else g.mul_(grad_output.to(g.dtype)) for g in gradients)
+        return (*gradients, None)
+
+
+def _chunks(
+    x_NF: Tensor, weight: Tensor, bias: Tensor | None, layer: _Layer
+) -> Iterator[tuple[slice, Tensor, fused.Run]]:
+    """Rows, their logits (n, C, d1, ...) in memory of their own, and the cross-entropy kernel over them."""
+    wide = torch.float32 if x_NF.dtype in (torch.float16, torch.bfloat16) else x_NF.dtype
+    weight_OF = weight.flatten(0, -2).to(wide)
+    bias_O = None if bias is None else bias.flatten().to(wide)
+    for start in range(0, x_NF.shape[0], layer.rows_a_chunk):
+        rows = slice(start, start + layer.rows_a_chunk)
+        logits = nn.functional.linear(x_NF[rows].to(wide), weight_OF, bias_O).reshape(-1, *layer.outputs)
+        yield rows, logits, fused.softmax_run(pair.FORMULA, logits, layer.target[rows], layer.settings)
+
+
+def _gradients(
+    x_NF: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    layer: _Layer,
+    wanted: tuple[bool, ...],
+    scale: float,
+    of_rows: Tensor | None = None,
+) -> tuple[float, tuple[Tensor | None, ...]]:
+    """The summed loss, and its gradients times ``scale`` (times ``of_rows``, row by row) by input, weight and bias."""
+    by_input = torch.empty_like(x_NF) if wanted[0] else None
+    # Chunks are added up in float64, which leaves what one product over all rows would have lost.
+    outputs = math.prod(layer.outputs)
+    by_weight = x_NF.new_zeros((outputs, x_NF.shape[1]), dtype=torch.float64) if wanted[1] else None
+    by_bias = x_NF.new_zeros(outputs, dtype=torch.float64) if wanted[2] else None
+    sums = []
+    for rows, logits, run in _chunks(x_NF, weight, bias, layer):
+        sums.append(run(logits, cpu_losses.GRADIENT, scale))  # written over the logits
+        if of_rows is not None:
+            logits *= of_rows[rows].unsqueeze(1)
+        slopes_nO = logits.flatten(1)
+        if by_input is not None:
+            by_input[rows] = slopes_nO @ weight.flatten(0, -2).to(slopes_nO.dtype)
+        if by_weight is not None:
+            _add_product(by_weight, slopes_nO, x_NF[rows].to(slopes_nO.dtype))
+        if by_bias is not None:
+            by_bias += slopes_nO.sum(0, dtype=torch.float64)
+    return _sum(sums), (
+        by_input,
+        None if by_weight is None else by_weight.to(weight.dtype).reshape(weight.shape),
+        None if by_bias is None or bias is None else by_bias.to(bias.dtype).reshape(bias.shape),
+    )
+
+
+def _add_product(total_OF: Tensor, slopes_nO: Tensor, x_nF: Tensor) -> None:
+    """``total += slopes^T x``, for some outputs at a time: the product needs memory too."""
+    step = max(1, _PRODUCT // x_nF.shape[1])
+    for start in range(0, total_OF.shape[0], step):
+        outputs = slice(start, start + step)
+        total_OF[outputs] += slopes_nO[:, outputs].T @ x_nF
+
+
+def _sum(parts: list[float]) -> float:
+    return math.fsum(parts) if all(map(math.isfinite, parts)) else sum(parts)
+
+
+class LinearCrossEntropyLoss(LossModule, getattr(nn, "LinearCrossEntropyLoss", _WeightedLoss)):  # type: ignore[misc]
+    """A linear layer and the cross-entropy of its outputs in one; drop-in for torch's of the same name.
+
+    ``-sum_c w_c q_c log softmax(W x + b)_c``, as :class:`torch.nn.Linear` followed by
+    :class:`CrossEntropyLoss`. The logits exist for a few rows at a time only: loss and gradients are made chunk by
+    chunk, so memory grows with the parameters and the input, not with rows times classes.
+
+    Args:
+        in_features: the length F of a row.
+        num_classes: the number C of classes.
+        out_features: further dimensions (d1, ...) of a K-dimensional loss; every place has logits of its own.
+        bias: learn a bias too.
+        device, dtype: of the layer's parameters, ``linear.weight`` and ``linear.bias``.
+        reduction: ``"none"``, ``"mean"`` or ``"sum"``.
+        weight: a factor for every class, shape (C,).
+        ignore_index: rows with this class index give no loss and no gradient; ``None`` stands for -100.
+        label_smoothing: the share of every target spread evenly over all classes, in [0, 1].
+        options: torch's ``LinearCrossEntropyOptions``, of which ``batch_chunk_size`` is heeded; the rest is about
+            torch's own way. Chunks are used with and without it.
+        switches: see :class:`~steepest.losses.switches.Switches`.
+
+    Shapes: input (F,) or (N, F); targets () or (N, d1, ...), integers of any width, or probabilities (C,) or
+    (N, C, d1, ...).
+
+    Raises:
+        InputError: shapes that do not belong together, or ``label_smoothing`` outside [0, 1].
+        IndexError: a class index out of range.
+
+    Numerics: exact in both tails, as :class:`CrossEntropyLoss`; the weight's gradient is added up in float64 from
+    chunk to chunk. A second backward pass recomputes the gradients; second derivatives, ``torch.func`` and
+    ``torch.compile`` make all logits at once.
+
+    Source: Hsu et al. 2024 (FusedLinearCrossEntropy); Bishop 2006, eq. 4.108.
+
+    >>> import torch
+    >>> loss = LinearCrossEntropyLoss(2, 3)
+    >>> with torch.no_grad():
+    ...     _ = loss.linear.weight.zero_()
+    ...     value = loss(torch.ones(4, 2), torch.tensor([0, 1, 2, 0]))
+    >>> round(float(value), 6)
+    1.098612
+    """
+
+    formula = FORMULA
+    linear: nn.Linear
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        out_features: tuple[int, ...] = (),
+        bias: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        reduction: str = "mean",
+        weight: Tensor | None = None,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        options: Any = None,
+        **switches: Unpack[Switches],
+    ) -> None:
+        if weight is not None and tuple(weight.shape) != (num_classes,):
+            raise InputError(
+                f"linear_cross_entropy: weight has shape {tuple(weight.shape)}; it must be ({num_classes},)."
+            )
+        if not 0.0 <= label_smoothing <= 1.0:
+            raise InputError(
+                f"linear_cross_entropy: label_smoothing is {label_smoothing}; it must lie in [0, 1]."
+            )
+        # Not torch's own constructor, which older versions lack.
+        _WeightedLoss.__init__(self, weight, None, None, reduction)
+        self.num_classes = num_classes
+        self.out_features = out_features
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+        self.options = options
+        self.linear = nn.Linear(in_features, math.prod(out_features, start=num_classes), bias, device, dtype)
+        self._set_switches(switches)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        outputs = (self.num_classes, *self.out_features)
+        bias = self.linear.bias
+        return linear_cross_entropy(
+            input,
+            self.linear.weight.reshape(*outputs, self.linear.in_features),
+            target,
+            linear_bias=None if bias is None else bias.reshape(outputs),
+            weight=self.weight,
+            reduction=self.reduction,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            options=self.options,
+            **self.switches,
+        )

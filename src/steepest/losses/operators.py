@@ -1,0 +1,180 @@
+"""The fused CPU kernels as torch operators: what ``torch.compile`` calls, without a break in its graph.
+
+An operator takes numbers, texts and tensors alone, so a formula goes by its key; the gradient is a second
+result, computed where one will be wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steepest.backends import cpu_losses
+from steepest.losses import fused
+from steepest.losses.checks import check_class_indices
+from steepest.losses.formula import FORMULAS, LossFormula
+from steepest.losses.fused import SoftmaxSettings
+from steepest.losses.switches import Switches
+
+__all__ = ["pointwise", "softmax", "takes"]
+
+
+def takes(*tensors: Tensor) -> bool:
+    """Whether torch is compiling something the fused kernel computes."""
+    first = tensors[0]
+    return (
+        torch.compiler.is_compiling()
+        and first.device.type == "cpu"
+        and first.dtype in (torch.float32, torch.float64)
+        and first.numel() > 0
+        and all(t.dtype == first.dtype and t.device.type == "cpu" for t in tensors)
+        and not any(t.requires_grad for t in tensors[1:])
+    )
+
+
+def pointwise(
+    formula: LossFormula,
+    input: Tensor,
+    target: Tensor,
+    parameters: Sequence[Any],
+    reduction: str,
+    switches: Switches,
+) -> Tensor:
+    """A pointwise formula with constant parameters, as one operator in a compiled graph."""
+    loss, _ = _pointwise(
+        input,
+        target,
+        formula.key,
+        [float(p) for p in parameters],
+        _first(reduction, switches),
+        input.requires_grad,
+    )
+    return _finish(loss, switches)
+
+
+def softmax(
+    formula: LossFormula, input: Tensor, target: Tensor, settings: SoftmaxSettings, switches: Switches
+) -> Tensor:
+    """A softmax formula, as one operator in a compiled graph."""
+    loss, _ = _softmax(
+        input, target, formula.key, list(settings.numbers), settings.ignore_index, settings.smoothing,
+        _first(settings.reduction, switches), switches.get("on_empty") == "zero", input.requires_grad,
+    )  # fmt: skip
+    return _finish(loss, switches)
+
+
+def _first(reduction: str, switches: Switches) -> str:
+    return reduction if switches.get("normalizer") is None else "sum"
+
+
+def _finish(loss: Tensor, switches: Switches) -> Tensor:
+    normalizer = switches.get("normalizer")
+    if normalizer is not None:
+        loss = loss / normalizer
+    return loss.to(switches.get("output_dtype") or loss.dtype)
+
+
+# --- the operators -----------------------------------------------------------------------------------------------
+
+
+@torch.library.custom_op("steepest::pointwise_loss", mutates_args=(), device_types="cpu")
+def _pointwise(
+    input: Tensor, target: Tensor, formula: str, numbers: list[float], reduction: str, with_gradient: bool
+) -> tuple[Tensor, Tensor]:
+    known = FORMULAS[formula]
+    x = input.contiguous()
+    run = fused.pointwise_run(known, x, target.contiguous(), numbers, [None] * (1 + len(numbers)))
+    divisor = float(x.numel()) if reduction == "mean" else 1.0
+    return _results(run, x, x.shape, reduction, divisor, with_gradient)
+
+
+@torch.library.custom_op("steepest::softmax_loss", mutates_args=(), device_types="cpu")
+def _softmax(
+    input: Tensor,
+    target: Tensor,
+    formula: str,
+    numbers: list[float],
+    ignore_index: int,
+    smoothing: float,
+    reduction: str,
+    zero_on_empty: bool,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor]:
+    known = FORMULAS[formula]
+    x = input.contiguous()
+    settings = SoftmaxSettings(tuple(numbers), None, None, ignore_index, smoothing, reduction)
+    shape = _without_classes(x)
+    if not target.is_floating_point():
+        check_class_indices(known.name, target, x.shape[1] if x.dim() > 1 else x.shape[0], ignore_index)
+    divisor = fused.softmax_divisor(target, settings, shape.numel()) if reduction == "mean" else 1.0
+    if divisor == 0.0 and zero_on_empty:
+        return x.new_zeros(()), torch.zeros_like(x) if with_gradient else x.new_empty(0)
+    run = fused.softmax_run(known, x, target, settings)
+    return _results(run, x, shape, reduction, divisor, with_gradient)
+
+
+def _without_classes(x: Tensor) -> torch.Size:
+    return torch.Size((*x.shape[:1], *x.shape[2:]) if x.dim() > 1 else ())
+
+
+def _results(
+    run: fused.Run, x: Tensor, shape: torch.Size, reduction: str, divisor: float, with_gradient: bool
+) -> tuple[Tensor, Tensor]:
+    scale = 1.0 / divisor if divisor else float("nan")
+    gradient = torch.empty_like(x) if with_gradient else x.new_empty(0)
+    if reduction == "none":
+        values = x.new_empty(shape)
+        run(values, cpu_losses.VALUES, 1.0)
+        if with_gradient:
+            run(gradient, cpu_losses.GRADIENT, 1.0)
+        return values, gradient
+    total = run(gradient, cpu_losses.GRADIENT, scale) if with_gradient else run(x, cpu_losses.SUM, 1.0)
+    return x.new_tensor(total / divisor if divisor else float("nan")), gradient
+
+
+@_pointwise.register_fake
+def _(
+    input: Tensor, target: Tensor, formula: str, numbers: list[float], reduction: str, with_gradient: bool
+) -> tuple[Tensor, Tensor]:
+    return _shapes(input, input.shape, reduction, with_gradient)
+
+
+@_softmax.register_fake
+def _(
+    input: Tensor,
+    target: Tensor,
+    formula: str,
+    numbers: list[float],
+    ignore_index: int,
+    smoothing: float,
+    reduction: str,
+    zero_on_empty: bool,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor]:
+    return _shapes(input, _without_classes(input), reduction, with_gradient)
+
+
+def _shapes(x: Tensor, shape: Any, reduction: str, with_gradient: bool) -> tuple[Tensor, Tensor]:
+    gradient = x.new_empty(x.shape if with_gradient else (0,))
+    return x.new_empty(shape if reduction == "none" else ()), gradient
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    gradient = output[1]
+    ctx.mark_non_differentiable(gradient)
+    ctx.save_for_backward(gradient)
+    ctx.num_inputs = len(inputs)
+
+
+def _backward(ctx: Any, grad_loss: Tensor, _: Any) -> tuple[Any, ...]:
+    (gradient,) = ctx.saved_tensors
+    if grad_loss.dim() and grad_loss.dim() < gradient.dim():
+        grad_loss = grad_loss.unsqueeze(1)
+    return gradient * grad_loss, *[None] * (ctx.num_inputs - 1)
+
+
+_pointwise.register_autograd(_backward, setup_context=_keep)
+_softmax.register_autograd(_backward, setup_context=_keep)
