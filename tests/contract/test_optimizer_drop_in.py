@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
 from steepest.errors import InputError
-from steepest.optim import OPTIMIZERS, SGD, Adam, RMSprop
+from steepest.optim import OPTIMIZERS, SGD, Adam, AdamW, RMSprop
 
 from .optimizer_truth import option_sets, peer_options
+from .published_torch import PUBLISHED as FURTHER  # test_optimizers_of_torch.py runs these
 from .samples import generator
 
 CLASSES = {entry.cls.__name__: entry.cls for entry in OPTIMIZERS.values()}
@@ -76,7 +77,7 @@ def test_is_torchs_class_with_torchs_arguments(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [name for name in CLASSES if name in PEERS])
+@pytest.mark.parametrize("name", [name for name in PEERS if name not in FURTHER])
 def test_every_class_with_a_peer_is_used_below(name: str) -> None:
     if len(list(option_sets(CLASSES[name]))) > 1:
         assert any(used == name for used, _ in USED), f"add {name} to USED"
@@ -502,17 +503,29 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: SGD([], lr=0.1), ValueError, "empty parameter list"),
     (lambda: SGD(parameters((1,)), lr=-0.1), ValueError, "learning rate"),
     (lambda: SGD(parameters((1,)), lr=0.1, nesterov=True), ValueError, "momentum"),
-    (lambda: SGD(parameters((1,)), convention="keras"), InputError, "choose torch or ema"),
+    (lambda: SGD(parameters((1,)), convention="optax"), InputError, "choose from torch, ema, keras, tf1"),
     (
         lambda: SGD(parameters((1,)), momentum=0.9, nesterov=True, convention="ema"),
         InputError,
-        "without nesterov",
+        "no form with nesterov",
     ),
     (
         lambda: SGD(parameters((1,)), momentum=0.9, dampening=0.5, convention="ema"),
         InputError,
-        "without nesterov",
+        "dampening is 0.5, which convention='ema' has no form for",
     ),
+    (lambda: SGD([{"params": parameters((1,)), "convention": "x"}]), InputError, "convention is 'x'"),
+    (lambda: RMSprop(parameters((1,)), convention="ema"), InputError, "choose from torch, keras, tf1, optax"),
+    (lambda: RMSprop(parameters((1,)), convention="tf1", capturable=True), InputError, "capturable is True"),
+    (lambda: Adam(parameters((1,)), convention="tf1"), InputError, "choose from torch, keras, optax"),
+    (
+        lambda: Adam(parameters((1,)), convention="keras", eps_root=1e-8),
+        InputError,
+        "only convention='optax'",
+    ),
+    (lambda: AdamW(parameters((1,)), convention="optax", eps_root=-1.0), InputError, "at least 0"),
+    (lambda: Adam(parameters((1,)), skip_nonfinit=True), TypeError, "did you mean 'skip_nonfinite'"),
+    (lambda: Adam(parameters((1,)), skip_nonfinite=1), InputError, "True or False"),
     (lambda: Adam(parameters((1,)), betas=(1.0, 0.9)), ValueError, "beta"),
     (lambda: Adam(parameters((1,)), eps=-1.0), ValueError, "epsilon"),
     (lambda: RMSprop(parameters((1,)), alpha=-0.5), ValueError, "alpha"),
@@ -551,8 +564,7 @@ def test_a_small_network_trains_as_with_torch(name: str, options: dict[str, Any]
 
 
 def test_peer_options_are_what_the_ema_test_uses() -> None:
-    assert peer_options({"momentum": 0.9, "convention": "ema"}, 1.0) == {
-        "momentum": 0.9,
-        "lr": pytest.approx(0.1),
-    }
+    averaged = peer_options("SGD", {"momentum": 0.9, "convention": "ema"}, 1.0)
+    assert averaged == {"momentum": 0.9, "lr": pytest.approx(0.1)}
+    assert peer_options("SGD", {"momentum": 0.9, "convention": "keras"}, 1.0) is None
     assert len(list(itertools.chain.from_iterable(option_sets(cls) for cls in CLASSES.values()))) > 40

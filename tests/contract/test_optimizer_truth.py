@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import itertools
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -21,10 +24,15 @@ NUM_STEPS = 20
 RATE = 0.01
 CLASSES = {entry.cls.__name__: entry.cls for entry in OPTIMIZERS.values()}
 CASES = [(name, options) for name, cls in CLASSES.items() for options in option_sets(cls)]
+WITH_A_PEER = [
+    (name, options) for name, options in CASES
+    if hasattr(torch.optim, name) and peer_options(name, options, RATE) is not None
+]  # fmt: skip
 
 # An error of one rounding a step, in units of half the type's spacing at what the parameter and its steps add up
 # to. Measured: 11 (float32) and 17 (float64) at worst, torch's own 15 and 18.
 BAR = 20.0
+MEANING = 1000.0  # so far off torch may be and still mean the same: its RAdam and ASGD in float64, about 900
 
 
 def described(options: dict[str, Any]) -> str:
@@ -53,6 +61,17 @@ def walked(cls: Any, options: dict[str, Any], dtype: torch.dtype, sizes: int = l
             parameter.grad = gradient.clone()
         optimizer.step()
     return [parameter.detach() for parameter in parameters]
+
+
+@contextlib.contextmanager
+def scalars_in(dtype: torch.dtype) -> Iterator[None]:
+    """torch keeps running products and sums in the default type, which for float64 parameters is too narrow."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64 if dtype == torch.float64 else before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def roundings_off(paths: list[list[Any]], dtype: torch.dtype, ends: list[Tensor]) -> float:
@@ -93,20 +112,22 @@ def test_twenty_steps_against_the_published_rule(name: str, options: dict[str, A
     paths = true_paths(cls, given, held)
     off = roundings_off(paths, held, walked(cls, given, held))
     assert off <= BAR, f"{off:.2f} roundings off"
-    peer = getattr(torch.optim, name, None)
-    if peer is not None:
-        its = roundings_off(paths, held, walked(peer, peer_options(options, RATE), held))
-        assert its <= BAR, f"torch is {its:.2f} roundings off: it means something else by these options"
+    peer, same = getattr(torch.optim, name, None), peer_options(name, options, RATE)
+    if peer is not None and same is not None:
+        with scalars_in(held):
+            its = roundings_off(paths, held, walked(peer, same, held))
+        assert its <= MEANING, f"torch is {its:.2f} roundings off: it means something else by these options"
         assert off <= 1.5 * its + 3, f"{off:.2f} roundings off, torch {its:.2f}"
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize(("name", "options"), CASES, ids=lambda v: v if isinstance(v, str) else described(v))
+@pytest.mark.parametrize(
+    ("name", "options"), WITH_A_PEER, ids=lambda v: v if isinstance(v, str) else described(v)
+)
 def test_half_types_are_no_further_off_than_torch(name: str, options: dict[str, Any], dtype: str) -> None:
     """On average over the elements of the smaller sizes: at a single one either may be lucky."""
-    peer = getattr(torch.optim, name, None)
-    if peer is None:
-        pytest.skip("torch has no such class")
+    peer, same = getattr(torch.optim, name), peer_options(name, options, RATE)
+    assert same is not None
     cls, given, held = CLASSES[name], {**options, "lr": RATE}, DTYPES[dtype]
     few = len(SIZES) - 1
     paths = true_paths(cls, given, held, few)
@@ -116,13 +137,17 @@ def test_half_types_are_no_further_off_than_torch(name: str, options: dict[str, 
         return float(np.mean(np.concatenate(errors)))
 
     ours = mean_error(walked(cls, given, held, few))
-    theirs = mean_error(walked(peer, {**peer_options(options, RATE), "foreach": False}, held, few))
+    theirs = mean_error(walked(peer, {**same, "foreach": False}, held, few))
     assert np.isfinite(ours)
     assert ours <= 1.05 * theirs or not np.isfinite(theirs)  # 217 elements: luck is worth a few per cent
 
 
+def is_elementwise(cls: Any) -> bool:
+    return cls.rule_of(cls([nn.Parameter(torch.zeros(1))], lr=RATE).param_groups[0]).measure is None
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", [name for name, cls in CLASSES.items() if is_elementwise(cls)])
 def test_a_long_tensor_is_updated_like_its_parts(name: str, dtype: str) -> None:
     """Large tensors are cut for the threads: to the bit what many small ones give, the last element too."""
     rng = generator(name, dtype, "long")
@@ -130,7 +155,8 @@ def test_a_long_tensor_is_updated_like_its_parts(name: str, dtype: str) -> None:
     results = []
     for cut in (len(start), 9_973):
         parts = [nn.Parameter(part.clone()) for part in start.split(cut)]
-        optimizer = CLASSES[name](parts, lr=RATE, weight_decay=0.1)
+        decay = {"weight_decay": 0.1} if "weight_decay" in inspect.signature(CLASSES[name]).parameters else {}
+        optimizer = CLASSES[name](parts, lr=RATE, **decay)
         for step in range(3):
             for part, slope in zip(parts, gradient.split(cut), strict=True):
                 part.grad = slope / (step + 1)

@@ -2,115 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import carray, types
+from numba import carray, njit, types
 from numba.np.unsafe import ndarray
 
 from steepest.backends import cpu
 from steepest.backends.cpu_vocabulary import _inline
 
-__all__ = ["ENGINE_STEP", "optimizer_step", "row_length"]
+if TYPE_CHECKING:
+    from steepest.optim.rule import Rule
 
-# step number, number of tensors, table of addresses, hyperparameters
+__all__ = ["ENGINE_STEP", "counters", "optimizer_step"]
+
+# step number, number of tensors, table of addresses, hyperparameters and then scalars (which the step advances)
+#
+# A tensor has a row in the table: number of elements, then where parameter, gradient and each state slot begin.
 ENGINE_STEP = types.void(
     types.float64, types.int64, types.CPointer(types.int64), types.CPointer(types.float64)
 )
 
+# number of tensors, numbers of each, table of addresses, the numbers that all tensors have
+#
+# A tensor has a row in the table: where its step count lies, then where each of its scalars does.
+COUNTERS = types.boolean(types.int64, types.int64, types.CPointer(types.int64), types.CPointer(types.float64))
+
 to_fixed_tuple: Any = ndarray.to_fixed_tuple
 
 update: Any
+measure: Any
+trust: Any
 coefficients: Any
+coefficients_of: Any
+add_square: Any
 num_slots: int
 num_hyper: int
-num_coefficients: int
+num_given: int
 float_type: Any
 as_pointer: Any
+as_scalar: Any
 views: Any
 load: Any
 store: Any
+as_float64: Any
+rounded: Any
+keep_scalars: Any
+start_at_gradient: Any
+
+# A sum over a tensor may be taken in any order (it is fixed once compiled), so that it becomes SIMD code.
+_sums = njit(fastmath={"contract", "reassoc", "nsz"}, error_model="numpy", forceinline=True)
 
 
-def row_length(slots: int) -> int:
-    """Columns of the address table: number of elements, parameter, gradient, one for each state slot."""
-    return 3 + slots
+@_sums
+def _add_square(total: float, x: Any) -> float:
+    return total + np.float64(x) * np.float64(x)
 
 
-# State slots come as a tuple of arrays; one loader and one storer for each number of slots.
-def _views1(t: Any, at: int, n: int) -> Any:
-    return (carray(as_pointer(t[at]), n),)
+def _coefficients_of(step: float, numbers: Any) -> Any:
+    """What depends on the step alone: worked out once, in float64. The scalars move on."""
+    given = carray(numbers, num_given)
+    values = coefficients(step, *to_fixed_tuple(given, num_given))
+    keep_scalars(given, values)
+    return as_float64(values)
 
 
-def _views2(t: Any, at: int, n: int) -> Any:
-    return (carray(as_pointer(t[at]), n), carray(as_pointer(t[at + 1]), n))
-
-
-def _views3(t: Any, at: int, n: int) -> Any:
-    return (carray(as_pointer(t[at]), n), carray(as_pointer(t[at + 1]), n), carray(as_pointer(t[at + 2]), n))
-
-
-def _no_views(t: Any, at: int, n: int) -> Any:
-    return ()
-
-
-@_inline
-def _load0(s: Any, i: int) -> Any:
-    return ()
-
-
-@_inline
-def _load1(s: Any, i: int) -> Any:
-    return (s[0][i],)
-
-
-@_inline
-def _load2(s: Any, i: int) -> Any:
-    return (s[0][i], s[1][i])
-
-
-@_inline
-def _load3(s: Any, i: int) -> Any:
-    return (s[0][i], s[1][i], s[2][i])
-
-
-@_inline
-def _store0(s: Any, i: int, new: Any) -> None:
-    return
-
-
-@_inline
-def _store1(s: Any, i: int, new: Any) -> None:
-    s[0][i] = new[1]
-
-
-@_inline
-def _store2(s: Any, i: int, new: Any) -> None:
-    s[0][i] = new[1]
-    s[1][i] = new[2]
-
-
-@_inline
-def _store3(s: Any, i: int, new: Any) -> None:
-    s[0][i] = new[1]
-    s[1][i] = new[2]
-    s[2][i] = new[3]
-
-
-_VIEWS = (_no_views, _views1, _views2, _views3)
-_LOAD = (_load0, _load1, _load2, _load3)
-_STORE = (_store0, _store1, _store2, _store3)
-
-
-def _step(step: float, num_tensors: int, table: Any, hyper: Any) -> None:
-    # What depends on the step alone is worked out once, in float64, then rounded to the parameters' type.
-    given = to_fixed_tuple(carray(hyper, num_hyper), num_hyper)
-    rounded = np.empty(num_coefficients, dtype=float_type)
-    for j, coefficient in enumerate(coefficients(step, *given)):
-        rounded[j] = coefficient
-    factors = to_fixed_tuple(rounded, num_coefficients)
+def _step(step: float, num_tensors: int, table: Any, numbers: Any) -> None:
+    factors = rounded(coefficients_of(step, numbers))
     width = 3 + num_slots
     t = carray(table, num_tensors * width)
     for tensor in range(num_tensors):
@@ -119,34 +79,180 @@ def _step(step: float, num_tensors: int, table: Any, hyper: Any) -> None:
         p = carray(as_pointer(t[at + 1]), n)
         g = carray(as_pointer(t[at + 2]), n)
         s = views(t, at + 3, n)
+        if step == 1.0:
+            start_at_gradient(s, g)
         for i in range(n):
             new = update(p[i], g[i], *load(s, i), *factors)
             p[i] = new[0]
             store(s, i, new)
 
 
+def _measured_step(step: float, num_tensors: int, table: Any, numbers: Any) -> None:
+    exact = coefficients_of(step, numbers)
+    factors = rounded(exact)
+    width = 3 + num_slots
+    t = carray(table, num_tensors * width)
+    for tensor in range(num_tensors):
+        at = tensor * width
+        n = t[at]
+        p = carray(as_pointer(t[at + 1]), n)
+        g = carray(as_pointer(t[at + 2]), n)
+        s = views(t, at + 3, n)
+        if step == 1.0:
+            start_at_gradient(s, g)
+        squares_a = 0.0
+        squares_b = 0.0
+        for i in range(n):
+            a, b = measure(p[i], g[i], *load(s, i), *factors)
+            squares_a = add_square(squares_a, a)
+            squares_b = add_square(squares_b, b)
+        ratio = float_type(trust(np.sqrt(squares_a), np.sqrt(squares_b), *exact))
+        for i in range(n):
+            new = update(p[i], g[i], *load(s, i), *factors, ratio)
+            p[i] = new[0]
+            store(s, i, new)
+
+
+def _agree(num_tensors: int, width: int, table: Any, numbers: Any) -> bool:
+    """Whether all tensors have the same step count and scalars, and which: the count with one more step."""
+    t = carray(table, num_tensors * width)
+    s = carray(numbers, width)
+    step = carray(as_pointer(t[0]), 1)[0]
+    for k in range(1, width):
+        s[k] = carray(as_scalar(t[k]), 1)[0]
+    for tensor in range(1, num_tensors):
+        at = tensor * width
+        if carray(as_pointer(t[at]), 1)[0] != step:
+            return False
+        for k in range(1, width):
+            if carray(as_scalar(t[at + k]), 1)[0] != s[k]:
+                return False
+    s[0] = np.float64(step + float_type(1.0))
+    return True
+
+
+def _note(num_tensors: int, width: int, table: Any, numbers: Any) -> bool:
+    """Give all tensors the same step count and scalars."""
+    t = carray(table, num_tensors * width)
+    s = carray(numbers, width)
+    for tensor in range(num_tensors):
+        at = tensor * width
+        carray(as_pointer(t[at]), 1)[0] = float_type(s[0])
+        for k in range(1, width):
+            carray(as_scalar(t[at + k]), 1)[0] = s[k]
+    return True
+
+
+# Tuples of any length, one member at a time: each function below does what the one before it does, and one
+# place more. Numba inlines the chain, and no trace of it is left in the loop.
+
+
+def _chain(first: Any, link: Callable[..., Any], places: Sequence[int], *arguments: Any) -> Any:
+    chain = _inline(first)
+    for place in places:
+        chain = _inline(link(chain, place, *arguments))
+    return chain
+
+
+def _empty(*arguments: Any) -> Any:
+    return ()
+
+
+def _nothing(*arguments: Any) -> None:
+    return
+
+
+def _and_view(before: Any, place: int, as_pointer: Any) -> Any:
+    def views(t: Any, at: int, n: int) -> Any:
+        return before(t, at, n) + (carray(as_pointer(t[at + place]), n),)  # noqa: RUF005 - Numba's form
+
+    return views
+
+
+def _and_element(before: Any, place: int) -> Any:
+    def load(s: Any, i: int) -> Any:
+        return before(s, i) + (s[place][i],)  # noqa: RUF005
+
+    return load
+
+
+def _and_store(before: Any, place: int) -> Any:
+    after = place + 1  # the new parameter comes first
+
+    def store(s: Any, i: int, new: Any) -> None:
+        before(s, i, new)
+        s[place][i] = new[after]
+
+    return store
+
+
+def _and_rounded(before: Any, place: int, float_type: Any) -> Any:
+    def rounded(values: Any) -> Any:
+        return before(values) + (float_type(values[place]),)  # noqa: RUF005
+
+    return rounded
+
+
+def _and_scalar(before: Any, place: int, num_hyper: int) -> Any:
+    def keep_scalars(given: Any, values: Any) -> None:
+        before(given, values)
+        given[num_hyper + place] = values[place]
+
+    return keep_scalars
+
+
+def _and_gradient(before: Any, place: int) -> Any:
+    def start_at_gradient(s: Any, g: Any) -> None:
+        before(s, g)
+        s[place][:] = g
+
+    return start_at_gradient
+
+
 @cache
-def optimizer_step(
-    update: Callable[..., Any],
-    coefficients: Callable[..., Any],
-    num_slots: int,
-    num_hyper: int,
-    dtype: str,
-) -> cpu.Kernel:
-    """The fused step of a rule: ``f(step, num_tensors, table, hyperparameters)``."""
+def optimizer_step(rule: Rule, dtype: str) -> cpu.Kernel:
+    """The fused step of a rule: ``f(step, num_tensors, table, numbers)``."""
     float_type = {"float32": types.float32, "float64": types.float64}[dtype]
-    probe = coefficients(2.0, *([0.5] * num_hyper))
+    number = np.dtype(dtype).type
     as_pointer = cpu.pointer_at(float_type)
-    bindings = {
-        "update": cpu.bind(update),
-        "coefficients": cpu.bind(coefficients),
-        "num_slots": num_slots,
-        "num_hyper": num_hyper,
-        "num_coefficients": len(probe),
-        "float_type": np.dtype(dtype).type,
-        "as_pointer": as_pointer,
-        "views": cpu.bind(_VIEWS[num_slots], {"as_pointer": as_pointer}),
-        "load": _LOAD[num_slots],
-        "store": _STORE[num_slots],
+    slots, num_scalars, num_coefficients = range(len(rule.slots)), len(rule.scalars), rule.num_coefficients
+    num_hyper = len(rule.hyperparameters)
+    of_step = {
+        "coefficients": cpu.bind(rule.coefficients),
+        "num_given": num_hyper + num_scalars,
+        "keep_scalars": _chain(_nothing, _and_scalar, range(num_scalars), num_hyper),
+        "as_float64": _chain(
+            _empty, _and_rounded, range(num_scalars, num_scalars + num_coefficients), np.float64
+        ),
     }
-    return cpu.compile_kernel(_step, ENGINE_STEP, bindings)
+    at_gradient = [place for place in slots if rule.initial.get(rule.slots[place]) == "gradient"]
+    bindings = {
+        "update": cpu.bind(rule.update),
+        "coefficients_of": cpu.bind(_coefficients_of, of_step),
+        "rounded": _chain(_empty, _and_rounded, range(num_coefficients), number),
+        "num_slots": len(slots),
+        "as_pointer": as_pointer,
+        "views": _chain(_empty, _and_view, slots, as_pointer),
+        "load": _chain(_empty, _and_element, slots),
+        "store": _chain(_nothing, _and_store, slots),
+        "start_at_gradient": _chain(_nothing, _and_gradient, at_gradient),
+    }
+    if rule.measure is None or rule.trust is None:
+        return cpu.compile_kernel(_step, ENGINE_STEP, bindings)
+    measured = {
+        "measure": cpu.bind(rule.measure), "trust": cpu.bind(rule.trust), "add_square": _add_square,
+        "float_type": number,
+    }  # fmt: skip
+    return cpu.compile_kernel(_measured_step, ENGINE_STEP, {**bindings, **measured})
+
+
+@cache
+def counters(dtype: str) -> tuple[cpu.Kernel, cpu.Kernel]:
+    """What reads the step counts (of that type) and scalars (float64) of many tensors, and what writes them."""
+    float_type = {"float32": types.float32, "float64": types.float64}[dtype]
+    bindings = {
+        "as_pointer": cpu.pointer_at(float_type),
+        "as_scalar": cpu.pointer_at(types.float64),
+        "float_type": np.dtype(dtype).type,
+    }
+    return cpu.compile_kernel(_agree, COUNTERS, bindings), cpu.compile_kernel(_note, COUNTERS, bindings)

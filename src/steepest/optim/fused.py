@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import ctypes
 import inspect
+import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property, reduce
+from itertools import chain
+from typing import Any, TypedDict, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from steepest.backends import cpu_optim
-from steepest.backends.threads import thread_pool
-from steepest.errors import InputError
+from steepest.errors import InputError, near_names
 from steepest.optim.rule import Rule
+from steepest.optim.table import GroupTable, StepTable, fusable
 
-__all__ = ["FusedStep"]
+__all__ = ["FusedStep", "OptimizerSwitches", "convention_of"]
 
-_DTYPES = {torch.float32: "float32", torch.float64: "float64"}
-_PIECE = 1 << 16  # elements; larger tensors are cut so that threads share the work evenly
+
+class OptimizerSwitches(TypedDict, total=False):
+    """Keyword-only switches of every optimizer; left out, an optimizer does as torch's.
+
+    * ``skip_nonfinite`` (default ``False``): a step in which any gradient holds a NaN or an infinity changes
+      nothing, neither parameters nor state nor step counts, and is counted in ``num_skipped_steps``. Counter
+      and switch go with a copied or pickled optimizer; ``state_dict()`` holds neither, so that torch's class
+      loads it.
+    """
+
+    skip_nonfinite: bool
+
+
+_KNOWN = tuple(OptimizerSwitches.__annotations__)
 
 
 class FusedStep:
@@ -31,23 +43,20 @@ class FusedStep:
     can do (sparse gradients, complex parameters, ``differentiable``, ``capturable``) is left to torch.
     """
 
+    defaults: dict[str, Any]
     param_groups: list[dict[str, Any]]
     state: defaultdict[Tensor, Any]
     counts_steps = True  # torch keeps "step" in this optimizer's state
+    skip_nonfinite = False
+    num_skipped_steps = 0  # steps left out for a NaN or infinite gradient
 
     # torch's fused kernels unscale gradients themselves, and GradScaler leaves it to them; this step does not.
     _step_supports_amp_scaling = property(lambda self: False, lambda self, wanted: None)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with options of their own; as torch's.
-
-        Torch guards its method against torch.compile, and the guard imports the compiler on first use: two
-        seconds that every program with an optimizer would pay. Without a compiler there is nothing to guard.
-        """
-        add = torch.optim.Optimizer.add_param_group
-        if "torch._dynamo" not in sys.modules:
-            add = inspect.unwrap(add)
-        add(self, param_group)  # type: ignore[arg-type]
+    @cached_property
+    def _tables(self) -> dict[int, GroupTable]:
+        """Where the tensors of a group lay in the last step, by the identity of its list of parameters."""
+        return {}
 
     @staticmethod
     def rule_of(group: dict[str, Any]) -> Rule:
@@ -64,6 +73,83 @@ class FusedStep:
         """Whether torch's own optimizer knows all options of the group."""
         return True
 
+    def _set_switches(self, switches: Mapping[str, Any]) -> None:
+        """Take the switches, after torch's constructor.
+
+        Raises:
+            TypeError: there is no such keyword.
+            InputError: the keyword is known, its value is not.
+        """
+        name = type(self).__name__
+        for word in switches:
+            if word not in _KNOWN:
+                raise TypeError(f"{name}: there is no keyword {word!r}{near_names(word, _KNOWN)}")
+        skip = switches.get("skip_nonfinite", False)
+        if not isinstance(skip, bool):
+            raise InputError(f"{name}: skip_nonfinite is {skip!r}; it is True or False.")
+        self.skip_nonfinite = skip
+
+    def _set_options(self, **options: Any) -> None:
+        """Note options that torch does not know in every group without them, after torch's constructor.
+
+        Raises:
+            InputError: there is no rule for a group's options.
+        """
+        self.defaults.update(options)
+        for group in self.param_groups:
+            for name, value in options.items():
+                group.setdefault(name, value)
+            self.rule_of(group)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with options of their own; as torch's.
+
+        Torch guards its method against torch.compile, and the guard imports the compiler on first use: two
+        seconds that every program with an optimizer would pay. Without a compiler there is nothing to guard.
+        """
+        add = torch.optim.Optimizer.add_param_group
+        if "torch._dynamo" not in sys.modules:
+            add = inspect.unwrap(add)
+        add(self, param_group)  # type: ignore[arg-type]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state, ours or torch's; as torch's, but nothing is narrowed.
+
+        Torch casts state to the parameter's type. Here state in a wider type than its parameter's (float32
+        beside bfloat16) keeps it, and is stepped in it.
+        """
+        loaded: list[dict[str, Any]] = []  # what hooks made of the dictionary
+        before = self.register_load_state_dict_pre_hook(  # type: ignore[attr-defined]
+            lambda _, given: loaded.append(given)
+        )
+        after = self.register_load_state_dict_post_hook(  # type: ignore[attr-defined]
+            lambda _: self._widen(loaded[0]), prepend=True
+        )
+        self._tables.clear()
+        try:
+            super().load_state_dict(state_dict)  # type: ignore[misc]
+        finally:
+            before.remove()
+            after.remove()
+
+    def _widen(self, given: dict[str, Any]) -> None:
+        names = chain.from_iterable(group["params"] for group in given["param_groups"])
+        parameters = chain.from_iterable(group["params"] for group in self.param_groups)
+        for name, parameter in zip(names, parameters, strict=True):
+            for key, value in given["state"].get(name, {}).items():
+                if (
+                    isinstance(value, Tensor)
+                    and value.is_floating_point()
+                    and key != "step"
+                    and torch.promote_types(value.dtype, parameter.dtype) != parameter.dtype
+                ):
+                    self.state[parameter][key] = value.to(parameter.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept: Any = super().__getstate__()
+        own = {"skip_nonfinite": self.skip_nonfinite, "num_skipped_steps": self.num_skipped_steps}
+        return {**kept, **own}
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of every parameter that has a gradient.
@@ -71,58 +157,156 @@ class FusedStep:
         Args:
             closure: re-evaluates the model and returns the loss, which is then returned.
         """
-        if not all(map(_is_plain, self.param_groups)):
-            if not all(map(self.torch_has, self.param_groups)):
-                raise InputError(
-                    f"{type(self).__name__}: these options are for dense, real parameters and gradients; "
-                    "sparse and complex ones take torch's own options alone."
-                )
-            torch_step = super().step  # type: ignore[misc]
-            if getattr(torch_step, "hooked", False):  # the hooks are called around this step already
-                torch_step = torch_step.__wrapped__.__get__(self)
-            return torch_step(closure)
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            self._step_group(group)
+        if len(self._tables) > len(self.param_groups):  # lists of parameters were replaced
+            self._tables.clear()
+        if self.skip_nonfinite and not _all_finite(self._gradients()):
+            self.num_skipped_steps += 1
+        elif all(map(self._is_ready, self.param_groups)):
+            for group in self.param_groups:
+                self._step_group(group)
+        else:
+            self._torch_step()
         return loss
 
-    def _step_group(self, group: dict[str, Any]) -> None:
-        rule = self.rule_of(group)
-        hyper = list(self.hyperparameters_of(group).values())
-        together: defaultdict[tuple[float, torch.dtype], list[list[Tensor]]] = defaultdict(list)
-        for parameter in group["params"]:
-            if parameter.grad is None:
-                continue
-            step = self._advance(parameter, rule)
-            slots = [self.state[parameter][name] for name in rule.slots]
-            tensors = [parameter, parameter.grad, *slots]
-            if _fusable(tensors):
-                together[step, parameter.dtype].append(tensors)
-            else:
-                _reference_step(rule, step, hyper, tensors)
-        for (step, dtype), rows in together.items():
-            _fused_step(rule, step, hyper, rows, dtype)
+    def _gradients(self) -> Iterable[Tensor]:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    yield parameter.grad
 
-    def _advance(self, parameter: Tensor, rule: Rule) -> float:
-        """Make the state on the first step, count the step; its number, from 1."""
-        if not rule.slots and not self.counts_steps:
-            return 1.0  # nothing to remember: as torch, no entry in the state
+    def _torch_step(self) -> None:
+        torch_step = super().step  # type: ignore[misc]
+        if torch_step.__func__ is torch.optim.Optimizer.step:
+            raise InputError(f"{type(self).__name__} is for dense, real parameters and gradients.")
+        if not all(map(self.torch_has, self.param_groups)):
+            raise InputError(
+                f"{type(self).__name__}: these options are for dense, real parameters and gradients; "
+                "sparse and complex ones take torch's own options alone."
+            )
+        if getattr(torch_step, "hooked", False):  # the hooks are called around this step already
+            torch_step = torch_step.__wrapped__.__get__(self)
+        torch_step()
+
+    def _is_ready(self, group: dict[str, Any]) -> bool:
+        """Whether a group takes the rule's step; addresses that no longer hold are forgotten."""
+        known = self._tables.get(id(group["params"]))
+        if known is None:
+            return _is_plain(group)
+        if known.holds(group["params"], self.state):
+            return not (group.get("differentiable") or group.get("capturable"))
+        del self._tables[id(group["params"])]
+        return _is_plain(group)
+
+    def _step_group(self, group: dict[str, Any]) -> None:
+        where = id(group["params"])
+        known = self._tables.pop(where, None)
+        if known is None or not known.step(self, group):
+            known = self._step_anew(group)
+        if known is not None:
+            self._tables[where] = known
+
+    def _step_anew(self, group: dict[str, Any]) -> GroupTable | None:
+        """The step of a group of which nothing is known; its table, if all of it goes through the kernel."""
+        rule = self.rule_of(group)
+        hyper = self.hyperparameters_of(group)
+        together: defaultdict[tuple[tuple[float, ...], torch.dtype], list[int]] = defaultdict(list)
+        parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+        rows = []
+        lasting = bool(parameters)
+        for i, parameter in enumerate(parameters):
+            step, scalars = self._advance(parameter, rule, hyper)
+            tensors = [parameter, parameter.grad, *(self.state[parameter][name] for name in rule.slots)]
+            rows.append(tensors)
+            if fusable(tensors):
+                together[(step, *scalars), parameter.dtype].append(i)
+            else:
+                lasting = False
+                numbers = [*hyper.values(), *scalars]
+                self._keep(rule, [parameter], _reference_step(rule, step, numbers, tensors))
+        parts = []
+        for ((step, *before), _), owners in together.items():
+            table = StepTable(rule, [rows[i] for i in owners])
+            stepped = [parameters[i] for i in owners]
+            self._keep(rule, stepped, table.step(step, [*hyper.values(), *before]))
+            torch.autograd.graph.increment_version(stepped)
+            parts.append((table, owners))
+        counts = self.counts_steps
+        if lasting and all(GroupTable.can_keep(rule, self.state[p], counts_steps=counts) for p in parameters):
+            return GroupTable(rule, parameters, parts, self.state, counts_steps=counts)
+        return None
+
+    def _advance(
+        self, parameter: Tensor, rule: Rule, hyper: Mapping[str, float]
+    ) -> tuple[float, tuple[float, ...]]:
+        """Make the state on the first step, count the step; its number, from 1, and the scalars so far."""
+        if not rule.slots and not rule.scalars and not self.counts_steps:
+            return 1.0, ()  # nothing to remember: as torch, no entry in the state
         state = self.state[parameter]
-        first = any(state.get(name) is None for name in rule.slots) or (
-            self.counts_steps and "step" not in state
-        )
-        if first:
-            for name in (name for name in rule.slots if state.get(name) is None):
-                state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-        if not self.counts_steps:
-            return 1.0 if first else 2.0  # torch keeps no count here: only the first step differs
-        if "step" not in state:
-            state["step"] = torch.tensor(0.0)
-        state["step"] += 1
-        return float(state["step"])
+        missing = [name for name in rule.slots + rule.scalars if state.get(name) is None]
+        for name in missing:
+            start = rule.begins_at(name, hyper)
+            state[name] = _scalar(start) if name in rule.scalars else _slot(start, parameter)
+        if self.counts_steps:
+            if "step" not in state:
+                state["step"] = torch.tensor(0.0)
+            state["step"] += 1
+            step = float(state["step"])
+        else:
+            step = 1.0 if missing else 2.0  # torch keeps no count here: only the first step differs
+        return step, tuple([float(state[name]) for name in rule.scalars])
+
+    def _keep(self, rule: Rule, parameters: list[Tensor], scalars: list[float]) -> None:
+        """Note the new scalars."""
+        for name, value in zip(rule.scalars, scalars, strict=True):
+            for parameter in parameters:
+                self.state[parameter][name] = _scalar(value)
+
+
+def convention_of(name: str, group: Mapping[str, Any], known: Any, *torchs_own: str) -> str:
+    """A group's convention, of those in the literal type ``known``; torch's if it has none.
+
+    Raises:
+        InputError: an unknown one, or one beside an option of torch's that it has no form for.
+    """
+    given = str(group.get("convention", "torch"))
+    if given not in get_args(known):
+        raise InputError(f"{name}: convention is {given!r}; choose from {', '.join(get_args(known))}.")
+    for word in ("differentiable", "capturable", *torchs_own) if given != "torch" else ():
+        if group.get(word):
+            raise InputError(
+                f"{name}: {word} is {group[word]}, which convention={given!r} has no form for; leave it out."
+            )
+    return given
+
+
+def _scalar(value: float | str) -> Tensor:
+    # float64 also where torch has float32: it is a product or sum over all steps.
+    return torch.tensor(float(value), dtype=torch.float64)
+
+
+def _slot(start: float | str, parameter: Tensor) -> Tensor:
+    slot = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+    if start == "gradient":
+        assert parameter.grad is not None
+        return slot.copy_(parameter.grad)
+    if start == "parameter":
+        return slot.copy_(parameter)
+    return slot.fill_(float(start)) if start else slot
+
+
+def _all_finite(gradients: Iterable[Tensor]) -> bool:
+    """Whether all numbers are finite: the smallest and the largest say it, without a copy of the others."""
+    ends: defaultdict[tuple[torch.device, torch.dtype], list[Tensor]] = defaultdict(list)
+    for gradient in gradients:
+        values = gradient.coalesce().values() if gradient.is_sparse else gradient
+        values = torch.view_as_real(values) if values.is_complex() else values
+        if values.numel():
+            ends[values.device, values.dtype].extend(torch.aminmax(values))
+    return all(bool(torch.stack(numbers).isfinite().all()) for numbers in ends.values())
 
 
 def _is_plain(group: dict[str, Any]) -> bool:
@@ -134,60 +318,22 @@ def _is_plain(group: dict[str, Any]) -> bool:
     )
 
 
-def _fusable(tensors: list[Tensor]) -> bool:
-    dtype = tensors[0].dtype
-    return dtype in _DTYPES and all(
-        t.dtype == dtype
-        and t.device.type == "cpu"
-        and t.is_contiguous()
-        and type(t) in (Tensor, torch.nn.Parameter)
-        for t in tensors
-    )
-
-
-def _reference_step(rule: Rule, step: float, hyper: list[float], tensors: list[Tensor]) -> None:
-    parameter, gradient, *slots = tensors
-    factors = rule.coefficients(step, *hyper)
-    # The half types compute in float32, as torch's kernels do.
-    compute = torch.float32 if parameter.dtype in (torch.float16, torch.bfloat16) else parameter.dtype
-    new = rule.update(
-        parameter.to(compute), gradient.to(compute), *(slot.to(compute) for slot in slots), *factors
-    )
-    for tensor, value in zip([parameter, *slots], new, strict=True):
+def _reference_step(rule: Rule, step: float, numbers: list[float], tensors: list[Tensor]) -> list[float]:
+    """The step in torch operations; the new scalars."""
+    worked_out = rule.coefficients(step, *numbers)
+    scalars, factors = worked_out[: len(rule.scalars)], worked_out[len(rule.scalars) :]
+    # In float32 at least, as torch's kernels do, and in the widest type the state has.
+    compute = reduce(torch.promote_types, (t.dtype for t in tensors), torch.float32)
+    wide = [t.to(compute) for t in tensors]
+    if rule.measure is not None and rule.trust is not None:
+        norms = map(_norm, rule.measure(*wide, *factors))
+        factors = (*factors, rule.trust(*norms, *factors))
+    new = rule.update(*wide, *factors)
+    for tensor, value in zip([tensors[0], *tensors[2:]], new, strict=True):
         tensor.copy_(value)
+    return list(scalars)
 
 
-def _fused_step(
-    rule: Rule, step: float, hyper: list[float], rows: list[list[Tensor]], dtype: torch.dtype
-) -> None:
-    kernel = cpu_optim.optimizer_step(
-        rule.update, rule.coefficients, len(rule.slots), len(hyper), _DTYPES[dtype]
-    )
-    table = _table(rows)
-    numbers = (ctypes.c_double * max(len(hyper), 1))(*hyper)
-    total = int(table[:, 0].sum())
-    threads = min(torch.get_num_threads(), 1 + total // (2 * _PIECE))
-    if threads == 1:
-        _run(kernel, step, table, numbers)
-        return
-    # Pieces go to threads in runs of about equal size.
-    bounds = np.searchsorted(np.cumsum(table[:, 0]), np.linspace(0, total, threads + 1)[1:-1])
-    parts = np.split(table, bounds + 1)
-    list(thread_pool().map(lambda part: _run(kernel, step, np.ascontiguousarray(part), numbers), parts))
-
-
-def _table(rows: list[list[Tensor]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """One row a piece of a tensor: number of elements, then the addresses of parameter, gradient, slots."""
-    pieces = []
-    for tensors in rows:
-        n = tensors[0].numel()
-        size = tensors[0].element_size()
-        addresses = [t.data_ptr() for t in tensors]
-        for start in range(0, n, _PIECE):
-            pieces.append([min(_PIECE, n - start), *(address + start * size for address in addresses)])
-    return np.array(pieces, dtype=np.int64).reshape(-1, 1 + len(rows[0]))
-
-
-def _run(kernel: Any, step: float, table: np.ndarray[Any, np.dtype[np.int64]], numbers: Any) -> None:
-    if len(table):
-        kernel(step, len(table), table.ctypes.data_as(kernel.function.argtypes[2]), numbers)
+def _norm(x: Tensor) -> float:
+    widest = torch.float32 if x.device.type == "mps" else torch.float64  # where there is no float64
+    return math.sqrt(x.to(widest).square().sum())  # torch's sum is pairwise, its norm is not

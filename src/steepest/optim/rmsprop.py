@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, Unpack
 
 import torch
 
 from steepest.backends.reference import maximum, sqrt
-from steepest.optim.fused import FusedStep
+from steepest.optim.fused import FusedStep, OptimizerSwitches, convention_of
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ENTRIES", "RMSprop"]
@@ -80,14 +80,84 @@ def centered_with_momentum(
     return p - lr * b, s, m, b
 
 
+def inside(
+    p: Any, g: Any, s: Any, lr: Any, alpha: Any, rest: Any, eps: Any, decay: Any, mu: Any, direction: Any
+) -> Any:
+    # s <- alpha s + (1 - alpha) g^2;  p <- p - lr g / sqrt(s + eps)
+    g = direction * g + decay * p
+    s = alpha * s + rest * g * g
+    return p - lr * g / sqrt(s + eps), s
+
+
+def inside_with_momentum(
+    p: Any, g: Any, s: Any, b: Any,
+    lr: Any, alpha: Any, rest: Any, eps: Any, decay: Any, mu: Any, direction: Any,
+) -> Any:  # fmt: skip
+    # b <- mu b + lr g / sqrt(s + eps);  p <- p - b
+    g = direction * g + decay * p
+    s = alpha * s + rest * g * g
+    b = mu * b + lr * g / sqrt(s + eps)
+    return p - b, s, b
+
+
+def inside_centered(
+    p: Any, g: Any, s: Any, m: Any,
+    lr: Any, alpha: Any, rest: Any, eps: Any, decay: Any, mu: Any, direction: Any,
+) -> Any:  # fmt: skip
+    # the variance s - m^2 in place of s
+    g = direction * g + decay * p
+    s = alpha * s + rest * g * g
+    m = m + rest * (g - m)
+    return p - lr * g / sqrt(maximum(s - m * m, 0.0 * s) + eps), s, m
+
+
+def inside_centered_with_momentum(
+    p: Any, g: Any, s: Any, m: Any, b: Any,
+    lr: Any, alpha: Any, rest: Any, eps: Any, decay: Any, mu: Any, direction: Any,
+) -> Any:  # fmt: skip
+    # both of the above
+    g = direction * g + decay * p
+    s = alpha * s + rest * g * g
+    m = m + rest * (g - m)
+    b = mu * b + lr * g / sqrt(maximum(s - m * m, 0.0 * s) + eps)
+    return p - b, s, m, b
+
+
+Convention = Literal["torch", "keras", "tf1", "optax"]
+
 _HYPER = ("lr", "alpha", "eps", "weight_decay", "momentum", "maximize")
-_RULES = {  # (momentum, centered)
-    (False, False): Rule(plain, _coefficients, ("square_avg",), _HYPER),
-    (True, False): Rule(with_momentum, _coefficients, ("square_avg", "momentum_buffer"), _HYPER),
-    (False, True): Rule(centered, _coefficients, ("square_avg", "grad_avg"), _HYPER),
-    (True, True): Rule(
-        centered_with_momentum, _coefficients, ("square_avg", "grad_avg", "momentum_buffer"), _HYPER
-    ),
+_SLOTS = {  # (momentum, centered)
+    (False, False): ("square_avg",),
+    (True, False): ("square_avg", "momentum_buffer"),
+    (False, True): ("square_avg", "grad_avg"),
+    (True, True): ("square_avg", "grad_avg", "momentum_buffer"),
+}
+_OUTSIDE = {
+    (False, False): plain,
+    (True, False): with_momentum,
+    (False, True): centered,
+    (True, True): centered_with_momentum,
+}
+_INSIDE = {
+    (False, False): inside,
+    (True, False): inside_with_momentum,
+    (False, True): inside_centered,
+    (True, True): inside_centered_with_momentum,
+}
+
+
+def _rules(updates: dict[tuple[bool, bool], Any], start: float = 0.0) -> dict[tuple[bool, bool], Rule]:
+    return {
+        form: Rule(update, _coefficients, _SLOTS[form], _HYPER, initial={"square_avg": start})
+        for form, update in updates.items()
+    }
+
+
+_RULES = {
+    "torch": _rules(_OUTSIDE),
+    "keras": _rules(_INSIDE),
+    "tf1": _rules(_INSIDE, start=1.0),
+    "optax": _rules(_INSIDE),
 }
 
 
@@ -99,12 +169,23 @@ class RMSprop(FusedStep, torch.optim.RMSprop):
     Args:
         params, lr, alpha, eps, weight_decay, momentum, centered: as torch's.
         capturable, foreach, maximize, differentiable: as torch's; ``foreach`` changes nothing here.
+        convention: whose form; the other arguments keep torch's defaults. All but torch's divide by
+            ``sqrt(s + eps)`` and have the rate inside the momentum: ``b = momentum b + lr g / sqrt(s + eps)``;
+            ``p = p - b``.
+
+            * ``"torch"``: as above.
+            * ``"keras"``: its own defaults are ``lr=0.001, alpha=0.9, eps=1e-7``.
+            * ``"tf1"``: ``s`` begins at 1; its own defaults are ``alpha=0.9, eps=1e-10``.
+            * ``"optax"``: its own defaults are ``alpha=0.9, eps=1e-8``.
+        switches: ``skip_nonfinite``; see :class:`~steepest.optim.fused.OptimizerSwitches`.
 
     Raises:
         ValueError: an argument outside its range (torch's checks).
+        InputError: an unknown convention, or one that does not go with the other arguments.
 
     Source: Tieleman and Hinton 2012, Neural Networks for Machine Learning, lecture 6.5; centred form:
-    Graves 2013, Generating Sequences with Recurrent Neural Networks, eqs. 38-41.
+    Graves 2013, Generating Sequences with Recurrent Neural Networks, eqs. 38-41; conventions:
+    keras.optimizers.RMSprop, tf.compat.v1.train.RMSPropOptimizer and optax.rmsprop.
 
     >>> import torch
     >>> p = torch.nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
@@ -113,9 +194,47 @@ class RMSprop(FusedStep, torch.optim.RMSprop):
     0.98
     """
 
+    def __init__(
+        self,
+        params: Any,
+        lr: float | torch.Tensor = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+        capturable: bool = False,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        *,
+        convention: Convention = "torch",
+        **switches: Unpack[OptimizerSwitches],
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            alpha,
+            eps,
+            weight_decay,
+            momentum,
+            centered,
+            capturable=capturable,
+            foreach=foreach,
+            maximize=maximize,
+            differentiable=differentiable,
+        )
+        self._set_options(convention=convention)
+        self._set_switches(switches)
+
     @staticmethod
     def rule_of(group: dict[str, Any]) -> Rule:
-        return _RULES[group["momentum"] > 0, bool(group["centered"])]
+        convention = convention_of("RMSprop", group, Convention)
+        return _RULES[convention][group["momentum"] > 0, bool(group["centered"])]
+
+    @staticmethod
+    def torch_has(group: dict[str, Any]) -> bool:
+        return bool(group.get("convention", "torch") == "torch")
 
     @staticmethod
     def hyperparameters_of(group: dict[str, Any]) -> dict[str, float]:

@@ -14,16 +14,40 @@ __all__ = ["OptimizerEntry", "Rule"]
 class Rule:
     """An update rule, written once; every backend and engine derives from this.
 
-    ``coefficients(step, *hyperparameters)`` gives, once a step (counted from 1.0), the numbers that
-    ``update(parameter, gradient, *slots, *coefficients)`` uses for every element; it returns the new
-    parameter and the new slots. All numbers in ``update`` come as coefficients, so that it stays in the
-    parameters' own precision; ``coefficients`` works in float64 and returns floats.
+    ``coefficients(step, *hyperparameters, *scalars)`` gives, once a step (counted from 1.0), the new scalars
+    and then the numbers that ``update(parameter, gradient, *slots, *coefficients)`` uses for every element;
+    it returns the new parameter and the new slots. All numbers in ``update`` come as coefficients, so that it
+    stays in the parameters' own precision; ``coefficients`` works in float64 and returns floats.
+
+    A layer-wise rule also has ``measure(parameter, gradient, *slots, *coefficients)``, two numbers for every
+    element, and ``trust(norm_a, norm_b, *coefficients)``, which makes of their Euclidean norms over the
+    tensor (float64) one ratio: the last coefficient of ``update``.
     """
 
     update: Callable[..., tuple[Any, ...]]
     coefficients: Callable[..., tuple[float, ...]]
     slots: tuple[str, ...]  # torch's names, so that state dictionaries are exchanged
     hyperparameters: tuple[str, ...]
+    # Where slots and scalars begin: a number, a hyperparameter's name, "parameter" or "gradient"; else at 0.
+    initial: Mapping[str, float | str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    scalars: tuple[str, ...] = ()  # numbers a parameter tensor has in its state, advanced by coefficients
+    measure: Callable[..., tuple[Any, Any]] | None = None
+    trust: Callable[..., float] | None = None
+
+    @property
+    def num_coefficients(self) -> int:
+        """How many numbers ``update`` takes from ``coefficients``."""
+        taken = self.update.__code__.co_argcount - 2 - len(self.slots)
+        return taken if self.measure is None else taken - 1
+
+    def begins_at(self, name: str, hyperparameters: Mapping[str, float]) -> float | str:
+        """Where a slot or scalar begins: a number, ``"parameter"`` or ``"gradient"``."""
+        start = self.initial.get(name, 0.0)
+        return hyperparameters[start] if isinstance(start, str) and start in hyperparameters else start
+
+    def scalars_at_first(self, hyperparameters: Mapping[str, float]) -> list[float]:
+        """Where the scalars begin."""
+        return [float(self.begins_at(name, hyperparameters)) for name in self.scalars]
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 
 from steepest.errors import InputError
-from steepest.optim.fused import FusedStep
+from steepest.optim.fused import FusedStep, OptimizerSwitches, convention_of
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ENTRIES", "SGD"]
@@ -52,12 +52,42 @@ def _ema_coefficients(
     return lr, momentum, 1.0 - momentum, weight_decay, 1.0 - 2.0 * maximize
 
 
+def _inside_coefficients(
+    step: float, lr: float, momentum: float, dampening: float, weight_decay: float, maximize: float
+) -> tuple[float, ...]:
+    return lr, momentum, weight_decay, 1.0 - 2.0 * maximize
+
+
+def inside(p: Any, g: Any, v: Any, lr: Any, mu: Any, weight_decay: Any, direction: Any) -> Any:
+    # v <- mu v - lr g;  p <- p + v
+    g = direction * g + weight_decay * p
+    v = mu * v - lr * g
+    return p + v, v
+
+
+def inside_nesterov(p: Any, g: Any, v: Any, lr: Any, mu: Any, weight_decay: Any, direction: Any) -> Any:
+    # v <- mu v - lr g;  p <- p + mu v - lr g
+    g = direction * g + weight_decay * p
+    v = mu * v - lr * g
+    return p + (mu * v - lr * g), v
+
+
+Convention = Literal["torch", "ema", "keras", "tf1"]
+
 _HYPER = ("lr", "momentum", "dampening", "weight_decay", "maximize")
 _SLOTS = ("momentum_buffer",)
 _PLAIN = Rule(plain, _plain_coefficients, (), ("lr", "weight_decay", "maximize"))
 _MOMENTUM = Rule(momentum, _momentum_coefficients, _SLOTS, _HYPER)
 _NESTEROV = Rule(nesterov, _momentum_coefficients, _SLOTS, _HYPER)
-_EMA = Rule(momentum, _ema_coefficients, _SLOTS, _HYPER)  # v <- beta v + (1 - beta) g from v = 0
+_RULES = {  # (convention, nesterov); tf1's b begins at 0, which without dampening is torch's first step
+    ("torch", False): _MOMENTUM,
+    ("torch", True): _NESTEROV,
+    ("ema", False): Rule(momentum, _ema_coefficients, _SLOTS, _HYPER),  # v <- beta v + (1 - beta) g from 0
+    ("keras", False): Rule(inside, _inside_coefficients, _SLOTS, _HYPER),
+    ("keras", True): Rule(inside_nesterov, _inside_coefficients, _SLOTS, _HYPER),
+    ("tf1", False): _MOMENTUM,
+    ("tf1", True): _NESTEROV,
+}
 
 
 class SGD(FusedStep, torch.optim.SGD):
@@ -69,14 +99,23 @@ class SGD(FusedStep, torch.optim.SGD):
     Args:
         params, lr, momentum, dampening, weight_decay, nesterov: as torch's.
         maximize, foreach, differentiable, fused: as torch's; ``foreach`` and ``fused`` change nothing here.
-        convention: ``"torch"``, or ``"ema"`` for ``v = momentum v + (1 - momentum) g`` from ``v = 0``. With
-            rate L it equals torch's form with ``lr = L (1 - momentum)``, exactly.
+        convention: whose momentum; the other arguments keep torch's defaults.
+
+            * ``"torch"``: as above.
+            * ``"ema"``: ``v = momentum v + (1 - momentum) g`` from ``v = 0``; ``p = p - lr v``. With rate L it
+              equals torch's form with ``lr = L (1 - momentum)``, exactly.
+            * ``"keras"``: ``v = momentum v - lr g``; ``p = p + v``, or ``p + momentum v - lr g`` with
+              ``nesterov``. The rate is inside: a new one applies to new gradients alone. Keras' own defaults:
+              ``lr=0.01, momentum=0.0``.
+            * ``"tf1"``: ``tf.compat.v1.train.MomentumOptimizer``; torch's form, which takes no dampening.
+        switches: ``skip_nonfinite``; see :class:`~steepest.optim.fused.OptimizerSwitches`.
 
     Raises:
         ValueError: an argument outside its range (torch's checks).
         InputError: an unknown convention, or one that does not go with the other arguments.
 
-    Source: Robbins and Monro 1951; Polyak 1964, eq. 9; Sutskever et al. 2013, eqs. 3-4 (Nesterov's form).
+    Source: Robbins and Monro 1951; Polyak 1964, eq. 9; Sutskever et al. 2013, eqs. 3-4 (Nesterov's form);
+    keras.optimizers.SGD's and TensorFlow's documentation.
 
     >>> import torch
     >>> p = torch.nn.Parameter(torch.tensor([1.0]))
@@ -100,12 +139,9 @@ class SGD(FusedStep, torch.optim.SGD):
         foreach: bool | None = None,
         differentiable: bool = False,
         fused: bool | None = None,
-        convention: Literal["torch", "ema"] = "torch",
+        convention: Convention = "torch",
+        **switches: Unpack[OptimizerSwitches],
     ) -> None:
-        if convention not in ("torch", "ema"):
-            raise InputError(f"sgd: convention is {convention!r}; choose torch or ema.")
-        if convention == "ema" and (nesterov or dampening or differentiable):
-            raise InputError("sgd: convention='ema' goes with momentum alone, without nesterov or dampening.")
         super().__init__(
             params,
             lr,
@@ -118,17 +154,16 @@ class SGD(FusedStep, torch.optim.SGD):
             differentiable=differentiable,
             fused=fused,
         )
-        self.defaults["convention"] = convention
-        for group in self.param_groups:
-            group.setdefault("convention", convention)
+        self._set_options(convention=convention)
+        self._set_switches(switches)
 
     @staticmethod
     def rule_of(group: dict[str, Any]) -> Rule:
-        if group["momentum"] == 0:
-            return _PLAIN
-        if group.get("convention", "torch") == "ema":
-            return _EMA
-        return _NESTEROV if group["nesterov"] else _MOMENTUM
+        convention = convention_of("SGD", group, Convention, "dampening")
+        nesterov = bool(group["nesterov"])
+        if (convention, nesterov) not in _RULES:
+            raise InputError("SGD: convention='ema' has no form with nesterov; leave one of them out.")
+        return _PLAIN if group["momentum"] == 0 else _RULES[convention, nesterov]
 
     @staticmethod
     def torch_has(group: dict[str, Any]) -> bool:

@@ -1,0 +1,287 @@
+"""Where a group's tensors lie: told to the kernel as addresses, and kept while nothing has moved.
+
+Working out a thousand addresses costs more than the step itself, so a step begins by making sure that those
+of the last one still hold: the same tensors in the same memory, counted and laid out as before. Gradients
+may lie anywhere, as backward passes make them anew.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, pairwise
+from operator import attrgetter, is_, itemgetter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steepest.backends import cpu_optim
+from steepest.backends.threads import thread_pool
+from steepest.optim.rule import Rule
+
+__all__ = ["GroupTable", "StepTable", "fusable"]
+
+_DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+_PIECE = 1 << 16  # elements; larger tensors are cut so that threads share the work evenly
+_WORTH_A_THREAD = 8 * _PIECE  # elements: below, handing them over takes as long as stepping them
+_PARTS = 4  # a thread's share is cut further: whoever is done first takes the next part
+_FIXED = (float, int, str, type(None))  # options of these types change by being replaced
+_TENSORS = {Tensor, torch.nn.Parameter}  # subclasses may keep their numbers elsewhere
+
+_address: Callable[[Tensor], int] = Tensor.data_ptr
+_gradient = attrgetter("grad")
+_num_bytes = attrgetter("nbytes")
+
+
+def fusable(tensors: Sequence[Tensor]) -> bool:
+    """Whether the kernel can step these: a parameter, its gradient and its state."""
+    first = tensors[0]
+    return first.dtype in _DTYPES and all(
+        t.dtype == first.dtype
+        and t.device.type == "cpu"
+        and t.is_contiguous()
+        and t.shape == first.shape
+        and type(t) in _TENSORS
+        and not t.is_neg()
+        and not t.is_inference()
+        for t in tensors
+    )
+
+
+class StepTable:
+    """Tensors of one type that take the same step: as many steps behind them, the same scalars.
+
+    Args:
+        rule: what they follow.
+        rows: for each its parameter, gradient and state slots.
+    """
+
+    def __init__(self, rule: Rule, rows: Sequence[Sequence[Tensor]]) -> None:
+        dtype = rows[0][0].dtype
+        self.num_tensors = len(rows)
+        self.num_hyper = len(rule.hyperparameters)
+        self._kernel = cpu_optim.optimizer_step(rule, _DTYPES[dtype]).function
+        addresses = np.array([[_address(t) for t in tensors] for tensors in rows], dtype=np.int64)
+        self._owner, offset, length = _cut([tensors[0].numel() for tensors in rows], rule.measure is not None)
+        # One row a tensor, or a piece of it: number of elements, then where parameter, gradient, slots begin.
+        self._offset = offset * dtype.itemsize
+        self._table = np.empty((len(length), 1 + addresses.shape[1]), dtype=np.int64)
+        self._table[:, 0] = length
+        self._table[:, 1:] = addresses[self._owner] + self._offset[:, None]
+        self._gradients = addresses[:, 1].tolist()
+        self._num_threads = 0
+        self._parts: list[tuple[int, Any]] = []
+
+    def point_at(self, gradients: list[int]) -> None:
+        """Where the gradients lie now."""
+        if gradients != self._gradients:
+            self._table[:, 2] = np.array(gradients, dtype=np.int64)[self._owner] + self._offset
+            self._gradients = gradients
+
+    def step(self, step: float, numbers: Sequence[float]) -> list[float]:
+        """One step, on as many threads as the work is worth; the new scalars."""
+        num_threads = torch.get_num_threads()
+        if num_threads != self._num_threads:
+            self._num_threads, self._parts = num_threads, self._cut_in_parts(num_threads)
+        as_numbers = ctypes.c_double * len(numbers)
+        moved = as_numbers(*numbers)
+        if len(self._parts) == 1:
+            self._kernel(step, *self._parts[0], moved)
+            return moved[self.num_hyper :]
+        first, *rest = self._parts
+        parts = iter(rest)  # shared: a thread takes the next part when it is done with one
+
+        def work() -> None:
+            for part in parts:
+                self._kernel(step, *part, as_numbers(*numbers))
+
+        others = [thread_pool().submit(work) for _ in range(min(num_threads, len(self._parts)) - 1)]
+        self._kernel(step, *first, moved)
+        work()
+        for other in others:
+            if not other.cancel():  # one that has not begun finds nothing to do
+                other.result()
+        return moved[self.num_hyper :]
+
+    def _cut_in_parts(self, num_threads: int) -> list[tuple[int, Any]]:
+        """Runs of rows of about equal size: how many rows, and where they begin."""
+        ends = np.cumsum(self._table[:, 0])
+        total = int(ends[-1]) if len(ends) else 0
+        num_parts = min(num_threads, 1 + total // _WORTH_A_THREAD)
+        if num_parts > 1:
+            num_parts = min(num_threads * _PARTS, total // _PIECE)
+        inner = np.searchsorted(ends, np.linspace(0, total, num_parts + 1)[1:-1]) + 1
+        bounds = np.unique(np.clip([0, *inner, len(ends)], 0, len(ends)))
+        pointer = self._kernel.argtypes[2]
+        width = self._table.strides[0]
+        return [
+            (int(end - start), ctypes.cast(self._table.ctypes.data + int(start) * width, pointer))
+            for start, end in pairwise(bounds)
+        ] or [(0, ctypes.cast(0, pointer))]
+
+
+def _cut(sizes: Sequence[int], whole: bool) -> tuple[Any, Any, Any]:
+    """Tensors as pieces: whose each is, where in it, and how long."""
+    pieces = [
+        (owner, start, min(length, n - start))
+        for owner, n in enumerate(sizes)
+        for length in [max(n, 1) if whole else _PIECE]
+        for start in range(0, n, length)
+    ]
+    owner, start, length = np.array(pieces, dtype=np.int64).reshape(-1, 3).T
+    return owner, start, length
+
+
+class _Counters:
+    """The step counts and scalars of the tensors of one :class:`StepTable`: 0-dim tensors, moved on as one."""
+
+    def __init__(self, kept: Sequence[Sequence[Tensor]], *, counts_steps: bool, first: float) -> None:
+        addresses = [[_address(t) for t in tensors] for tensors in kept]
+        self._count = np.zeros(1)  # stands in where torch keeps none
+        self._begins_at = None if counts_steps else first
+        if not counts_steps:
+            addresses = [[self._count.ctypes.data, *row] for row in addresses]
+        self._table = np.array(addresses, dtype=np.int64)
+        agree, note = cpu_optim.counters("float32" if counts_steps else "float64")
+        self._agree, self._note = agree.function, note.function
+        self._numbers = (ctypes.c_double * self._table.shape[1])()
+        where = ctypes.cast(self._table.ctypes.data, agree.function.argtypes[2])
+        self._arguments = (*self._table.shape, where, self._numbers)
+
+    def agree(self) -> bool:
+        """Whether all tensors still have the same."""
+        if self._begins_at is not None:
+            self._count[0] = self._begins_at
+        return bool(self._agree(*self._arguments))
+
+    def read(self) -> tuple[float, list[float]]:
+        """The number of the step to take and the scalars so far, after the tensors agreed."""
+        number, *scalars = self._numbers
+        return number, scalars
+
+    def note(self, scalars: Sequence[float]) -> None:
+        """The step is taken: count it, and keep the new scalars."""
+        self._numbers[1:] = scalars
+        self._note(*self._arguments)
+
+
+class GroupTable:
+    """All tensors of a parameter group, as tables of those that step alike.
+
+    Args:
+        rule: what the group follows.
+        parameters: those with a gradient, in the group's order.
+        parts: tables, and for each of its rows which of the parameters it is.
+        state: the optimizer's.
+        counts_steps: whether the state has the number of steps.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        parameters: Sequence[Tensor],
+        parts: Sequence[tuple[StepTable, Sequence[int]]],
+        state: Mapping[Tensor, Any],
+        *,
+        counts_steps: bool,
+    ) -> None:
+        self.rule, self.parameters = rule, parameters
+        counted = ("step",) * counts_steps
+        names = (*rule.slots, *counted, *rule.scalars)
+        self._states = [state[p] for p in parameters] if names else []
+        self._pick = itemgetter(*names) if names else None
+        self._is_single = len(names) == 1
+        self._kept = self._state_tensors()
+        self._addresses = list(map(_address, chain(parameters, self._kept)))
+        self._num_bytes = list(map(_num_bytes, parameters))
+        # Where torch keeps no count, a rule with anything to remember is past its first step.
+        first = 1.0 if names else 0.0
+        few = (*counted, *rule.scalars)
+        self._parts = [
+            (
+                table,
+                owners,
+                _Counters(
+                    [[state[parameters[i]][name] for name in few] for i in owners],
+                    counts_steps=counts_steps,
+                    first=first,
+                ),
+            )
+            for table, owners in parts
+        ]
+        self._numbers: list[float] = []
+        self._options: list[Any] = []
+        self._gradients: list[Tensor] = []
+
+    @staticmethod
+    def can_keep(rule: Rule, state: Mapping[str, Any], *, counts_steps: bool) -> bool:
+        """Whether a parameter's step count and scalars are of the kind that the kernel moves on."""
+        return all(
+            type(state[name]) is Tensor
+            and state[name].dim() == 0
+            and state[name].dtype == (torch.float32 if name == "step" else torch.float64)
+            and state[name].device.type == "cpu"
+            for name in (*("step",) * counts_steps, *rule.scalars)
+        )
+
+    def _state_tensors(self) -> list[Tensor]:
+        if self._pick is None:
+            return []
+        picked = map(self._pick, self._states)
+        return list(picked) if self._is_single else list(chain.from_iterable(picked))
+
+    def holds(self, parameters: Sequence[Tensor], state: Mapping[Tensor, Any]) -> bool:
+        """Whether everything lies where it did; takes note of where the gradients lie now."""
+        gradients = [g for g in map(_gradient, parameters) if g is not None]
+        if len(gradients) != len(self.parameters):
+            return False
+        if len(gradients) != len(parameters):
+            parameters = [p for p in parameters if p.grad is not None]
+        try:
+            if not (
+                all(map(is_, parameters, self.parameters))
+                and _TENSORS.issuperset(map(type, gradients))
+                and all(map(Tensor.is_contiguous, chain(gradients, parameters)))
+                and list(map(_num_bytes, gradients)) == self._num_bytes
+                and list(map(_num_bytes, parameters)) == self._num_bytes
+                and all(map(is_, map(state.get, parameters), self._states))
+            ):
+                return False
+            kept = self._state_tensors()
+            if not (
+                all(map(is_, kept, self._kept))
+                and list(map(_address, chain(parameters, kept))) == self._addresses
+            ):
+                return False
+            where = list(map(_address, gradients))
+            if not all(counters.agree() for *_, counters in self._parts):
+                return False
+        except (RuntimeError, KeyError):  # a sparse gradient has no address, a cleared state no slots
+            return False
+        for table, owners, _ in self._parts:
+            table.point_at([where[i] for i in owners])
+        self._gradients = gradients  # until they have been used
+        return True
+
+    def step(self, optimizer: Any, group: Mapping[str, Any]) -> bool:
+        """One step of all parts, or False if the group follows another rule by now."""
+        options = list(group.values())
+        if len(options) != len(self._options) or not all(map(is_, options, self._options)):
+            if optimizer.rule_of(group) != self.rule:
+                return False
+            self._numbers = list(optimizer.hyperparameters_of(group).values())
+            # An option that can change within (a tensor, a list) is read anew in every step.
+            fixed = all(_is_fixed(value) for word, value in group.items() if word != "params")
+            self._options = options if fixed else []
+        for table, _, counters in self._parts:
+            number, scalars = counters.read()
+            counters.note(table.step(number, [*self._numbers, *scalars]))
+        self._gradients = []
+        torch.autograd.graph.increment_version(self.parameters)
+        return True
+
+
+def _is_fixed(value: Any) -> bool:
+    return isinstance(value, _FIXED) or (isinstance(value, tuple) and all(map(_is_fixed, value)))
