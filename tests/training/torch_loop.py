@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 from steepest.training.random import data_order, initial_parameters
 from steepest.training.run import Run, TrainingData
@@ -30,9 +31,15 @@ def loss_of(run: Run) -> Callable[[Tensor, Tensor], Tensor]:
         options["pos_weight"] = torch.tensor(options["pos_weight"])
     names = {
         "mse": nn.MSELoss, "mae": nn.L1Loss, "huber": nn.HuberLoss, "bce": nn.BCEWithLogitsLoss,
-        "bce_probability": nn.BCELoss, "cross_entropy": nn.CrossEntropyLoss,
+        "bce_probability": nn.BCELoss, "cross_entropy": nn.CrossEntropyLoss, "smooth_l1": nn.SmoothL1Loss,
     }  # fmt: skip
-    return names[run.loss](**options)
+    # Where torch has no such loss, the library's own on torch's modules, which other tests hold against truth.
+    return names.get(run.loss, LOSSES[run.loss])(**options)
+
+
+def by_class(run: Run) -> bool:
+    """Whether the loss takes one output a class."""
+    return bool(LOSSES[run.loss].formula.family == "softmax")
 
 
 def optimizer_of(run: Run, parameters: Any) -> torch.optim.Optimizer:
@@ -41,11 +48,18 @@ def optimizer_of(run: Run, parameters: Any) -> torch.optim.Optimizer:
     lr = run.lr
     if options.pop("convention", "torch") == "ema":  # torch has no such form: its own at a smaller rate
         lr *= 1 - options["momentum"]
-    return getattr(torch.optim, entry.cls.__name__)(parameters, lr=lr, **options)
+    # Where torch has no such class, or keeps a running product in float32, the library's own step on torch's
+    # modules, which other tests hold to the published rule.
+    given = list(parameters)
+    own: torch.optim.Optimizer = entry.cls(given, lr=lr, **options)
+    if entry.cls.rule_of(own.param_groups[0]).scalars or not hasattr(torch.optim, entry.cls.__name__):
+        return own
+    peer: torch.optim.Optimizer = getattr(torch.optim, entry.cls.__name__)(given, lr=lr, **options)
+    return peer
 
 
 def sizes_of(run: Run, data: TrainingData) -> list[int]:
-    outputs = data.num_classes if run.loss == "cross_entropy" else 1
+    outputs = data.num_classes if by_class(run) else 1
     return [data.x_train.shape[1], *run.architecture.hidden, outputs]
 
 
@@ -65,8 +79,7 @@ def trained(run: Run, data: TrainingData, num_steps: int, dtype: torch.dtype) ->
     loss, optimizer = loss_of(run), optimizer_of(run, model.parameters())
     inputs = torch.as_tensor(data.x_train).to(dtype)
     targets = torch.as_tensor(data.y_train)
-    by_class = run.loss == "cross_entropy" and targets.dim() == 1
-    targets = targets.to(torch.int64 if by_class else dtype)
+    targets = targets.to(torch.int64 if by_class(run) and targets.dim() == 1 else dtype)
     n = len(inputs)
     batch_size = n if run.batch_size == "full" else int(run.batch_size)
     step = epoch = 0
@@ -77,7 +90,7 @@ def trained(run: Run, data: TrainingData, num_steps: int, dtype: torch.dtype) ->
             outputs = model(inputs[rows])
             if run.loss == "bce_probability":
                 outputs = torch.sigmoid(outputs)
-            if run.loss != "cross_entropy":
+            if not by_class(run):
                 outputs = outputs[:, 0]
             optimizer.zero_grad()
             loss(outputs, targets[rows]).backward()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -181,10 +180,9 @@ def _check_loss_options(loss: str, given: Mapping[str, float]) -> dict[str, floa
     for name, value in given.items():
         if name not in formula.parameters:
             raise InputError(f"The loss {loss!r} has no option {name!r}{_choices(name, formula.parameters)}")
-        low, high = formula.valid.get(name, (-math.inf, math.inf))
         number = check.check_number(f"The loss option {name}", value)
-        if number is None or not low < number < high:
-            raise InputError(f"The loss option {name} lies between {low:g} and {high:g}; {value!r} does not.")
+        if number is None or not formula.valid[name].holds(number):
+            raise InputError(f"The loss option {name} lies in {formula.valid[name]}; {value!r} does not.")
         checked[name] = number
     return checked
 

@@ -166,7 +166,8 @@ def formula_of(loss: str) -> LossFormula:
     """
     if loss not in LOSSES:
         raise InputError(f"There is no loss {loss!r}{near_names(loss, LOSSES)}")
-    return LOSSES[loss].formula
+    formula: LossFormula = LOSSES[loss].formula
+    return formula
 
 
 def _processors() -> int:
@@ -209,9 +210,8 @@ def loss_parameters(run: Run) -> dict[str, float]:
             raise InputError(
                 f"loss {run.loss} has no parameter {name!r}{near_names(name, formula.parameters)}"
             )
-        low, high = formula.valid[name]
-        if not low < value < high:
-            raise InputError(f"loss {run.loss}: {name} is {value}; it must lie between {low:g} and {high:g}.")
+        if not formula.valid[name].holds(value):
+            raise InputError(f"loss {run.loss}: {name} is {value}; it must lie in {formula.valid[name]}.")
     return {name: float(run.loss_options.get(name, default)) for name, default in formula.parameters.items()}
 
 
@@ -258,7 +258,8 @@ class _Job:
         self.formula = formula_of(run.loss)
         if data.task not in self.formula.tasks:
             raise InputError(
-                f"loss {run.loss} is for {' and '.join(self.formula.tasks)}, not for a {data.task} task."
+                f"loss {run.loss} is for {' and '.join(self.formula.tasks) or 'your own code'}, "
+                f"not for a {data.task} task."
             )
         self.loss_parameters = loss_parameters(run)
         rows_a_step(run, len(engine._x))
@@ -272,9 +273,7 @@ class _Job:
         self.loss = cpu_losses.engine_loss(
             family, self.formula.value, self.formula.gradient, len(self.loss_parameters), dtype
         )
-        self.step = cpu_optim.optimizer_step(
-            self.rule.update, self.rule.coefficients, len(self.rule.slots), len(self.hyperparameters), dtype
-        )
+        self.step = cpu_optim.optimizer_step(self.rule, dtype)
         self.activate, self.derive = ACTIVATIONS[run.architecture.activation].kernels(dtype)
         self.metric = engine.metric.kernel(dtype)
         self.kernel = train_kernel(dtype)
@@ -299,14 +298,11 @@ class _Job:
         start = initial_parameters(sizes, run.seed) if self.initial is None else self.initial
         parameters = np.array(start, dtype=engine.dtype)
         gradient, best = np.zeros_like(parameters), parameters.copy()
-        slots = np.zeros((len(self.rule.slots), total), dtype=engine.dtype)
-        table = np.array(
-            [total, parameters.ctypes.data, gradient.ctypes.data, *(slot.ctypes.data for slot in slots)],
-            dtype=np.int64,
-        )
+        slots = self._slots(parameters)
+        table = self._table(sizes, [parameters, gradient, *slots])
         units, widest = sum(sizes), max(sizes)
         workspace = np.empty(
-            MICRO_BATCH * (2 * units + 2 * widest + target_width) + total, dtype=engine.dtype
+            MICRO_BATCH * (2 * units + 3 * widest + target_width + 1) + 1 + total, dtype=engine.dtype
         )
         batch_size = rows_a_step(run, n)
         stop = run.stop
@@ -323,19 +319,20 @@ class _Job:
                 n, num_features, target_width, num_validation, len(sizes) - 1, batch_size, run.seed,
                 max_epochs, max_steps, stop.patience or 0, engine.metric.greater_is_better,
                 stop.target_metric is not None, _KINDS[self.formula.prediction],
-                self.formula.family == "pointwise", batch_size < n, max_epochs,
+                self.formula.family == "pointwise", batch_size < n, max_epochs, len(table),
             ],
             dtype=np.int64,
         )  # fmt: skip
         numbers = np.array([stop.min_gradient_norm or 0.0, self._target_metric(), DIVERGENCE_FACTOR])
-        hyper = np.array(list(self.hyperparameters.values()), dtype=np.float64)
+        scalars = self.rule.scalars_at_first(self.hyperparameters)
+        hyper = np.array([*self.hyperparameters.values(), *scalars], dtype=np.float64)
         options = np.array(list(self.loss_parameters.values()), dtype=np.float64)
         sums = np.zeros(2 + 2 * max(sizes[-1], 2))
         curve, result = np.full((max_epochs, 4), np.nan), np.zeros(6)
         arrays: list[NDArray[Any]] = [
             integers, numbers, np.array(sizes, dtype=np.int64), engine._x, engine._y, engine._xv, engine._yv,
-            parameters, gradient, best, workspace, np.empty(n + num_validation, dtype=np.int64), table, hyper,
-            options, sums, curve, self.control, result,
+            parameters, gradient, best, workspace, np.empty(n + max(num_validation, widest), dtype=np.int64),
+            table, hyper, options, sums, curve, self.control, result,
         ]  # fmt: skip
         types = self.kernel.function.argtypes
         pointers = [ctypes.cast(array.ctypes.data, kind) for array, kind in zip(arrays, types, strict=False)]
@@ -343,7 +340,27 @@ class _Job:
             *pointers,
             self.loss.address, self.metric.address, self.activate.address, self.derive.address, self.step.address,
         )  # fmt: skip
-        return _Buffers(parameters, best, [*arrays, slots], curve, result, hyper)
+        return _Buffers(
+            parameters, best, [*arrays, *slots], curve, result, hyper[: len(self.hyperparameters)]
+        )
+
+    def _slots(self, parameters: NDArray[Any]) -> list[NDArray[Any]]:
+        """The optimizer's state as it begins; a slot that begins at the gradient, the first step fills."""
+        starts = [self.rule.begins_at(name, self.hyperparameters) for name in self.rule.slots]
+        return [
+            parameters.copy() if start == "parameter"
+            else np.full_like(parameters, 0.0 if start == "gradient" else start)
+            for start in starts
+        ]  # fmt: skip
+
+    def _table(self, sizes: list[int], arrays: list[NDArray[Any]]) -> NDArray[np.int64]:
+        """The step's table: all parameters as one tensor, or, where the rule takes norms, layer by layer."""
+        lengths = [len(arrays[0])]
+        if self.rule.measure is not None:
+            lengths = [length for i, o in pairwise(sizes) for length in (i * o, o)]  # weight, then bias
+        starts = np.cumsum([0, *lengths[:-1]]) * arrays[0].itemsize
+        addresses = [array.ctypes.data + starts for array in arrays]
+        return np.ascontiguousarray(np.stack([np.array(lengths), *addresses], axis=1), dtype=np.int64)
 
     def _target_metric(self) -> float:
         wanted = self.run.stop.target_metric

@@ -11,13 +11,14 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, types
+from numba import carray, types
 
 from steepest.backends import cpu
 from steepest.backends.cpu_losses import ENGINE_LOSS
 from steepest.backends.cpu_optim import ENGINE_STEP
 from steepest.backends.cpu_vocabulary import sigmoid
 from steepest.training.activations import activation_signature
+from steepest.training.lanes import dots, outer, row, row_dots, transpose
 from steepest.training.metrics import PROBABILITY, metric_signature
 from steepest.training.random import permute
 from steepest.training.run import STOP_REASONS
@@ -25,13 +26,16 @@ from steepest.training.run import STOP_REASONS
 __all__ = ["INTEGERS", "MICRO_BATCH", "NUMBERS", "train_kernel"]
 
 MICRO_BATCH = 256  # rows that go through the net at once; larger batches add up their gradients
-_BLAS_FROM = 8192  # multiply-adds from which BLAS beats a plain loop
+_BLAS_FROM = (
+    1 << 18
+)  # weights of a layer from which they no longer lie in a near cache: BLAS knows what to do
+_TRANSPOSE_FROM = 16  # outputs from which it pays to turn a layer's inputs for the weights' gradient
 
 # The scalars of a run, by position in two arrays.
 INTEGERS = (
     "num_rows", "num_features", "target_width", "num_validation", "num_layers", "batch_size", "seed",
     "max_epochs", "max_steps", "patience", "greater_is_better", "use_target_metric", "kind", "mean_over_outputs",
-    "shuffle", "max_evaluations",
+    "shuffle", "max_evaluations", "num_tensors",
 )  # fmt: skip
 NUMBERS = ("min_gradient_norm", "target_metric", "divergence_factor")
 
@@ -48,6 +52,8 @@ gather: Any
 forward: Any
 backward: Any
 score_rows: Any
+differentiate: Any
+differentiate_row: Any
 norm: Any
 len_integers: int
 EPOCHS: int
@@ -57,83 +63,71 @@ GRADIENT_NORM: int
 TARGET: int
 DIVERGED: int
 
-# Sums may be taken in any order here (it is fixed once compiled); NaN and infinity keep their meaning.
-_sums = njit(fastmath={"contract", "reassoc", "nsz"}, error_model="numpy", nogil=True)
 
-
-@_sums
 def _forward_layer(w: Any, b: Any, x: Any, z: Any, num_in: int, num_out: int, rows: int) -> None:
     """z (O, B) = w (O, I) x (I, B) + b (O)."""
-    if num_in * num_out * rows >= _BLAS_FROM:
-        result = z.reshape(num_out, rows)
-        np.dot(w.reshape(num_out, num_in), x.reshape(num_in, rows), result)
-        for o in range(num_out):
-            for r in range(rows):
-                z[o * rows + r] += b[o]
-    elif rows == 1:
-        for o in range(num_out):
-            total = b[o]
-            for i in range(num_in):
-                total += w[o * num_in + i] * x[i]
-            z[o] = total
-    else:
-        for o in range(num_out):
-            for r in range(rows):
-                z[o * rows + r] = b[o]
-            for i in range(num_in):
-                weight = w[o * num_in + i]
-                for r in range(rows):
-                    z[o * rows + r] += weight * x[i * rows + r]
-
-
-@_sums
-def _weight_gradient(
-    d: Any, x: Any, g: Any, gb: Any, spare: Any, num_in: int, num_out: int, rows: int, first: bool
-) -> None:
-    """g (O, I) (+)= d (O, B) x (I, B)^T and gb (O) (+)= sum of d over rows; ``first`` overwrites."""
+    if num_in * num_out < _BLAS_FROM:
+        outer(w, num_in, 1, x, rows, z, rows, b, 1, num_out, rows, num_in)
+        return
+    result = z.reshape(num_out, rows)
+    np.dot(w.reshape(num_out, num_in), x.reshape(num_in, rows), result)
     for o in range(num_out):
-        total = d[o * rows]
-        for r in range(1, rows):
-            total += d[o * rows + r]
-        gb[o] = total if first else gb[o] + total
-    if num_in * num_out * rows >= _BLAS_FROM:
-        result = g.reshape(num_out, num_in) if first else spare[: num_out * num_in].reshape(num_out, num_in)
-        np.dot(d.reshape(num_out, rows), x.reshape(num_in, rows).T, result)
-        if not first:
-            for i in range(num_out * num_in):
-                g[i] += spare[i]
-    elif rows == 1:
-        for o in range(num_out):
-            for i in range(num_in):
-                term = d[o] * x[i]
-                g[o * num_in + i] = term if first else g[o * num_in + i] + term
+        for r in range(rows):
+            z[o * rows + r] += b[o]
+
+
+def _weight_gradient(
+    d: Any, x: Any, g: Any, gb: Any, spare: Any, zero_and_ones: Any, counted: Any, num_in: int, num_out: int,
+    rows: int, first: bool,
+) -> None:  # fmt: skip
+    """g (O, I) (+)= d (O, B) x (I, B)^T and gb (O) (+)= sum of d over rows; ``first`` overwrites."""
+    ones = zero_and_ones[1:]
+    bias_start, start = (zero_and_ones, zero_and_ones) if first else (gb, g)
+    stride = 0 if first else 1
+    dots(ones, 0, d, rows, gb, 0, 1, bias_start, 0, stride, 1, num_out, rows)
+    if num_out < _TRANSPOSE_FROM:
+        dots(d, rows, x, rows, g, num_in, 1, start, stride * num_in, stride, num_out, num_in, rows)
+        return
+    sums = g if first else spare[: num_out * num_in]
+    if num_in * num_out < _BLAS_FROM:
+        turned = spare[num_out * num_in : (num_out + rows) * num_in]
+        transpose(x, counted, 0, num_in, rows, turned)
+        outer(d, rows, 1, turned, num_in, sums, num_in, zero_and_ones, 0, num_out, num_in, rows)
     else:
-        for o in range(num_out):
-            for i in range(num_in):
-                total = d[o * rows] * x[i * rows]
-                for r in range(1, rows):
-                    total += d[o * rows + r] * x[i * rows + r]
-                g[o * num_in + i] = total if first else g[o * num_in + i] + total
+        result = sums.reshape(num_out, num_in)
+        np.dot(d.reshape(num_out, rows), x.reshape(num_in, rows).T, result)
+    if not first:
+        for i in range(num_out * num_in):
+            g[i] += sums[i]
 
 
-@_sums
-def _backward_layer(w: Any, d: Any, below: Any, num_in: int, num_out: int, rows: int) -> None:
+def _backward_layer(w: Any, d: Any, below: Any, zero: Any, num_in: int, num_out: int, rows: int) -> None:
     """below (I, B) = w (O, I)^T d (O, B)."""
-    if num_in * num_out * rows >= _BLAS_FROM:
+    if num_in * num_out < _BLAS_FROM:
+        outer(w, 1, num_in, d, rows, below, rows, zero, 0, num_in, rows, num_out)
+    else:
         result = below.reshape(num_in, rows)
         np.dot(w.reshape(num_out, num_in).T, d.reshape(num_out, rows), result)
-        return
-    for i in range(num_in * rows):
-        below[i] = 0.0
+
+
+# The same for one row, where the lanes run over a layer's units; short enough to be inlined.
+
+
+def _forward_row(w: Any, b: Any, x: Any, z: Any, num_in: int, num_out: int, rows: int) -> None:
+    row_dots(x, 0, w, num_in, z, 0, 1, b, 0, 1, num_out, num_in)
+
+
+def _row_weight_gradient(
+    d: Any, x: Any, g: Any, gb: Any, spare: Any, zero_and_ones: Any, counted: Any, num_in: int, num_out: int,
+    rows: int, first: bool,
+) -> None:  # fmt: skip
     for o in range(num_out):
-        if rows == 1:
-            for i in range(num_in):
-                below[i] += w[o * num_in + i] * d[o]
-        else:
-            for i in range(num_in):
-                weight = w[o * num_in + i]
-                for r in range(rows):
-                    below[i * rows + r] += weight * d[o * rows + r]
+        gb[o] = d[o]
+        row(d, o, 0, x, 0, g, o * num_in, zero_and_ones, 0, num_in, 1)
+
+
+def _backward_row(w: Any, d: Any, below: Any, zero: Any, num_in: int, num_out: int, rows: int) -> None:
+    row(d, 0, 1, w, num_in, below, 0, zero, 0, num_in, num_out)
 
 
 def _forward(
@@ -163,7 +157,7 @@ def _forward(
 
 def _backward(
     parameters: Any, gradient: Any, sizes: Any, num_layers: int, z: Any, a: Any, deltas: Any, spare: Any,
-    rows: int, derive: int, kind: int, first: bool, outputs_at: int,
+    zero_and_ones: Any, counted: Any, rows: int, derive: int, kind: int, first: bool, outputs_at: int,
 ) -> None:  # fmt: skip
     """From the loss's gradient, in the first half of ``deltas``, down to every weight's gradient."""
     half = len(deltas) // 2
@@ -182,11 +176,11 @@ def _backward(
         d = deltas[this : this + num_out * rows]
         weight_gradient(
             d, a[inputs:here], gradient[at:bias], gradient[bias : bias + num_out], spare,
-            num_in, num_out, rows, first,
+            zero_and_ones, counted, num_in, num_out, rows, first,
         )  # fmt: skip
         if layer > 0:
             below = deltas[other : other + num_in * rows]
-            backward_layer(parameters[at:bias], d, below, num_in, num_out, rows)
+            backward_layer(parameters[at:bias], d, below, zero_and_ones, num_in, num_out, rows)
             call_activation(derive, z[inputs:here], below, num_in * rows)
             this, other = other, this
         here = inputs
@@ -197,11 +191,32 @@ def _gather(x: Any, order: Any, start: int, rows: int, width: int, into: Any) ->
     if width == 1:
         for r in range(rows):
             into[r] = x[order[start + r]]
-        return
-    for r in range(rows):
-        row = order[start + r] * width
-        for i in range(width):
-            into[i * rows + r] = x[row + i]
+    else:
+        transpose(x, order, start, rows, width, into)
+
+
+def _gather_row(x: Any, order: Any, start: int, rows: int, width: int, into: Any) -> None:
+    at = order[start] * width
+    picked = x[at : at + width]
+    for i in range(width):
+        into[i] = picked[i]
+
+
+def _differentiate(
+    x: Any, y: Any, order: Any, start: int, rows: int, num_features: int, target_width: int, num_out: int,
+    p: Any, g: Any, sizes: Any, num_layers: int, z: Any, a: Any, t: Any, deltas: Any, spare: Any,
+    zero_and_ones: Any, counted: Any, activate: int, derive: int, loss: int, scale: float, loss_options: Any,
+    kind: int, first: bool,
+) -> Any:  # fmt: skip
+    """Some rows through the net and back: the sum of their losses; ``g`` gets, or gains, their gradient."""
+    gather(x, order, start, rows, num_features, a)
+    gather(y, order, start, rows, target_width, t)
+    at = forward(p, sizes, num_layers, z, a, rows, activate, kind)
+    total = call_loss(loss, a[at:], t, deltas, rows, num_out, scale, loss_options)
+    backward(
+        p, g, sizes, num_layers, z, a, deltas, spare, zero_and_ones, counted, rows, derive, kind, first, at
+    )
+    return total
 
 
 def _score(
@@ -228,9 +243,9 @@ def _train(
 ) -> None:  # fmt: skip
     given = carray(integers, len_integers)
     (n, num_features, target_width, num_validation, num_layers, batch_size, seed, max_epochs, max_steps, patience,
-     greater_is_better, use_target, kind, mean_over_outputs, shuffle, max_evaluations) = (
+     greater_is_better, use_target, kind, mean_over_outputs, shuffle, max_evaluations, num_tensors) = (
         given[0], given[1], given[2], given[3], given[4], given[5], given[6], given[7], given[8], given[9],
-        given[10], given[11], given[12], given[13], given[14], given[15],
+        given[10], given[11], given[12], given[13], given[14], given[15], given[16],
     )  # fmt: skip
     bounds = carray(numbers, 3)
     min_gradient_norm, target_metric, divergence_factor = bounds[0], bounds[1], bounds[2]
@@ -256,22 +271,28 @@ def _train(
     stop_request = carray(control, 2)  # [0] asked for from outside, [1] steps done, for watchers
     out = carray(result, 6)
 
-    # The workspace: z and a of every layer, two deltas, targets, a spare gradient.
-    room = carray(workspace, MICRO_BATCH * (2 * units + 2 * widest + max(target_width, 1)) + num_parameters)
+    # The workspace: z and a of every layer, two deltas, targets, constants, a spare gradient and turned inputs.
+    room = carray(
+        workspace, MICRO_BATCH * (2 * units + 3 * widest + max(target_width, 1) + 1) + 1 + num_parameters
+    )
     z = room[: MICRO_BATCH * units]
     a = room[MICRO_BATCH * units : 2 * MICRO_BATCH * units]
     used = 2 * MICRO_BATCH * units
     deltas = room[used : used + 2 * MICRO_BATCH * widest]
     used += 2 * MICRO_BATCH * widest
     t = room[used : used + MICRO_BATCH * max(target_width, 1)]
-    spare = room[used + MICRO_BATCH * max(target_width, 1) :]
-    orders = carray(row_order, n + num_validation)
+    used += MICRO_BATCH * max(target_width, 1)
+    zero_and_ones = room[used : used + MICRO_BATCH + 1]
+    zero_and_ones[:] = 1.0
+    zero_and_ones[0] = 0.0
+    spare = room[used + MICRO_BATCH + 1 :]
+    orders = carray(row_order, n + max(num_validation, widest))
     order = orders[:n]
-    order_validation = orders[n:]
+    counted = orders[n:]
     for i in range(n):
         order[i] = i
-    for i in range(num_validation):
-        order_validation[i] = i
+    for i in range(len(counted)):
+        counted[i] = i
 
     step = 0
     examples = 0
@@ -295,13 +316,19 @@ def _train(
             scale = 1.0 / (rows_in_batch * (num_out if mean_over_outputs != 0 else 1))
             batch_loss = 0.0
             done = 0
+            if rows_in_batch == 1:
+                batch_loss = differentiate_row(
+                    x, y, order, start, 1, num_features, target_width, num_out, p, g, sizes, num_layers, z, a, t,
+                    deltas, spare, zero_and_ones, counted, activate, derive, loss, scale, loss_options, kind, True,
+                )  # fmt: skip
+                done = 1
             while done < rows_in_batch:
                 rows = min(MICRO_BATCH, rows_in_batch - done)
-                gather(x, order, start + done, rows, num_features, a)
-                gather(y, order, start + done, rows, target_width, t)
-                at = forward(p, sizes, num_layers, z, a, rows, activate, kind)
-                batch_loss += call_loss(loss, a[at:], t, deltas, rows, num_out, scale, loss_options)
-                backward(p, g, sizes, num_layers, z, a, deltas, spare, rows, derive, kind, done == 0, at)
+                batch_loss += differentiate(
+                    x, y, order, start + done, rows, num_features, target_width, num_out, p, g, sizes, num_layers,
+                    z, a, t, deltas, spare, zero_and_ones, counted, activate, derive, loss, scale, loss_options,
+                    kind, done == 0,
+                )  # fmt: skip
                 done += rows
             if not np.isfinite(batch_loss) or batch_loss * scale > loss_limit:
                 reason = DIVERGED
@@ -309,7 +336,7 @@ def _train(
                 reason = GRADIENT_NORM
             else:
                 step += 1
-                call_step(step_rule, float(step), 1, table, hyper)
+                call_step(step_rule, float(step), num_tensors, table, hyper)
                 if step == 1:
                     loss_limit = divergence_factor * (1.0 + batch_loss * scale)
                 if step >= max_steps:
@@ -327,7 +354,7 @@ def _train(
             score = score_rows(
                 xv,
                 yv,
-                order_validation,
+                counted,
                 num_validation,
                 sizes,
                 num_layers,
@@ -399,15 +426,28 @@ def train_kernel(dtype: str) -> cpu.Kernel:
         "call_step": cpu.call(ENGINE_STEP),
     }
     layers = {
-        "forward_layer": _forward_layer,
-        "weight_gradient": _weight_gradient,
-        "backward_layer": _backward_layer,
+        "forward_layer": cpu.bind(_forward_layer),
+        "weight_gradient": cpu.bind(_weight_gradient),
+        "backward_layer": cpu.bind(_backward_layer),
+        "sigmoid": sigmoid,
+    }
+    row_layers = {
+        "forward_layer": cpu.bind(_forward_row),
+        "weight_gradient": cpu.bind(_row_weight_gradient),
+        "backward_layer": cpu.bind(_backward_row),
         "sigmoid": sigmoid,
     }
     gather = cpu.bind(_gather, inline=False)
     forward = cpu.bind(_forward, {**calls, **layers}, inline=False)
     backward = cpu.bind(_backward, {**calls, **layers}, inline=False)
     score = cpu.bind(_score, {**calls, "gather": gather, "forward": forward}, inline=False)
+    parts = {**calls, "gather": gather, "forward": forward, "backward": backward}
+    row_parts = {
+        **calls,
+        "gather": cpu.bind(_gather_row),
+        "forward": cpu.bind(_forward, {**calls, **row_layers}),
+        "backward": cpu.bind(_backward, {**calls, **row_layers}),
+    }
     reasons = {
         "EPOCHS": _EPOCHS, "STEPS": _STEPS, "PATIENCE": _PATIENCE, "GRADIENT_NORM": _GRADIENT,
         "TARGET": _TARGET, "DIVERGED": _DIVERGED,
@@ -415,9 +455,8 @@ def train_kernel(dtype: str) -> cpu.Kernel:
     bindings = {
         **calls,
         **reasons,
-        "gather": gather,
-        "forward": forward,
-        "backward": backward,
+        "differentiate": cpu.bind(_differentiate, parts),
+        "differentiate_row": cpu.bind(_differentiate, row_parts),
         "score_rows": score,
         "norm": cpu.bind(_norm, inline=False),
         "permute": permute,

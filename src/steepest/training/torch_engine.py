@@ -216,12 +216,14 @@ class TorchEngine:
         formula = formula_of(run.loss)
         if self.task not in formula.tasks:
             raise InputError(
-                f"loss {run.loss} is for {' and '.join(formula.tasks)}, not for a {self.task} task."
+                f"loss {run.loss} is for {' and '.join(formula.tasks) or 'your own code'}, "
+                f"not for a {self.task} task."
             )
         options: dict[str, Any] = loss_parameters(run)
         if "pos_weight" in options:
             options["pos_weight"] = torch.tensor(options["pos_weight"])
-        return LOSSES[run.loss](**options).to(self.device)
+        loss: nn.Module = LOSSES[run.loss](**options)
+        return loss.to(self.device)
 
     def _fit_shapes(self, run: Run, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs (rows, 1) meet targets (rows,): the one reshaping that cannot be meant otherwise."""
