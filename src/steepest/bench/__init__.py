@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from steepest.errors import InputError, near_names
 
-__all__ = ["run"]
+__all__ = ["SUITES", "run"]
+
+SUITES = ("losses", "optimizers", "training", "compare")  # each a file of works
 
 
-def run(name: str = "training") -> dict[str, Any]:
-    """Measure a part of the library.
+def run(
+    name: str = "training", *, quick: bool = False, on_work: Callable[[int, int, str], None] | None = None
+) -> dict[str, Any]:
+    """Measure a part of the library, or all of it.
 
     Args:
-        name: ``"training"``.
+        name: ``"losses"``, ``"optimizers"``, ``"training"``, ``"compare"`` or ``"all"``.
+        quick: tiny sizes and two rounds, to see that everything runs; the times mean nothing.
+        on_work: told the number of works done, of all of them, and the name of the one that begins.
 
     Returns:
-        ``{"machine": {...}, "rows": [...]}``; each row names the work, the peer and its version, both
-        medians with their spread in microseconds, and the ratio (above 1: steepest is faster).
+        ``{"machine": {...}, "measured": date, "quick": bool, "rows": [...]}``; a row as
+        :func:`steepest.bench.measure.measure` says, and its ``suite``.
 
     Raises:
         InputError: an unknown name.
     """
-    from steepest.bench import training
-    from steepest.bench.measure import machine
+    if name not in (*SUITES, "all"):
+        raise InputError(f"There is no benchmark {name!r}{near_names(name, (*SUITES, 'all'))}")
 
-    suites: dict[str, Callable[[], list[dict[str, Any]]]] = {"training": training.rows}
-    if name not in suites:
-        raise InputError(f"There is no benchmark {name!r}{near_names(name, suites)}")
-    return {"machine": machine(), "rows": suites[name]()}
+    from importlib import import_module
+
+    from steepest.bench.measure import machine, measure
+
+    chosen = SUITES if name == "all" else (name,)
+    about = machine()
+    works = [
+        (suite, work) for suite in chosen for work in import_module(f"steepest.bench.{suite}").works(quick)
+    ]
+    rows: list[dict[str, Any]] = []
+    for done, (suite, work) in enumerate(works):
+        if on_work is not None:
+            on_work(done, len(works), work.name)
+        rows += [{"suite": suite, **row} for row in measure(work, quick=quick)]
+    date = datetime.now(UTC).date().isoformat()
+    return {"machine": about, "measured": date, "quick": quick, "rows": rows}
