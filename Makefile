@@ -40,12 +40,9 @@ fix: $(READY) ## mend what ruff can mend, and format
 bench: $(READY) ## measure training against an eager torch loop
 	$(BIN)/steepest bench training
 
-docs: $(READY) ## write docs/explain: a page and a picture for each loss and optimizer
-	@mkdir -p docs/explain
-	@for name in $$($(BIN)/steepest list --names); do \
-	    $(BIN)/steepest explain $$name --out docs/explain/$$name.svg > docs/explain/$$name.txt || exit 1; \
-	    echo docs/explain/$$name.txt; \
-	done
+docs: $(READY) ## write docs/_build/html: the guides, and a page for each loss and optimizer
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 examples: $(READY) ## make more real tables, and print the commands to compare on them
 	$(BIN)/python examples/make_tables.py

@@ -195,18 +195,45 @@ def test_report_names_the_file(run: Run, fake: Fake, tmp_path: Path) -> None:
     assert run("report", tmp_path).out == f"Report: {tmp_path / 'report.html'}\n"
 
 
-def test_bench_prints_its_rows_and_writes_them(run: Run, fake: Fake, tmp_path: Path) -> None:
-    result = {
-        "machine": {"cores": 2},
-        "rows": [{"net": "10-5-1", "ours_us": 0.5, "torch_us": 250.0, "ratio": 500.0}],
-    }
-    fake("steepest.bench", run=lambda name: result | {"name": name})
+def test_bench_prints_its_rows_and_writes_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    row = {
+        "work": "10-5-1", "peer": "torch", "version": "2.0", "quantity": "time", "note": "one thread [sic]",
+        "ours": 5e-7, "ours_quartiles": [4e-7, 6e-7], "theirs": 2.5e-4, "theirs_quartiles": [2e-4, 3e-4],
+        "ratio": 500.0, "bar": 100.0, "bar_kind": "ratio", "reached": True,
+        "limit": None, "limit_rate": None, "share_of_limit": None,
+    }  # fmt: skip
+    result = {"machine": {"cores": 2}, "rows": [row]}
+    asked = []
+
+    def measure(name: str, *, quick: bool, on_work: Callable[[int, int, str], None]) -> dict[str, Any]:
+        asked.append((name, quick))
+        on_work(0, 1, "10-5-1")
+        return result
+
+    monkeypatch.setattr("steepest.bench.run", measure)
+    monkeypatch.setenv("COLUMNS", "160")
     ran = run("bench", "training", "--json", tmp_path / "b.json")
-    assert ran.exit_code == 0
-    assert "10-5-1" in ran.out
-    assert "500.0" in ran.out
-    assert "cores 2" in ran.out
-    assert json.loads((tmp_path / "b.json").read_text()) == result | {"name": "training"}
+    assert ran.exit_code == 0, ran.err
+    assert asked == [("training", False)]
+    for words in ("10-5-1", "torch 2.0", "500 ns", "250 µs", " 500 ", "reached", "cores 2"):
+        assert words in ran.out
+    assert "torch: one thread [sic]\n" in ran.out
+    assert ran.err == "1 of 1  10-5-1\n"
+    assert "mean nothing" not in ran.out
+    assert json.loads((tmp_path / "b.json").read_text()) == result
+
+    ran = run("bench", "losses", "--quick")
+    assert asked[1:] == [("losses", True)]
+    assert "A quick run: the times mean nothing." in ran.out
+
+
+def test_an_unknown_benchmark_is_refused(run: Run) -> None:
+    ran = run("bench", "trainig")
+    assert ran.exit_code == 2
+    assert ran.err.count("\n") == 1
+    assert "'training'" in ran.err
 
 
 def test_list_shows_every_name(run: Run, fake: Fake) -> None:

@@ -100,3 +100,35 @@ def test_list_knows_the_missions_names(run: Run) -> None:
     names = set(run("list", "--names").out.split())
     assert {"mse", "mae", "bce", "cross_entropy", "sgd", "momentum", "rmsprop", "adam"} <= names
     assert run("list").exit_code == 0
+
+
+def test_explain_prints_a_page_and_saves_its_drawing(run: Run, tmp_path: Path) -> None:
+    place = tmp_path / "focal.svg"
+    ran = run("explain", "focal", "--out", place)
+    assert ran.exit_code == 0, ran.err
+    assert ran.out.startswith("focal: ")
+    assert ran.out.endswith(f"Drawing: {place}\n")
+    assert place.read_text(encoding="utf-8").startswith("<svg")
+
+
+def test_explain_of_a_loss_without_a_drawing_is_words_alone(run: Run, tmp_path: Path) -> None:
+    ran = run("explain", "nll")
+    assert ran.exit_code == 0, ran.err
+    assert ran.out.startswith("nll: ")
+    assert "⣀" not in ran.out
+
+    ran = run("explain", "nll", "--out", tmp_path / "nll.svg")
+    assert ran.exit_code == 2
+    assert ran.out == ""
+    assert ran.err == (
+        "steepest: nll has no drawing to save: its value depends on whole tensors, not on one number, so its page "
+        "is words alone.\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_list_knows_every_loss_and_optimizer(run: Run) -> None:
+    from steepest.losses import LOSSES
+    from steepest.optim import OPTIMIZERS
+
+    assert run("list", "--names").out.split() == [*LOSSES, *OPTIMIZERS]

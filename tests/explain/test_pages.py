@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
@@ -45,15 +46,18 @@ def test_an_optimizer_tells_all_its_entry_knows(name: str) -> None:
     ("name", "default"),
     [
         ("mse", "reduction='mean'"),
-        ("huber", "delta=1,"),
+        ("huber", "delta=1"),
+        ("focal", "gamma=2"),
+        ("dice", "mode='multiclass' (or 'binary', 'multilabel')"),
         ("quantile", "quantile=0.5,"),
         ("cross_entropy", "label_smoothing=0"),
         ("cross_entropy", "ignore_index=-100"),
         ("adam", "betas=(0.9, 0.999), eps=1e-08"),
         ("rmsprop", "alpha=0.99, eps=1e-08"),
         ("adamw", "weight_decay=0.01"),
-        ("momentum", "convention='torch' (or 'ema')"),
-        ("momentum_ema", "convention='ema' (or 'torch')"),
+        ("momentum", "convention='torch' (or 'ema', 'keras', 'tf1')"),
+        ("momentum_ema", "convention='ema' (or 'torch', 'keras', 'tf1')"),
+        ("adopt", "betas=(0.9, 0.9999), eps=1e-06"),
         ("momentum_ema", "lr=0.01"),
     ],
 )
@@ -114,6 +118,32 @@ def test_lines_fit_the_terminal(name: str, columns: int, monkeypatch: pytest.Mon
     page = explain(name)
     longest_word = max(len(word) for word in page.text.split())
     assert max(map(len, page.text.splitlines())) <= max(min(columns, 100), 18 + longest_word, len(page.title))
+
+
+WITHOUT_DRAWING = [name for name in LOSSES if LOSSES[name].formula.family == "composite"]
+
+
+def test_a_loss_of_whole_tensors_has_words_alone() -> None:
+    assert WITHOUT_DRAWING
+    for name in NAMES:
+        page = explain(name)
+        assert (page.make_figure is None) == (name in WITHOUT_DRAWING)
+    page = explain(WITHOUT_DRAWING[0])
+    assert page.figure is None
+    assert page.terminal(80) == []
+    assert "<svg" not in page._repr_html_()
+    assert f"<h1>{page.title}</h1>" in page._repr_html_()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_formula_has_no_symbol_that_the_page_leaves_open(name: str) -> None:
+    told = {label: " ".join(paragraphs) for label, paragraphs in explain(name).sections}
+    symbol = r"(?<![^\W_])[A-Za-zα-ω](?![A-Za-z])"
+    formulas = f"{told['formula']}, {told['gradient']}"
+    indices = {"c", "j", "k"}  # of a class
+    said = " ".join(told[label] for label in ("model gives", "target is", "domain", "defaults"))
+    defined = re.findall(rf"({symbol})(?:_c)? (?:=|the|a|in proportion to) ", formulas)
+    assert set(re.findall(symbol, formulas)) - {"a"} - indices <= {*re.findall(symbol, said), *defined}
 
 
 def test_a_page_prints_as_its_text() -> None:

@@ -12,15 +12,24 @@ import pytest
 
 from steepest.errors import InputError
 from steepest.explain import explain
+from steepest.explain.figure import Figure
 from steepest.explain.picture import specification
 from steepest.explain.regimes import REGIMES
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 
+DRAWN = [name for name in LOSSES if LOSSES[name].formula.family != "composite"]
 
-@pytest.mark.parametrize("name", [*LOSSES, *OPTIMIZERS, *REGIMES])
+
+def figure_of(name: str) -> Figure:
+    figure = explain(name).figure
+    assert figure is not None
+    return figure
+
+
+@pytest.mark.parametrize("name", [*DRAWN, *OPTIMIZERS, *REGIMES])
 def test_every_name_has_a_picture_of_two_panels(name: str) -> None:
-    spec = specification(explain(name).figure)
+    spec = specification(figure_of(name))
     assert len(spec["hconcat"]) == 2
     assert all(spec["datasets"].values())
 
@@ -40,10 +49,11 @@ def test_svg_names_its_axes_and_lines(tmp_path: Path, name: str) -> None:
     page.save(str(tmp_path / "page.SVG"))
     text = (tmp_path / "page.SVG").read_text(encoding="utf-8")
     said = {element.text for element in ET.fromstring(text).iter() if element.text}
-    for panel in page.figure.panels:
+    figure = figure_of(name)
+    for panel in figure.panels:
         assert {panel.title, panel.x_title, panel.y_title} <= said
-    assert {line.name for line in page.figure.legend} <= said
-    assert page.figure.title in said
+    assert {line.name for line in figure.legend} <= said
+    assert figure.title in said
 
 
 def test_html_is_one_file_with_the_words_and_the_drawing(tmp_path: Path) -> None:
@@ -68,6 +78,16 @@ def test_a_notebook_shows_the_same(tmp_path: Path) -> None:
 def without_numbers(text: str) -> str:
     """The same without the numbers that the drawing program counts up."""
     return re.sub(r"clip\d+", "clip", text)
+
+
+@pytest.mark.parametrize("place", ["page.svg", "page.png", "page.html"])
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in DRAWN])
+def test_a_page_without_a_drawing_says_so(tmp_path: Path, name: str, place: str) -> None:
+    with pytest.raises(
+        InputError, match=f"^{name} has no drawing to save: .* so its page is words alone\\.$"
+    ):
+        explain(name).save(tmp_path / place)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,11 @@ def list_names(
 
     screen = console()
     losses = [
-        {"loss": name, "what it is": loss.formula.title, "for": ", ".join(loss.formula.tasks)}
+        {
+            "loss": name,
+            "what it is": loss.formula.title,
+            "for": ", ".join(loss.formula.tasks) or "your own code",
+        }
         for name, loss in LOSSES.items()
     ]
     optimizers = [

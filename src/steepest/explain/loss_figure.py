@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,18 @@ _SMALLEST_PROBABILITY = 0.02
 _HALF = 200  # points on either side of the middle
 
 # The values shown of a parameter that changes a curve's shape, its default among them.
-_SHAPES = {"delta": (0.5, 1.0, 2.0), "quantile": (0.1, 0.5, 0.9)}
+_SHAPES = {"alpha": (2.0, 1.0, -2.0), "quantile": (0.1, 0.5, 0.9)}
+_SCALES = ("beta", "c", "delta")  # in the target's units: shown in multiples of the default
+_MULTIPLES = (0.5, 1.0, 2.0)
+
+# Where a formula's prediction runs along the horizontal axis: its name, and the targets that get a curve each.
+_AXES = {
+    "logit": ("logit x", (1.0, 0.0)),
+    "margin": ("x", (1.0, -1.0)),
+    "log_rate": ("log of the mean x", (1.0, 3.0)),
+    "log_probability": ("log-probability x", (0.25, 0.75)),
+    "probability": ("probability p", (1.0, 0.0)),
+}
 
 Curve = tuple[Tensor, Tensor]  # value, gradient
 
@@ -35,7 +47,7 @@ def loss_figure(formula: LossFormula) -> Figure:
 
 
 def _of_the_error(formula: LossFormula) -> Figure:
-    x = _around_zero(_FARTHEST_ERROR)
+    x = _around_zero(_FARTHEST_ERROR * _scale(formula))
     curves = {}
     for options in _choices(formula):
         label = ", ".join(f"{name} = {value:g}" for name, value in options.items())
@@ -51,24 +63,31 @@ def _of_the_error(formula: LossFormula) -> Figure:
     )
 
 
+def _scale(formula: LossFormula) -> float:
+    """What the formula counts errors by."""
+    return next((value for name, value in formula.parameters.items() if name in _SCALES), 1.0)
+
+
 def _choices(formula: LossFormula) -> list[dict[str, float]]:
-    for name in formula.parameters:
-        if name in _SHAPES:
-            return [{**formula.parameters, name: value} for value in _SHAPES[name]]
+    for name, default in formula.parameters.items():
+        shown = [default * share for share in _MULTIPLES] if name in _SCALES else _SHAPES.get(name, ())
+        if shown:
+            return [{**formula.parameters, name: value} for value in shown]
     return [dict(formula.parameters)]
 
 
 def _of_two_targets(formula: LossFormula) -> Figure:
-    if formula.prediction == "logit":
-        x = _around_zero(_FARTHEST_LOGIT)
-        x_title, by = "logit x", "x"
-        limits = None
+    x_title, targets = _AXES[formula.prediction]
+    limits = None
+    if formula.prediction == "probability":
+        x, limits = _probabilities(), (0.0, 1.0)
+    elif formula.prediction == "log_probability":
+        x = torch.log(_probabilities())
     else:
-        x = _probabilities()
-        x_title, by = "probability p", "p"
-        limits = (0.0, 1.0)
+        x = _around_zero(_FARTHEST_LOGIT if formula.prediction == "logit" else _FARTHEST_ERROR)
     options = tuple(formula.parameters.values())
-    curves = {f"target y = {y:g}": _pointwise(formula, x, y, options) for y in (1.0, 0.0)}
+    curves = {f"target y = {y:g}": _pointwise(formula, x, y, options) for y in targets}
+    by = x_title.split()[-1]
     return _figure(formula, x, x_title, curves, gradient_title=f"gradient by {by}", x_limits=limits)
 
 
@@ -77,9 +96,12 @@ def _of_the_true_class(formula: LossFormula) -> Figure:
     logits = torch.stack([torch.log(p) - torch.log1p(-p), torch.zeros_like(p)], dim=1).requires_grad_()
     true_class = torch.zeros(len(p), dtype=torch.int64)
     options = tuple(formula.parameters.values())
-    values = reference_losses.softmax(formula.value, logits, true_class, options, None, -100, 0.0, "none")
+    values = reference_losses.softmax(
+        formula.value, logits, true_class, options, None, None, -100, 0.0, "none"
+    )
     (slopes,) = torch.autograd.grad(values.sum(), logits)
     curves = {formula.name: (values.detach(), slopes[:, 0])}
+    plain: LossFormula = LOSSES["cross_entropy"].formula
     return _figure(
         formula,
         p,
@@ -87,6 +109,11 @@ def _of_the_true_class(formula: LossFormula) -> Figure:
         curves,
         gradient_title="gradient by its logit",
         x_limits=(0.0, 1.0),
+        caption=(
+            ("Drawn for classes of equal size, where it is cross_entropy.",)
+            if formula.value is plain.value and formula is not plain
+            else ()
+        ),
     )
 
 
@@ -103,6 +130,7 @@ def _probabilities() -> Tensor:
 
 def _pointwise(formula: LossFormula, x: Tensor, target: float, options: Sequence[float]) -> Curve:
     y = torch.full_like(x, target)
+    assert formula.gradient is not None  # a composite loss has no curve
     gradient: Any = formula.gradient(x, y, *options)
     return formula.value(x, y, *options), gradient + torch.zeros_like(x)
 
@@ -116,6 +144,7 @@ def _figure(
     gradient_title: str,
     beside: dict[str, Curve] | None = None,
     x_limits: tuple[float, float] | None = None,
+    caption: tuple[str, ...] = (),
 ) -> Figure:
     every = [(name, BESIDE, curve) for name, curve in (beside or {}).items()]
     every += [(name, series, curve) for series, (name, curve) in enumerate(curves.items())]
@@ -124,15 +153,20 @@ def _figure(
     slopes = tuple(
         Line(name, *broken_at_jumps(xs, curve[1].tolist()), series) for name, series, curve in every
     )
-    middle = len(xs) // 2
-    jumps = any(len(line.x) > len(xs) for line in slopes if line.series >= 0)
-    first = next(iter(curves.values()))
-    kink = (Mark(xs[middle], float(first[1][middle])),) if jumps else ()
+    kinks = tuple(dict.fromkeys(mark for line in slopes if line.series >= 0 for mark in _alone(line)))
     return Figure(
         title=f"{formula.title[0].upper()}{formula.title[1:]} of one row",
         subtitle=(f"value: {formula.formula}", f"gradient: {formula.gradient_formula}"),
+        caption=caption,
         panels=(
             Panel("value", x_title, "loss", values, x_limits=x_limits),
-            Panel("gradient", x_title, gradient_title, slopes, marks=kink, x_limits=x_limits),
+            Panel("gradient", x_title, gradient_title, slopes, marks=kinks, x_limits=x_limits),
         ),
     )
+
+
+def _alone(line: Line) -> list[Mark]:
+    """The points between two jumps, which no line shows."""
+    lifted = [math.isnan(y) for y in line.y]
+    inner = range(1, len(lifted) - 1)
+    return [Mark(line.x[i], line.y[i]) for i in inner if lifted[i - 1] and lifted[i + 1] and not lifted[i]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from steepest.explain.loss_figure import loss_figure
@@ -17,11 +16,17 @@ _OUTPUTS = {
     "logit": "a logit x",
     "probability": "a probability p",
     "logits": "a logit x_c for each class c",
+    "log_probability": "the logarithm x of a probability",
+    "log_rate": "the logarithm x of the mean",
+    "margin": "a real number x; its sign is the class",
 }
 _TARGETS = {
     "real": "a real number y",
     "probability": "a probability y, or a class 0 or 1",
     "class": "a class index, or a probability y_c for each class",
+    "sign": "a class, y = 1 or y = -1",
+    "count": "a count y, 0 or more",
+    "positive": "an amount y above 0",
 }
 _DEPRECATED = ("size_average", "reduce")  # torch's own word for them
 
@@ -35,7 +40,7 @@ def loss_page(loss: Any) -> Explanation:
         ("domain", (formula.domain,)),
         ("model gives", (_OUTPUTS[formula.prediction],)),
         ("target is", (_TARGETS[formula.target],)),
-        ("for", (", ".join(formula.tasks),)),
+        ("for", (", ".join(formula.tasks) or "PyTorch code of your own",)),
         ("defaults", (", ".join(settings(loss, leave_out=_DEPRECATED)),)),
         ("options", tuple(_option(formula, name) for name in formula.parameters)),
         ("in Python", (_in_python(loss),)),
@@ -48,14 +53,12 @@ def loss_page(loss: Any) -> Explanation:
         name=formula.name,
         title=f"{formula.name}: {formula.title}",
         sections=tuple((label, paragraphs) for label, paragraphs in sections if paragraphs),
-        make_figure=lambda: loss_figure(formula),
+        make_figure=None if formula.family == "composite" else lambda: loss_figure(formula),
     )
 
 
 def _option(formula: LossFormula, name: str) -> str:
-    low, high = formula.valid[name]
-    where = f"above {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
-    return f"{name} = {formula.parameters[name]:g} unless given, {where}"
+    return f"{name} = {formula.parameters[name]:g} unless given, in {formula.valid[name]}"
 
 
 def _in_python(loss: Any) -> str:
@@ -64,6 +67,8 @@ def _in_python(loss: Any) -> str:
 
 
 def _command(formula: LossFormula) -> str:
+    if not formula.tasks:
+        return "none: comparisons do not take it"
     if formula.compared_by_default:
         return f"--loss {formula.name}; a comparison takes it by itself"
     return f"--loss {formula.name}; a comparison takes it only if named (--losses {formula.name},...)"

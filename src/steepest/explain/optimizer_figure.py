@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from steepest.explain.figure import BESIDE, CONTOUR, Figure, Line, Mark, Panel, Window
 from steepest.explain.quadratic import contours
 from steepest.explain.ravine import (
@@ -9,6 +12,7 @@ from steepest.explain.ravine import (
     MAX_STEPS,
     NEAR,
     OPTIMUM,
+    START,
     TURN_DEGREES,
     Descent,
     best_descent,
@@ -18,14 +22,17 @@ from steepest.optim import OPTIMIZERS, OptimizerEntry
 
 __all__ = ["optimizer_figure"]
 
-_WINDOW = Window(-0.25, 1.4, -0.55, 0.5)
+# What is shown around the start; more where a path needs it, and then this much beyond the path.
+_LEFT, _RIGHT, _BOTTOM, _TOP = 0.25, 1.4, 0.55, 0.5
+_MARGIN = 0.03
 
 
 def optimizer_figure(entry: OptimizerEntry) -> Figure:
     """The path over the contours, and the distance from the optimum against steps."""
     plain = OPTIMIZERS["sgd"]
     ways = [(plain, BESIDE, best_descent(plain)), (entry, 0, best_descent(entry))]
-    last = 1 + max(way.num_steps for _, _, way in ways)
+    last = 1 + min(max(way.num_steps for _, _, way in ways), MAX_STEPS)
+    window = _window([way.path[:last] for _, _, way in ways])
     paths, distances = [], []
     for each, series, way in ways:
         x, y = way.path[:last].T.tolist()
@@ -35,7 +42,7 @@ def optimizer_figure(entry: OptimizerEntry) -> Figure:
     ground = tuple(
         Line("", x, y, CONTOUR)
         for x, y in contours(
-            hessian(), OPTIMUM, [0.5 * 4.0**-i * _start_value() for i in range(-2, 5)], _WINDOW
+            hessian(), OPTIMUM, [0.5 * 4.0**-i * _start_value() for i in range(-2, 5)], window
         )
     )
     optimum = Mark(float(OPTIMUM[0]), float(OPTIMUM[1]), "optimum", below=True)
@@ -51,7 +58,8 @@ def optimizer_figure(entry: OptimizerEntry) -> Figure:
         panels=(
             Panel(
                 "path", "first parameter", "second parameter", (*ground, *paths),
-                marks=(Mark(0.0, 0.0, "start"), optimum), is_map=True, given_window=_WINDOW,
+                marks=(Mark(float(START[0]), float(START[1]), "start"), optimum),
+                is_map=True, given_window=window,
             ),
             Panel(
                 "distance from the optimum", "steps", "share of the distance at the start", tuple(distances),
@@ -61,8 +69,21 @@ def optimizer_figure(entry: OptimizerEntry) -> Figure:
     )  # fmt: skip
 
 
+def _window(paths: list[Tensor]) -> Window:
+    """The same for all optimizers whose paths it holds."""
+    x0, y0 = START.tolist()
+    (left, bottom), (right, top) = torch.cat(paths).aminmax(dim=0)
+    return Window(
+        min(x0 - _LEFT, float(left) - _MARGIN),
+        max(x0 + _RIGHT, float(right) + _MARGIN),
+        min(y0 - _BOTTOM, float(bottom) - _MARGIN),
+        max(y0 + _TOP, float(top) + _MARGIN),
+    )
+
+
 def _start_value() -> float:
-    return float(OPTIMUM @ hessian() @ OPTIMUM) / 2
+    way = OPTIMUM - START
+    return float(way @ hessian() @ way) / 2
 
 
 def _said(entry: OptimizerEntry, way: Descent) -> str:

@@ -11,10 +11,11 @@ from textwrap import wrap
 
 from rich.text import Text
 
+from steepest.errors import InputError
 from steepest.explain.braille import draw
 from steepest.explain.figure import Figure
 from steepest.explain.picture import save, svg
-from steepest.explain.web import web_fragment
+from steepest.explain.web import drawn, web_fragment
 
 __all__ = ["Explanation"]
 
@@ -26,18 +27,18 @@ class Explanation:
     """What there is to know of a loss or an optimizer.
 
     ``sections`` are a label and its paragraphs, in order; more than one paragraph makes a list. The drawing
-    is computed when it is first looked at.
+    is computed when it is first looked at; ``make_figure`` is ``None`` where there is nothing to draw.
     """
 
     name: str
     title: str
     sections: tuple[tuple[str, tuple[str, ...]], ...]
-    make_figure: Callable[[], Figure]
+    make_figure: Callable[[], Figure] | None
 
     @cached_property
-    def figure(self) -> Figure:
+    def figure(self) -> Figure | None:
         """The drawing, before it is drawn."""
-        return self.make_figure()
+        return None if self.make_figure is None else self.make_figure()
 
     @property
     def text(self) -> str:
@@ -68,18 +69,25 @@ class Explanation:
 
         ``print(*page.terminal(), sep="\\n")`` prints it plain.
         """
-        return draw(self.figure, width or _columns())
+        return [] if self.figure is None else draw(self.figure, width or _columns())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the drawing to a file: ``.png``, ``.svg``, or ``.html`` with the words around it.
 
         Raises:
-            InputError: another suffix, or a place where no file can be written. Nothing is then written.
+            InputError: another suffix, a place where no file can be written, or nothing to draw. Nothing is then
+                written.
         """
+        if self.figure is None:
+            raise InputError(
+                f"{self.name} has no drawing to save: its value depends on whole tensors, not on one number, "
+                "so its page is words alone."
+            )
         save(path, self.figure, self._repr_html_)
 
     def _repr_html_(self) -> str:
-        return web_fragment(self.title, self.sections, svg(self.figure), self.figure)
+        drawing = "" if self.figure is None else drawn(svg(self.figure), self.figure)
+        return web_fragment(self.title, self.sections, drawing)
 
     def __str__(self) -> str:
         return self.text

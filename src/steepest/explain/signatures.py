@@ -32,8 +32,7 @@ def _plain(value: Any) -> str:
 
 
 def _others(cls: Any, name: str, value: Any) -> str:
-    annotation = inspect.signature(cls).parameters[name].annotation
-    if "Literal" not in str(annotation):
+    if not isinstance(value, str):
         return ""
     hint = get_type_hints(cls.__init__)[name]
     others = [repr(choice) for choice in get_args(hint) if choice != value]

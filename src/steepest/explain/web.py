@@ -7,7 +7,7 @@ from html import escape
 
 from steepest.explain.figure import Figure
 
-__all__ = ["web_fragment", "web_page"]
+__all__ = ["drawn", "web_fragment", "web_page"]
 
 _STYLE = """
 body { margin: 0; background: #fff; color: #1f2933; }
@@ -26,16 +26,18 @@ body { margin: 0; background: #fff; color: #1f2933; }
 """
 
 
-def web_fragment(
-    title: str, sections: Sequence[tuple[str, Sequence[str]]], drawing: str, figure: Figure
-) -> str:
-    """An explanation as a piece of HTML; ``drawing`` is SVG."""
-    terms = "\n".join(f"<dt>{escape(label)}</dt><dd>{_paragraphs(words)}</dd>" for label, words in sections)
+def drawn(drawing: str, figure: Figure) -> str:
+    """A drawing, SVG, with the words that stand for it where it cannot be seen."""
     description = escape(f"{figure.title}. {' '.join([*figure.subtitle, *figure.caption])}", quote=True)
+    return f'<figure role="img" aria-label="{description}">{drawing}</figure>\n'
+
+
+def web_fragment(title: str, sections: Sequence[tuple[str, Sequence[str]]], drawing: str) -> str:
+    """An explanation as a piece of HTML; ``drawing`` is HTML, or nothing."""
+    terms = "\n".join(f"<dt>{escape(label)}</dt><dd>{_paragraphs(words)}</dd>" for label, words in sections)
     return (
         f'<div class="steepest-page">\n<style>{_STYLE}</style>\n<h1>{escape(title)}</h1>\n'
-        f"<dl>\n{terms}\n</dl>\n"
-        f'<figure role="img" aria-label="{description}">{drawing}</figure>\n</div>'
+        f"<dl>\n{terms}\n</dl>\n{drawing}</div>"
     )
 
 
