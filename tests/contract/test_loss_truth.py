@@ -38,7 +38,7 @@ def test_every_formula_is_held_against_truth_here_or_in_its_group() -> None:
 # Units in the last place. float32 is computed in float64 and rounded once; a product of two roundings is near it.
 BARS = {"float32": 0.51, "float64": 4.0}
 SOFTMAX_BARS = {
-    ("cpu", "float32"): 0.51,
+    ("cpu", "float32"): 2.5,  # its exponentials are float32's, good to 1.04
     ("cpu", "float64"): 4.0,
     ("reference", "float32"): 0.51,
     # Autograd takes p_k of the largest class as 1 - rest / (1 + rest): an error of 1 / p_k roundings.
@@ -306,9 +306,8 @@ def test_reductions(backend: str, name: str, reduction: str, dtype: str) -> None
                 [s * factor for row in scales[:n] for s in row],
             )
             # The gradient is rounded to the type once before and once after the upstream factor.
-            assert off <= (1.51 if dtype == "float32" else 5.0), (
-                f"gradient of the {reduction} of {n}: {off:.3g} ulp"
-            )
+            bar = SOFTMAX_BARS[backend, dtype] if name in SOFTMAX else BARS[dtype]
+            assert off <= bar + 1.0, f"gradient of the {reduction} of {n}: {off:.3g} ulp"
 
 
 @pytest.mark.parametrize("dtype", BARS)

@@ -31,7 +31,7 @@ Array = NDArray[Any]
 def truth(
     logits: Array, shares: Array, weight: Array | float, offset: Array | float
 ) -> tuple[Array, Array, Array]:
-    """Values of rows (N, C), gradients, and the larger of each gradient's two terms: in 80 bits."""
+    """Values of rows (N, C), gradients, and how much each gradient adds up from, its two terms' sizes: in 80 bits."""
     x = (logits.astype(np.float64) + offset).astype(np.longdouble)  # an offset is added in float64
     rows = np.arange(len(x))
     k = x.argmax(1)
@@ -48,7 +48,7 @@ def truth(
     others[rows, k] = rest
     of_others = share.sum(1)[:, None] - share
     first, second = -share * others / total, e / total * of_others
-    return values, first + second, np.maximum(abs(first), abs(second))
+    return values, first + second, abs(first) + abs(second)
 
 
 def off(results: Tensor, exact: Array, scales: Array | None = None) -> float:

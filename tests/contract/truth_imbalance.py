@@ -191,9 +191,12 @@ SOFTMAX_KNOWN: dict[str, tuple[Truth, Truth]] = {
 
 
 def bar(name: str, parameters: Sequence[float], dtype: str) -> float:
-    """Units in the last place for values and gradients. float32 is computed in float64 and rounded once."""
+    """Units in the last place for values and gradients. float32 is computed in float64 and rounded once.
+
+    Softmax losses' exponentials are float32's: good to 1.04, and a power of them to as many times that.
+    """
     if dtype == "float32":
-        return 0.51
+        return max(4.0, 1.1 * max(parameters, default=0.0)) if name in SOFTMAX_KNOWN else 0.51
     if name == "poly_cross_entropy":
         # log p may be subnormal, its last place times 1 + epsilon; with -1 the loss is the square of 1 - p.
         return 4.0 + 2.0 * abs(parameters[0])

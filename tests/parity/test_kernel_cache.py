@@ -228,3 +228,26 @@ def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     assert cpu.cache_directory() == tmp_path / "caches" / "steepest"
+
+
+def test_kernels_of_other_processes_keep_their_parts_apart(cache: Path) -> None:
+    """Parts that are not inlined have names, which count from 1 in each process: two from the cache must not be one."""
+    program = """
+import sys
+import torch
+from steepest.losses import from_formula
+text = {"half": "0.5 * log_p", "double": "2.0 * log_p"}
+for name in sys.argv[1:]:
+    scope = {}
+    exec(f"def value(log_p): return -{text[name]}", scope)
+    loss = from_formula(scope["value"], family="softmax", name=name)()
+    x = torch.zeros(2, 2, requires_grad=True)
+    loss(x, torch.zeros(2, dtype=torch.long)).backward()
+    print(float(x.grad[0, 1]))
+"""
+    for names in (["half"], ["double"], ["half", "double"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *names], capture_output=True, text=True, check=True, timeout=120
+        )
+        expected = {"half": 0.125, "double": 0.5}
+        assert [float(line) for line in done.stdout.split()] == [expected[name] for name in names]

@@ -40,6 +40,9 @@ from steepest.backends.cpu_vocabulary import FASTMATH, VOCABULARY
 __all__ = ["Kernel", "bind", "cache_directory", "call", "compile_kernel", "pointer_at"]
 
 _REFERENCE = {id(getattr(reference, name)): entry for name, entry in VOCABULARY.items()}
+_NAMING = (
+    2  # a change in how compiled functions are named makes old entries of the cache unfit beside new ones
+)
 _OPTIONS = {"nopython": True, "error_model": "numpy", "boundscheck": False}
 
 
@@ -50,6 +53,7 @@ class Kernel:
     name: str
     address: int
     function: Any
+    signature: Any
     _keep_alive: Any
 
     def __call__(self, *arguments: Any) -> Any:
@@ -65,9 +69,13 @@ def bind(function: Callable[..., Any], extra: Mapping[str, Any] | None = None, *
     Names that stand for vocabulary entries, whatever they were imported as, are rebound; other functions of
     the formula's module are bound in turn; ``extra`` names come first.
     """
-    return njit(
-        _rebind(function, dict(extra or {})), error_model="numpy", fastmath=FASTMATH, forceinline=inline
-    )
+    bound = _rebind(function, dict(extra or {}))
+    if not inline:
+        # Kernels loaded from the cache share functions of one name, and Numba's names count from 1 in each process.
+        hasher = hashlib.sha256()
+        _fingerprint(bound, hasher, set())
+        bound.__name__ = bound.__qualname__ = f"{function.__name__}_{hasher.hexdigest()[:32]}"
+    return njit(bound, error_model="numpy", fastmath=FASTMATH, forceinline=inline)
 
 
 def _rebind(function: Callable[..., Any], extra: dict[str, Any]) -> python_types.FunctionType:
@@ -111,7 +119,7 @@ def compile_kernel(
     compiled._cache = _DiskCache(template.__name__, _digest(python_function, str(normalized)))
     with _COMPILE_LOCK:
         compiled.compile()
-    return Kernel(template.__name__, compiled.address, compiled.ctypes, compiled)
+    return Kernel(template.__name__, compiled.address, compiled.ctypes, normalized, compiled)
 
 
 _COMPILE_LOCK = threading.RLock()
@@ -143,6 +151,53 @@ def call(signature: Any) -> Any:
         return returned(address, types.StarArgTuple.from_types(values)), codegen
 
     return call_address
+
+
+def _next_piece(typingctx: Any, counter: Any) -> Any:
+    """The counter's number, which is one more afterwards, whoever else counts."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", args[0], ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(types.CPointer(types.int64)), codegen
+
+
+next_piece: Any = intrinsic(_next_piece)
+
+
+def call_record(signature: tuple[Any, Any]) -> Any:
+    """An intrinsic ``f(record)``: calls the C function of that normalized signature as the record says.
+
+    It must return nothing. The record is words of 64 bits: the function's address, then its arguments, a double by
+    its bits.
+    """
+    arguments, returned = signature
+
+    @intrinsic
+    def call_as_told(typingctx: Any, record: Any) -> Any:
+        def codegen(context: Any, builder: Any, full_signature: Any, args: Any) -> Any:
+            as_ir = [context.get_value_type(argument) for argument in arguments]
+            words = [
+                builder.load(builder.gep(args[0], [ir.Constant(ir.IntType(64), place)]))
+                for place in range(1 + len(as_ir))
+            ]
+            function = ir.FunctionType(ir.VoidType(), as_ir).as_pointer()
+            given = [_from_word(builder, word, kind) for word, kind in zip(words[1:], as_ir, strict=True)]
+            builder.call(builder.inttoptr(words[0], function), given)
+            return context.get_dummy_value()
+
+        assert returned == types.void
+        return types.void(types.CPointer(types.int64)), codegen
+
+    return call_as_told
+
+
+def _from_word(builder: Any, word: Any, kind: Any) -> Any:
+    if isinstance(kind, ir.PointerType):
+        return builder.inttoptr(word, kind)
+    if isinstance(kind, ir.IntType):
+        return word if kind.width == 64 else builder.trunc(word, kind)
+    return builder.bitcast(word, kind)
 
 
 def pointer_at(dtype: Any) -> Any:
@@ -227,6 +282,7 @@ def _digest(function: Callable[..., Any], signature: str) -> str:
         codegen.magic_tuple(),
         signature,
         _OPTIONS,
+        _NAMING,
     ):
         hasher.update(repr(part).encode())
     _fingerprint(function, hasher, set())

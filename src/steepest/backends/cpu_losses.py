@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import types as python_types
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -19,9 +20,10 @@ from llvmlite import ir
 from numba import carray, types
 
 from steepest.backends import cpu, cpu_softmax
-from steepest.backends.cpu_softmax import IGNORED, LANES, PROBABILITIES
+from steepest.backends.cpu import next_piece
+from steepest.backends.cpu_softmax import IGNORED, LANES, PROBABILITIES, compensated_sum
 from steepest.backends.cpu_softmax import add as _add
-from steepest.backends.cpu_softmax import sum_of as _sum
+from steepest.backends.cpu_softmax import sum_of as plain_sum
 from steepest.backends.cpu_vocabulary import NARROW, VOCABULARY, _inline, intrinsic
 from steepest.errors import InputError
 
@@ -133,16 +135,6 @@ def _narrow_words(*functions: Callable[..., Any]) -> dict[str, Any]:
 # --- pieces of the work, taken in turn by the threads ---------------------------------------------------------
 
 
-@intrinsic
-def _next_piece(typingctx: Any, counter: Any) -> Any:
-    """The counter's number, which is one more afterwards, whoever else counts."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.atomic_rmw("add", args[0], ir.Constant(ir.IntType(64), 1), "monotonic")
-
-    return types.int64(types.CPointer(types.int64)), codegen
-
-
 def _prototype(signature: Any) -> Any:
     """The C type of a kernel as Python calls it: addresses are plain integers."""
     as_c: dict[Any, Any] = {
@@ -157,7 +149,17 @@ def _prototype(signature: Any) -> Any:
 def _kernel(template: Callable[..., Any], signature: Any, bindings: dict[str, Any]) -> cpu.Kernel:
     compiled = cpu.compile_kernel(template, signature, bindings)
     function = _prototype(signature)(compiled.address)
-    return cpu.Kernel(compiled.name, compiled.address, function, compiled)
+    return replace(compiled, function=function)
+
+
+@intrinsic
+def address(typingctx: Any, pointer: Any) -> Any:
+    """Where a pointer points."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ptrtoint(args[0], ir.IntType(64))
+
+    return types.int64(pointer), codegen
 
 
 # --- pointwise -----------------------------------------------------------------------------------------------
@@ -167,6 +169,9 @@ gradient: Any
 constants: Any
 as_pointer: Any
 fill: Any
+values_of: Any
+values_and_slopes: Any
+sum_of: Any
 
 
 def _fill(row: Any, address: int, inner: int, count: int, first: int, width: int) -> None:
@@ -187,6 +192,19 @@ def _fill(row: Any, address: int, inner: int, count: int, first: int, width: int
             j = j + 1 if j + 1 < count else 0
 
 
+def _values_of(p: Any, t: Any, options: Any, values: Any) -> None:
+    for i in range(len(values)):
+        values[i] = value(np.float64(p[i]), np.float64(t[i]), *options)
+
+
+def _values_and_slopes(p: Any, t: Any, options: Any, scale: float, values: Any, out: Any) -> None:
+    """One loop, so that value and gradient share their exponentials."""
+    for i in range(len(values)):
+        prediction, wanted = np.float64(p[i]), np.float64(t[i])
+        values[i] = value(prediction, wanted, *options)
+        out[i] = gradient(prediction, wanted, *options) * scale
+
+
 def _pointwise(
     prediction: Any, target: Any, output: Any, count: int, grain: int, scale: float, parameters: Any, operands: Any,
     mode: int, counter: Any, sums: Any,
@@ -199,16 +217,21 @@ def _pointwise(
     # Address, inner and count of the weight, then of each parameter that is no constant; address 0: there is none.
     table = carray(operands, 3 * (num_parameters + 1))
     given = carray(parameters, num_parameters)
+    varies = table[0] != 0
+    for k in range(num_parameters):
+        varies = varies or table[3 * k + 3] != 0
+    over_predictions = address(output) == address(prediction)
+    constant = at(constants(parameters), 0)
     # One piece of memory, whose rows LLVM knows to lie apart; gradients written over the predictions stay apart too.
-    scratch = np.empty((num_parameters + 5, _BLOCK))
-    predictions, targets, weights, values, slopes = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
-    options = scratch[5:]
+    scratch = np.empty((num_parameters + 3, _BLOCK))
+    weights, values, slopes = scratch[0], scratch[1], scratch[2]
+    options = scratch[3:]
     for k in range(num_parameters):
         options[k, :] = given[k]
     weights[:] = 1.0
-    weighted = table[0] != 0
+    before = np.empty(_BLOCK, p.dtype)
     while True:
-        piece = _next_piece(counter)
+        piece = next_piece(counter)
         if piece >= num_pieces:
             break
         total = 0.0
@@ -219,29 +242,33 @@ def _pointwise(
             width = last - first
             pb = p[first:last]
             tb = t[first:last]
-            for i in range(width):
-                predictions[i] = pb[i]
-                targets[i] = tb[i]
-            if weighted:
-                fill(weights, table[0], table[1], table[2], first, width)
-            for k in range(num_parameters):
-                if table[3 * k + 3] != 0:
-                    fill(options[k], table[3 * k + 3], table[3 * k + 4], table[3 * k + 5], first, width)
-            if mode == GRADIENT:
-                # One loop, so that value and gradient share their exponentials.
+            block = values[:width]
+            if varies:
+                if table[0] != 0:
+                    fill(weights, table[0], table[1], table[2], first, width)
+                for k in range(num_parameters):
+                    if table[3 * k + 3] != 0:
+                        fill(options[k], table[3 * k + 3], table[3 * k + 4], table[3 * k + 5], first, width)
                 for i in range(width):
-                    values[i] = value(predictions[i], targets[i], *at(options, i)) * weights[i]
-                    slope = gradient(predictions[i], targets[i], *at(options, i))
-                    slopes[i] = slope * (weights[i] * scale)
+                    x, y = np.float64(pb[i]), np.float64(tb[i])
+                    values[i] = value(x, y, *at(options, i)) * weights[i]
+                    slopes[i] = gradient(x, y, *at(options, i)) * (weights[i] * scale)
+                if mode == GRADIENT:
+                    ob = out[first:last]
+                    for i in range(width):
+                        ob[i] = slopes[i]
+            elif mode != GRADIENT:
+                values_of(pb, tb, constant, block)
+            elif over_predictions:
+                before[:width] = pb
+                values_and_slopes(before, tb, constant, scale, block, pb)
             else:
-                for i in range(width):
-                    values[i] = value(predictions[i], targets[i], *at(options, i)) * weights[i]
-            if mode != SUM:
+                values_and_slopes(pb, tb, constant, scale, block, out[first:last])
+            if mode == VALUES:
                 ob = out[first:last]
-                written = slopes if mode == GRADIENT else values
                 for i in range(width):
-                    ob[i] = written[i]
-            total, lost = _add(total, lost, _sum(values[:width]))
+                    ob[i] = values[i]
+            total, lost = _add(total, lost, sum_of(block))
         total_of[piece] = total + lost
 
 
@@ -256,8 +283,13 @@ def pointwise(
         integers, _DOUBLES,
     )  # fmt: skip
     bindings = _bindings(value, gradient, num_parameters, narrow=dtype == "float32")
-    fill = cpu.bind(_fill, {"as_pointer": cpu.pointer_at(_TYPES[dtype])})
-    return _kernel(_pointwise, signature, {**bindings, "fill": fill})
+    parts = {
+        "fill": cpu.bind(_fill, {"as_pointer": cpu.pointer_at(_TYPES[dtype])}),
+        "values_of": cpu.bind(_values_of, bindings),
+        "values_and_slopes": cpu.bind(_values_and_slopes, bindings),
+        "sum_of": plain_sum if dtype == "float32" else compensated_sum,
+    }
+    return _kernel(_pointwise, signature, {**bindings, **parts})
 
 
 # --- softmax over rows of logits -----------------------------------------------------------------------------
@@ -315,7 +347,7 @@ def _softmax(
     row_c = np.empty(0 if one_class else length)
     block = np.empty(_BLOCK)
     while True:
-        piece = _next_piece(counter)
+        piece = next_piece(counter)
         if piece >= num_pieces:
             break
         total = 0.0
@@ -352,7 +384,7 @@ def _softmax(
                 values = out[start : start + width]
                 for r in range(width):
                     values[r] = losses[r]
-            total, lost = _add(total, lost, _sum(losses[:width]))
+            total, lost = _add(total, lost, sum_of(losses[:width]))
         total_of[piece] = total + lost
 
 
@@ -435,7 +467,7 @@ def _engine_softmax(
             x, out, base, rows, width, classes, with_probabilities, t, none, no_offset, 0.0, scale, options, True,
             lanes_x, lanes_e, lanes_c, losses,
         )  # fmt: skip
-        total += _sum(losses[:width])
+        total += sum_of(losses[:width])
     return total
 
 

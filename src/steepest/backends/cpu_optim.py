@@ -11,12 +11,13 @@ from numba import carray, njit, types
 from numba.np.unsafe import ndarray
 
 from steepest.backends import cpu
+from steepest.backends.cpu import next_piece
 from steepest.backends.cpu_vocabulary import _inline
 
 if TYPE_CHECKING:
     from steepest.optim.rule import Rule
 
-__all__ = ["ENGINE_STEP", "counters", "optimizer_step"]
+__all__ = ["ENGINE_STEP", "counters", "in_parts", "optimizer_step"]
 
 # step number, number of tensors, table of addresses, hyperparameters and then scalars (which the step advances)
 #
@@ -29,6 +30,13 @@ ENGINE_STEP = types.void(
 #
 # A tensor has a row in the table: where its step count lies, then where each of its scalars does.
 COUNTERS = types.boolean(types.int64, types.int64, types.CPointer(types.int64), types.CPointer(types.float64))
+
+# address of a step, step number, number of parts, a row for each (number of tensors, where its table begins),
+# number of numbers, these, room for what the step makes of them, the counter that threads take parts from
+_PARTS = types.void(
+    types.int64, types.float64, types.int64, types.CPointer(types.int64), types.int64,
+    types.CPointer(types.float64), types.CPointer(types.float64), types.CPointer(types.int64),
+)  # fmt: skip
 
 to_fixed_tuple: Any = ndarray.to_fixed_tuple
 
@@ -44,6 +52,8 @@ num_given: int
 float_type: Any
 as_pointer: Any
 as_scalar: Any
+as_table: Any
+take_step: Any
 views: Any
 load: Any
 store: Any
@@ -111,6 +121,30 @@ def _measured_step(step: float, num_tensors: int, table: Any, numbers: Any) -> N
             new = update(p[i], g[i], *load(s, i), *factors, ratio)
             p[i] = new[0]
             store(s, i, new)
+
+
+def _in_parts(
+    address: int,
+    step: float,
+    num_parts: int,
+    parts: Any,
+    num_numbers: int,
+    numbers: Any,
+    moved: Any,
+    counter: Any,
+) -> None:
+    """Step part after part; every part begins with the same numbers, and all make the same of them."""
+    rows = carray(parts, 2 * num_parts)
+    given = carray(numbers, num_numbers)
+    own = np.empty(num_numbers)
+    while True:
+        part = next_piece(counter)
+        if part >= num_parts:
+            break
+        own[:] = given
+        take_step(address, step, rows[2 * part], as_table(rows[2 * part + 1]), own)
+        if part == 0:
+            carray(moved, num_numbers)[:] = own
 
 
 def _agree(num_tensors: int, width: int, table: Any, numbers: Any) -> bool:
@@ -256,3 +290,10 @@ def counters(dtype: str) -> tuple[cpu.Kernel, cpu.Kernel]:
         "float_type": np.dtype(dtype).type,
     }
     return cpu.compile_kernel(_agree, COUNTERS, bindings), cpu.compile_kernel(_note, COUNTERS, bindings)
+
+
+@cache
+def in_parts() -> cpu.Kernel:
+    """What steps the parts of a table, whatever the rule, for several threads at once."""
+    bindings = {"take_step": cpu.call(ENGINE_STEP), "as_table": cpu.pointer_at(types.int64)}
+    return cpu.compile_kernel(_in_parts, _PARTS, bindings)

@@ -5,9 +5,10 @@ is one number a row is float64: the sums, the logarithm, the formula. float64 lo
 through the same code in float64 throughout. No pass needs more than a row, or 128 short ones, of memory of its own.
 
 With m the maximum at class k, e_j = exp(x_j - m) and rest = sum_{j != k} e_j, a class's log-probability is
-(x_j - m) - log1p(rest), exact in both tails. The gradient by x_j is (c_j others_j - e_j (mass - c_j)) / (1 + rest)
-with c_j = w_j q_j gradient(log p_j), mass = sum c_j and others_j = (1 + rest) - e_j; at k, whose own terms would drown
-the rest, others is rest itself and mass - c_k the sum of the other contributions.
+(x_j - m) - log1p(rest), exact in both tails. The gradient by x_j is c_j - e_j mass / (1 + rest) with
+c_j = w_j q_j gradient(log p_j) and mass = sum c_j, of which no class but k can lose more than half to rounding, as
+e_j <= (1 + rest) / 2. At k, whose own terms would drown the rest, it is (c_k rest - (mass - c_k)) / (1 + rest), where
+mass - c_k is the sum of the other contributions.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ from steepest.backends.cpu_vocabulary import (
     log1p,
 )
 
-__all__ = ["IGNORED", "LANES", "PROBABILITIES", "add", "bindings", "sum_of"]
+__all__ = ["IGNORED", "LANES", "PROBABILITIES", "add", "bindings", "compensated_sum", "sum_of"]
 
 LANES = 128  # short rows go through side by side, so many at a time
 PROBABILITIES, IGNORED = -1, -2  # in place of a row's class
 _BLOCK = 256
 _STRETCH = 1024
+_CHAINS = 16
 
 # Bound by `bindings`:
 work: Any  # the type of logits and exponentials
@@ -168,6 +170,29 @@ def add(total: float, lost: float, term: float) -> Any:
 
 
 @_inline
+def compensated_sum(terms: Any) -> Any:
+    """Neumaier's sum in chains side by side, for float64, which has no digits to spare."""
+    totals = carray(_numbers(np.float64), _CHAINS)
+    losses = carray(_numbers(np.float64), _CHAINS)
+    for i in range(_CHAINS):
+        totals[i] = losses[i] = 0.0
+    whole = len(terms) // _CHAINS * _CHAINS
+    for start in range(0, whole, _CHAINS):
+        part = terms[start : start + _CHAINS]
+        for i in range(_CHAINS):
+            totals[i], losses[i] = add(totals[i], losses[i], part[i])
+    total = 0.0
+    lost = 0.0
+    for i in range(_CHAINS):
+        total, lost = add(total, lost, totals[i])
+    for i in range(whole, len(terms)):
+        total, lost = add(total, lost, terms[i])
+    for i in range(_CHAINS):
+        lost += losses[i]
+    return total + lost
+
+
+@_inline
 def plain_add(total: float, lost: float, term: float) -> Any:
     """A sum of float32 terms, which float64 need not compensate."""
     return total + term, lost
@@ -265,15 +290,14 @@ def contributions(
     return loss + loss_lost, own, mass + mass_lost
 
 
-def slopes(out: Any, e: Any, c: Any, factor: float, total: float, mass: float) -> None:
-    """The gradient of every class but k, whose c must be 0."""
+def slopes(out: Any, e: Any, c: Any, scale: float, factor: float) -> None:
+    """``scale (c_j - factor e_j)``: the gradient of every class but k."""
     for start in range(0, len(e), _BLOCK):
         block = out[start : start + _BLOCK]
         power = e[start : start + _BLOCK]
         contribution = c[start : start + _BLOCK]
         for i in range(len(power)):
-            p = np.float64(power[i])
-            block[i] = factor * (contribution[i] * (total - p) - p * (mass - contribution[i]))
+            block[i] = scale * (contribution[i] - factor * np.float64(power[i]))
 
 
 def scaled(out: Any, e: Any, factor: float) -> None:
@@ -330,7 +354,7 @@ def row_loss(
         row, largest, log_total, target, q, class_weight, smoothing, spread, options, k, c, block
     )
     if want_gradient:
-        slopes(out, e, c, scale / total, total, own + mass)
+        slopes(out, e, c, scale, (own + mass) / total)
         out[k] = scale / total * (own * rest - mass)
     return loss
 
@@ -483,6 +507,8 @@ def _lanes_shared(
     own = carray(_numbers(np.float64), LANES)
     mass = carray(_numbers(np.float64), LANES)
     mass_lost = carray(_numbers(np.float64), LANES)
+    factor = carray(_numbers(np.float64), LANES)
+    peak_slope = carray(_numbers(np.float64), LANES)
     spread = smoothing / num_classes
     if with_probabilities:
         _load(c, q, base, stride, width)
@@ -493,10 +519,10 @@ def _lanes_shared(
     for r in range(width):
         loss[r] = lost[r] = own[r] = mass[r] = mass_lost[r] = 0.0
     for j in range(num_classes):
-        factor = np.float64(class_weight[j]) if len(class_weight) > 0 else 1.0
+        factor_j = np.float64(class_weight[j]) if len(class_weight) > 0 else 1.0
         this = np.int32(j)
         for r in range(width):
-            share = (spread + (1.0 - smoothing) * c[j, r]) * factor
+            share = (spread + (1.0 - smoothing) * c[j, r]) * factor_j
             log_p = (np.float64(logits[j, r]) - np.float64(largest[r])) - log_total[r]
             term = share * value(log_p, *options) if share != 0.0 else 0.0
             contribution = share * gradient(log_p, *options) if share != 0.0 else 0.0
@@ -507,15 +533,14 @@ def _lanes_shared(
     for r in range(width):
         losses[r] = loss[r] + lost[r]
         mass[r] += mass_lost[r]
+        total = 1.0 + rest[r]
+        peak_slope[r] = scale / total * (own[r] * rest[r] - mass[r])
+        factor[r] = (own[r] + mass[r]) / total
     for j in range(num_classes):
         this = np.int32(j)
         for r in range(width):
-            p = np.float64(e[j, r])
-            total = 1.0 + rest[r]
-            at_peak = first[r] == this
-            others = rest[r] if at_peak else total - p
-            left = mass[r] if at_peak else (own[r] + mass[r]) - c[j, r]
-            e[j, r] = (scale / total) * (c[j, r] * others - p * left)
+            slope = scale * (c[j, r] - factor[r] * np.float64(e[j, r]))
+            e[j, r] = peak_slope[r] if first[r] == this else slope
 
 
 # --- binding -------------------------------------------------------------------------------------------------
@@ -529,10 +554,12 @@ def bindings(formula: dict[str, Any], dtype: str, with_offset: bool) -> dict[str
         "work": np.float32 if narrow else np.float64,
         "exp_difference": exp_difference32 if narrow else exp_difference64,
         "add_power": plain_add if narrow else add,
+        "sum_of": sum_of if narrow else compensated_sum,
         "shifted": with_offset,
     }
     return {
         "work": names["work"],
+        "sum_of": names["sum_of"],
         "row_loss": cpu.bind(row_loss, names, inline=False),
         "lanes_loss": cpu.bind(lanes_loss, names, inline=False),
     }

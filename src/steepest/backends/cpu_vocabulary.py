@@ -4,8 +4,10 @@ Each takes a float32 or a float64 and gives the same type. ``exp`` and what is b
 without branches or calls, so a loop over them becomes SIMD code; float32 goes through float64, which
 leaves only the final rounding. Errors are below 1 ulp (float32) and 2 ulp (float64); tests hold that.
 
-``NARROW`` is the same arithmetic in float64 with shorter polynomials, good to a relative 2**-35: what is rounded to
-float32 in the end is off by the 2**-11th part of an ulp more, at about 0.6 of the time.
+``NARROW`` has quicker forms of three words, still in float64, for what is rounded to float32 in the end: ``sigmoid``
+and ``softplus``, good to a relative 2**-35, which is the 2**-11th part of an ulp, and ``power``, good to 2**-43,
+without the library's call. The others have no short form: in ``exp(x) - t`` a target close to ``exp(x)`` would take
+away the digits that matter.
 """
 
 from __future__ import annotations
@@ -306,7 +308,7 @@ def minimum(a: Any, b: Any) -> Any:
     return a if a < b or a != a else b
 
 
-# --- shorter polynomials, for results that are rounded to float32 -----------------------------------------------
+# --- shorter forms, for results that are rounded to float32 -----------------------------------------------------
 
 
 @_inline
@@ -323,78 +325,12 @@ def _expm1_reduced_narrow(r: float) -> float:
 
 
 @_inline
-def _exp_narrow64(x: float) -> float:
-    clamped = min(max(x, -746.0), 710.0)
-    k = _round_to_even(clamped * _LOG2_E)
-    r = (clamped - k * _LN2_HIGH) - k * _LN2_LOW
-    half = _round_to_even(k * 0.5)
-    result = ((1.0 + _expm1_reduced_narrow(r)) * _power_of_two(half)) * _power_of_two(k - half)
-    return result if x == x else x
-
-
-@_inline
 def _decay_narrow64(x: float) -> float:
     # exp(-|x|), which float32 holds down to exp(-104): one power of two does.
     clamped = max(-math.fabs(x), -700.0)
     k = _round_to_even(clamped * _LOG2_E)
     r = (clamped - k * _LN2_HIGH) - k * _LN2_LOW
     return (1.0 + _expm1_reduced_narrow(r)) * _power_of_two(k)
-
-
-@_inline
-def _expm1_narrow64(x: float) -> float:
-    clamped = min(max(x, -746.0), 710.0)
-    k = _round_to_even(clamped * _LOG2_E)
-    r = (clamped - k * _LN2_HIGH) - k * _LN2_LOW
-    half = _round_to_even(k * 0.5)
-    first, second, inverse = _power_of_two(half), _power_of_two(k - half), _power_of_two(half - k)
-    result = (_expm1_reduced_narrow(r) * first + (first - inverse)) * second
-    result = math.inf if x > 709.79 else result
-    return result if x == x and x != 0.0 else x
-
-
-@_inline
-def _tanh_narrow64(x: float) -> float:
-    e = _exp_narrow64(-2.0 * math.fabs(x))
-    numerator = -_expm1_narrow64(-2.0 * math.fabs(x)) if math.fabs(x) < 0.5 else 1.0 - e
-    return math.copysign(numerator / (1.0 + e), x)
-
-
-@_inline
-def _log_parts_narrow(x: float, correction: float) -> float:
-    # As `_log_parts`, the series by four minimax terms: 2**-35 relative.
-    bits = _bits(x) - _SQRT_HALF_BITS + 0x3FF0000000000000
-    k = _from_bits(((bits >> 52) & 0x7FF) | 0x4330000000000000) - (4503599627370496.0 + 1023.0)
-    f = _from_bits((bits & _MANTISSA) + _SQRT_HALF_BITS) - 1.0
-    s = f / (2.0 + f)
-    z = s * s
-    r = 0.23330581938241893
-    r = r * z + 0.2855081659971155
-    r = r * z + 0.40000121876972
-    r = (r * z + 0.6666666655445165) * z
-    half = 0.5 * f * f
-    return k * _LN2_HIGH - ((half - (s * (half + r) + (k * _LN2_LOW + correction))) - f)
-
-
-@_inline
-def _log_narrow64(x: float) -> float:
-    tiny = x < 2.2250738585072014e-308
-    scaled = x * 18014398509481984.0 if tiny else x
-    result = _log_parts_narrow(scaled, 0.0) - (37.42994775023705 if tiny else 0.0)
-    result = -math.inf if x == 0.0 else result
-    result = x if x == math.inf else result
-    return result if x >= 0.0 else math.nan
-
-
-@_inline
-def _log1p_narrow64(x: float) -> float:
-    u = 1.0 + x
-    # What the addition lost; where that matters u is near 1, so that there is nothing to divide by.
-    lost = (x - (u - 1.0)) if x < 1.0 else 0.0
-    result = _log_parts_narrow(u, lost)
-    result = x if math.fabs(x) < 1e-18 or x == math.inf else result
-    result = -math.inf if x == -1.0 else result
-    return result if x >= -1.0 else math.nan
 
 
 @_inline
@@ -432,6 +368,18 @@ def _sigmoid_narrow64(x: float) -> float:
     return result if x == x else x
 
 
+@_inline
+def _power_narrow(x: Any, a: Any) -> Any:
+    # exp(a log |x|): off by at most the 2**-43rd part, for the product is at most 745.
+    base, exponent = np.float64(x), np.float64(a)
+    size = _exp64(exponent * _log64(math.fabs(base)))
+    half = exponent * 0.5
+    signed = -size if half != _round_to_even(half) else size
+    signed = signed if exponent == _round_to_even(exponent) else math.nan
+    result = signed if base < 0.0 else size
+    return _like(1.0 if exponent == 0.0 or base == 1.0 else result, x)
+
+
 def _narrow(function: Any) -> Any:
     @_inline
     def word(x: Any) -> Any:
@@ -460,11 +408,7 @@ VOCABULARY: dict[str, Any] = {
 
 NARROW: dict[str, Any] = {
     **VOCABULARY,
-    "exp": _narrow(_exp_narrow64),
-    "expm1": _narrow(_expm1_narrow64),
-    "log": _narrow(_log_narrow64),
-    "log1p": _narrow(_log1p_narrow64),
+    "power": _power_narrow,
     "sigmoid": _narrow(_sigmoid_narrow64),
     "softplus": _narrow(_softplus_narrow64),
-    "tanh": _narrow(_tanh_narrow64),
 }

@@ -1,19 +1,90 @@
-"""The pool of threads that kernels are spread over; kernels release the interpreter lock."""
+"""The threads that kernels are spread over: torch's own, where they can be had.
+
+After an operation of torch's its OpenMP threads wait in a loop for the next one, for a millisecond or more. Threads
+beside them would have to share their processors with this waiting; so a kernel is handed to the same threads, by
+the call that compilers make of ``#pragma omp parallel``. They take it up within a microsecond, too. Where torch has
+another runtime a pool of Python threads does the work; kernels release the interpreter lock.
+
+A kernel that several threads run takes its pieces of work from a counter they share.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import struct
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import torch
+from numba import types
 
-__all__ = ["thread_pool"]
+from steepest.backends import cpu
+
+__all__ = ["run_together"]
 
 _pool: ThreadPoolExecutor | None = None
+_is_fork = False
+call_as_told: Any = None  # bound when an entry is compiled
 
 
-def thread_pool() -> ThreadPoolExecutor:
-    """The process's pool, as many threads as torch uses when it is first asked for."""
+def run_together(kernel: cpu.Kernel, arguments: Sequence[float | int], num_threads: int) -> None:
+    """Call the kernel in so many threads at once, this one among them; all get the same arguments."""
+    if num_threads == 1:
+        kernel.function(*arguments)
+        return
+    words = [kernel.address, *(_word(argument) for argument in arguments)]
+    record = (ctypes.c_int64 * len(words))(*words)
+    entry = _entry_of(kernel.signature)
+    team = None if _is_fork else _torchs_team()
+    if team is not None:
+        team(entry.address, ctypes.addressof(record), num_threads, 0)
+        return
+    pool = _own_pool()
+    others = [pool.submit(entry.function, record) for _ in range(num_threads - 1)]
+    entry.function(record)
+    for other in others:
+        if not other.cancel():  # one that has not begun finds nothing to do
+            other.result()
+
+
+def _word(argument: float | int) -> int:
+    if isinstance(argument, float):
+        return int(struct.unpack("<q", struct.pack("<d", argument))[0])
+    return argument
+
+
+def _entry(record: Any) -> None:
+    call_as_told(record)
+
+
+@cache
+def _entry_of(signature: Any) -> cpu.Kernel:
+    """The function of one argument that a thread is started with."""
+    return cpu.compile_kernel(
+        _entry, types.void(types.CPointer(types.int64)), {"call_as_told": cpu.call_record(signature)}
+    )
+
+
+@cache
+def _torchs_team() -> Callable[..., Any] | None:
+    """``GOMP_parallel(function, data, num_threads, flags)`` of the OpenMP runtime that torch has loaded."""
+    for path in sorted(Path(torch.__file__).parent.glob("lib/libgomp*.so*")):
+        try:
+            parallel = ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD).GOMP_parallel
+        except (OSError, AttributeError):
+            continue
+        parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+        parallel.restype = None
+        return parallel
+    return None
+
+
+def _own_pool() -> ThreadPoolExecutor:
+    """As many threads as torch uses when it is first asked for."""
     global _pool
     if _pool is None:
         _pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="steepest")
@@ -21,8 +92,8 @@ def thread_pool() -> ThreadPoolExecutor:
 
 
 def _forget() -> None:
-    global _pool
-    _pool = None  # threads do not survive a fork
+    global _pool, _is_fork
+    _pool, _is_fork = None, True  # no thread survives a fork, and OpenMP's runtime would wait for its own
 
 
 if hasattr(os, "register_at_fork"):

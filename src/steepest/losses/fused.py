@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -12,9 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from steepest.backends import cpu_losses, reference_losses
+from steepest.backends import cpu, cpu_losses, reference_losses
 from steepest.backends.memory import empty_like_huge
-from steepest.backends.threads import thread_pool
+from steepest.backends.threads import run_together
 from steepest.losses.checks import is_concrete
 from steepest.losses.formula import LossFormula
 from steepest.losses.switches import Switches
@@ -96,23 +95,14 @@ def softmax(
 Run = Callable[[Tensor, int, float], float]  # (output, mode, scale) -> sum
 
 
-def _in_pieces(kernel: Callable[..., Any], arguments: Sequence[Any], count: int, grain: int) -> float:
-    """Run the kernel over ``[0, count)`` in pieces of ``grain`` on torch's number of threads; the exact sum of all.
-
-    The threads take piece after piece from one counter, this one too.
-    """
+def _in_pieces(kernel: cpu.Kernel, arguments: Sequence[Any], count: int, grain: int) -> float:
+    """Run the kernel over ``[0, count)`` in pieces of ``grain`` on torch's number of threads; the exact sum of all."""
     num_pieces = -(-count // grain)
-    if num_pieces == 1:
-        first, only = ctypes.c_int64(0), ctypes.c_double()
-        kernel(*arguments, ctypes.addressof(first), ctypes.addressof(only))
-        return only.value
     counter, sums = ctypes.c_int64(0), (ctypes.c_double * num_pieces)()
-    call = functools.partial(kernel, *arguments, ctypes.addressof(counter), ctypes.addressof(sums))
-    others = min(torch.get_num_threads(), num_pieces) - 1
-    helpers = [thread_pool().submit(call) for _ in range(others)]
-    call()
-    for helper in helpers:
-        helper.result()
+    shared = (*arguments, ctypes.addressof(counter), ctypes.addressof(sums))
+    run_together(kernel, shared, min(torch.get_num_threads(), num_pieces))
+    if num_pieces == 1:
+        return sums[0]
     totals = list(sums)
     return math.fsum(totals) if all(map(math.isfinite, totals)) else sum(totals)
 
@@ -138,7 +128,7 @@ def pointwise_run(
             x.data_ptr(), t.data_ptr(), out.data_ptr(), x.numel(), _GRAIN, scale, ctypes.addressof(options),
             ctypes.addressof(table), mode,
         )  # fmt: skip
-        return _in_pieces(kernel.function, arguments, x.numel(), _GRAIN)
+        return _in_pieces(kernel, arguments, x.numel(), _GRAIN)
 
     return run
 
@@ -164,6 +154,8 @@ def softmax_run(formula: LossFormula, x: Tensor, target: Tensor, settings: Softm
     classes = x.shape[1] if x.dim() > 1 else x.shape[0]
     rows, inner = x.numel() // classes, math.prod(x.shape[2:])
     weight, offset = settings.weight, settings.offset
+    if offset is not None and not offset.any():
+        offset = None  # bare logits have the quicker kernel
     index = (
         target.new_zeros(1, dtype=torch.int64) if with_probabilities else target.to(torch.int64).contiguous()
     )
@@ -183,7 +175,7 @@ def softmax_run(formula: LossFormula, x: Tensor, target: Tensor, settings: Softm
             offset is not None, with_probabilities, settings.ignore_index, settings.smoothing, scale,
             ctypes.addressof(options), mode,
         )  # fmt: skip
-        return _in_pieces(kernel.function, arguments, rows, grain)
+        return _in_pieces(kernel, arguments, rows, grain)
 
     return run
 

@@ -235,7 +235,9 @@ class FusedStep:
             torch.autograd.graph.increment_version(stepped)
             parts.append((table, owners))
         counts = self.counts_steps
-        if lasting and all(GroupTable.can_keep(rule, self.state[p], counts_steps=counts) for p in parameters):
+        if lasting and all(
+            GroupTable.can_keep(rule, self.state.get(p, {}), counts_steps=counts) for p in parameters
+        ):
             return GroupTable(rule, parameters, parts, self.state, counts_steps=counts)
         return None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import chain
 from operator import attrgetter, is_, itemgetter
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from steepest.backends import cpu_optim
-from steepest.backends.threads import thread_pool
+from steepest.backends.threads import run_together
 from steepest.optim.rule import Rule
 
 __all__ = ["GroupTable", "StepTable", "fusable"]
@@ -62,7 +62,7 @@ class StepTable:
         dtype = rows[0][0].dtype
         self.num_tensors = len(rows)
         self.num_hyper = len(rule.hyperparameters)
-        self._kernel = cpu_optim.optimizer_step(rule, _DTYPES[dtype]).function
+        self._kernel = cpu_optim.optimizer_step(rule, _DTYPES[dtype])
         addresses = np.array([[_address(t) for t in tensors] for tensors in rows], dtype=np.int64)
         self._owner, offset, length = _cut([tensors[0].numel() for tensors in rows], rule.measure is not None)
         # One row a tensor, or a piece of it: number of elements, then where parameter, gradient, slots begin.
@@ -72,7 +72,9 @@ class StepTable:
         self._table[:, 1:] = addresses[self._owner] + self._offset[:, None]
         self._gradients = addresses[:, 1].tolist()
         self._num_threads = 0
-        self._parts: list[tuple[int, Any]] = []
+        self._parts = np.empty((0, 2), dtype=np.int64)
+        pointer = self._kernel.function.argtypes[2]
+        self._whole = len(length), ctypes.cast(self._table.ctypes.data, pointer)
 
     def point_at(self, gradients: list[int]) -> None:
         """Where the gradients lie now."""
@@ -85,27 +87,23 @@ class StepTable:
         num_threads = torch.get_num_threads()
         if num_threads != self._num_threads:
             self._num_threads, self._parts = num_threads, self._cut_in_parts(num_threads)
-        as_numbers = ctypes.c_double * len(numbers)
-        moved = as_numbers(*numbers)
-        if len(self._parts) == 1:
-            self._kernel(step, *self._parts[0], moved)
-            return moved[self.num_hyper :]
-        first, *rest = self._parts
-        parts = iter(rest)  # shared: a thread takes the next part when it is done with one
-
-        def work() -> None:
-            for part in parts:
-                self._kernel(step, *part, as_numbers(*numbers))
-
-        others = [thread_pool().submit(work) for _ in range(min(num_threads, len(self._parts)) - 1)]
-        self._kernel(step, *first, moved)
-        work()
-        for other in others:
-            if not other.cancel():  # one that has not begun finds nothing to do
-                other.result()
+        num_parts, num_numbers = len(self._parts), len(numbers)
+        given = (ctypes.c_double * num_numbers)(*numbers)
+        if num_parts < 2:
+            self._kernel.function(step, *self._whole, given)
+            return given[self.num_hyper :]
+        moved, counter = (ctypes.c_double * num_numbers)(), ctypes.c_int64(0)
+        run_together(
+            cpu_optim.in_parts(),
+            (
+                self._kernel.address, step, num_parts, self._parts.ctypes.data, num_numbers,
+                ctypes.addressof(given), ctypes.addressof(moved), ctypes.addressof(counter),
+            ),
+            min(num_threads, num_parts),
+        )  # fmt: skip
         return moved[self.num_hyper :]
 
-    def _cut_in_parts(self, num_threads: int) -> list[tuple[int, Any]]:
+    def _cut_in_parts(self, num_threads: int) -> Any:
         """Runs of rows of about equal size: how many rows, and where they begin."""
         ends = np.cumsum(self._table[:, 0])
         total = int(ends[-1]) if len(ends) else 0
@@ -114,12 +112,8 @@ class StepTable:
             num_parts = min(num_threads * _PARTS, total // _PIECE)
         inner = np.searchsorted(ends, np.linspace(0, total, num_parts + 1)[1:-1]) + 1
         bounds = np.unique(np.clip([0, *inner, len(ends)], 0, len(ends)))
-        pointer = self._kernel.argtypes[2]
-        width = self._table.strides[0]
-        return [
-            (int(end - start), ctypes.cast(self._table.ctypes.data + int(start) * width, pointer))
-            for start, end in pairwise(bounds)
-        ] or [(0, ctypes.cast(0, pointer))]
+        starts = self._table.ctypes.data + bounds[:-1] * self._table.strides[0]
+        return np.stack([np.diff(bounds), starts], axis=1).astype(np.int64)
 
 
 def _cut(sizes: Sequence[int], whole: bool) -> tuple[Any, Any, Any]:

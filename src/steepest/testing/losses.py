@@ -22,9 +22,10 @@ __all__ = ["check_loss"]
 
 SIZES = (1, 7, 8, 9, 63, 64, 65, 4097)  # about the widths of vectors and of a kernel's blocks
 REDUCTIONS = ("none", "mean", "sum")
-# float64 roundings a result may be off beyond what its inputs' last digits decide; float32 is rounded once more.
+# float64 roundings a result may be off beyond what its inputs' last digits decide, and units in the last place beyond
+# these: float32 is rounded once more, and softmax losses have exponentials in float32.
 ROUNDINGS = 16
-_ONE_ROUNDING = 0.51
+_UNITS = {("pointwise", "float32"): 0.51, ("softmax", "float32"): 4.0}
 
 Block = tuple[Tensor, ...]
 
@@ -217,10 +218,10 @@ def _by_row(gradients: Tensor, values: Tensor) -> Tensor:
 
 
 class _Truth:
-    """What a number is, and by how much it moves when its inputs do, each by its own size."""
+    """What a number is, by how much it moves when its inputs do, each by its own size, and what it adds up from."""
 
-    def __init__(self, exact: Any, sensitivity: Any) -> None:
-        self.exact, self.sensitivity = exact, sensitivity
+    def __init__(self, exact: Any, sensitivity: Any, terms: Any = ZERO) -> None:
+        self.exact, self.sensitivity, self.terms = exact, sensitivity, terms
 
     def times(self, factor: Any) -> _Truth:
         return _Truth(None if self.exact is None else factor * self.exact, abs(factor) * self.sensitivity)
@@ -232,6 +233,7 @@ class _Row:
 
 
 def _close(checked: _Checked, what: str, computed: float, truth: _Truth, dtype: str, place: str) -> None:
+    assert checked.formula is not None
     checked.require(not math.isnan(computed), f"the {what} {place} is NaN")
     if truth.exact is None or not mp.isfinite(truth.exact):
         return  # the text has no number there: that it is not NaN is all that can be said
@@ -239,7 +241,8 @@ def _close(checked: _Checked, what: str, computed: float, truth: _Truth, dtype: 
     if abs(truth.exact) >= held:
         return
     allowed = ROUNDINGS * mp.mpf(2) ** -53 * (abs(truth.exact) + truth.sensitivity)
-    allowed += (_ONE_ROUNDING if dtype == "float32" else 1) * ulp(truth.exact, dtype)
+    size = max(abs(truth.exact), truth.terms)
+    allowed += _UNITS.get((checked.formula.family, dtype), 1.0) * ulp(size, dtype)
     off = abs(mp.mpf(computed) - truth.exact)
     checked.require(
         bool(off <= allowed),
@@ -332,7 +335,8 @@ def _softmax_rows(checked: _Checked, block: Block) -> Iterator[_Row]:
         for j in classes:
             own, rest = c[j] * others[j] / sum(e), sum((c[i] for i in classes if i != j), ZERO) * p[j]
             moved = loose[j] + sum(loose, ZERO) * p[j]
-            gradients.append(_Truth(own - rest, (abs(own) + abs(rest)) * (1 + rounded) + moved))
+            terms = abs(own) + abs(rest)
+            gradients.append(_Truth(own - rest, terms * (1 + rounded) + moved, terms))
         exact = sum((shares[j] * values[j].exact for j in kept), ZERO)
         sensitivity = sum(
             (abs(shares[j]) * (abs(values[j].exact) + values[j].sensitivity) for j in kept), ZERO
