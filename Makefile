@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+BENCH  := .venv-bench
+PEERS  := $(BENCH)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check fix bench docs examples clean
@@ -37,8 +39,19 @@ fix: $(READY) ## mend what ruff can mend, and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## measure training against an eager torch loop
-	$(BIN)/steepest bench training
+# An environment of its own, for the peers bring much along; half an hour or more, on an idle machine.
+bench: $(PEERS) ## measure against the peers, and put the figures into docs/performance.md
+	@set -e; for suite in losses optimizers training compare; do \
+	    $(BENCH)/bin/steepest bench $$suite --json benchmarks/results/$$suite.json; done
+	$(BENCH)/bin/python benchmarks/write_table.py
+
+$(PEERS): pyproject.toml constraints.txt benchmarks/requirements.txt
+	@echo "Setting up $(BENCH): a few minutes, once."
+	@$(PYTHON) -m venv $(BENCH) || { $(PYTHON) -m venv --without-pip --clear $(BENCH) && \
+	    $(PYTHON) -m pip --python $(BENCH)/bin/python install --quiet pip; }
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . \
+	    -r benchmarks/requirements.txt
+	@touch $(PEERS)
 
 docs: $(READY) ## write docs/_build/html: the guides, and a page for each loss and optimizer
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
@@ -50,5 +63,5 @@ examples: $(READY) ## make more real tables, and print the commands to compare o
 	$(BIN)/python examples/real_tables.py
 
 clean: ## remove what the targets made, .venv included
-	rm -rf $(VENV) build dist demo examples/tables .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) build dist demo examples/tables .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests examples -name __pycache__ -prune -exec rm -rf {} +

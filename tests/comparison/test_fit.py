@@ -94,7 +94,7 @@ def test_what_is_given_is_what_runs(fakes: list[Any], pair: Any) -> None:
         ({"seed": -1}, "seed"),
         ({"num_threads": 0}, "num_threads"),
         ({"loss_options": {"delta": 1.0}}, "no option 'delta'; it has none"),
-        ({"loss": "huber", "loss_options": {"delta": 0.0}}, "delta lies in \\(0, inf\\); 0.0 does not"),
+        ({"loss": "huber", "loss_options": {"delta": 0.0}}, "delta lies in (0, inf); 0.0 does not"),
         ({"loss": "huber", "loss_options": {"delta": "x"}}, "delta is a number"),
         ({"loss": "huber", "loss_options": {"dleta": 1}}, "did you mean 'delta'"),
         ({"optimizer_options": {"lr": 1}}, "Give the learning rate as lr"),

@@ -34,7 +34,7 @@ def _plain(value: Any) -> str:
 def _others(cls: Any, name: str, value: Any) -> str:
     if not isinstance(value, str):
         return ""
-    hint = get_type_hints(cls.__init__)[name]
+    hint = get_type_hints(cls.__init__).get(name)  # a class made from a formula has none
     others = [repr(choice) for choice in get_args(hint) if choice != value]
     return f" (or {', '.join(others)})" if get_origin(hint) is Literal else ""
 
