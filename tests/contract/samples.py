@@ -31,10 +31,10 @@ def parameters_of(formula: LossFormula) -> list[float]:
 
 
 def pointwise_samples(
-    formula: LossFormula, dtype: str, *, tails: bool = True
+    formula: LossFormula, dtype: str, *, tails: bool = True, draw: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Predictions and targets; without ``tails`` only what is well inside every type's range."""
-    rng = generator(formula.name, dtype, tails)
+    """Predictions and targets; without ``tails`` only what is well inside every type's range; others each ``draw``."""
+    rng = generator(formula.name, dtype, tails, *[draw] * (draw > 0))
     kinds = {"real": _real_pairs, "logit": _logit_pairs, "probability": _probability_pairs}
     if formula.prediction not in kinds:
         return drawn_by_kind(formula, dtype, tails=tails)
@@ -108,9 +108,9 @@ def _probability_pairs(rng: np.random.Generator, info: Any, tails: bool) -> Pair
     return _join((p_all, hard), (p_all, 1 - hard), (p_all, rng.uniform(0, 1, len(p_all))))
 
 
-def softmax_samples(dtype: str) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
+def softmax_samples(dtype: str, draw: int = 0) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
     """Named blocks of (logits (N, C), targets (N,)): tails, offsets, ties, masked classes, one class, many."""
-    rng = generator("softmax", dtype)
+    rng = generator("softmax", dtype, *[draw] * (draw > 0))
 
     def block(name: str, x: NDArray[Any]) -> tuple[str, torch.Tensor, torch.Tensor]:
         index = torch.tensor(rng.integers(0, x.shape[1], len(x)))

@@ -195,8 +195,12 @@ def bar(name: str, parameters: Sequence[float], dtype: str) -> float:
 
     Softmax losses' exponentials are float32's: good to 1.04, and a power of them to as many times that.
     """
-    if dtype == "float32":
-        return max(4.0, 1.1 * max(parameters, default=0.0)) if name in SOFTMAX_KNOWN else 0.51
+    if dtype == "float32" and name not in SOFTMAX_KNOWN:
+        return 0.51
+    if dtype == "float32" and name == "focal":
+        return max(4.0, 1.1 * (parameters[0] + 1.0))
+    if dtype == "float32" and name != "poly_cross_entropy":
+        return 4.0
     if name == "poly_cross_entropy":
         # log p may be subnormal, its last place times 1 + epsilon; with -1 the loss is the square of 1 - p.
         return 4.0 + 2.0 * abs(parameters[0])

@@ -1,52 +1,101 @@
-"""Memory for large results: huge pages where the system gives them."""
+"""Memory for large results: huge pages, and the memory of a result let go serves the next one.
+
+The first write to a page of fresh memory is a fault that the system answers with zeros, which can take longer than the
+kernel that writes. On Linux results of a MiB or more lie on 2 MiB pages where the system gives them, and what
+is let go is kept for the next result of about the size. It is marked as free (``MADV_FREE``), so the system takes it
+back when memory is short, without a word from here.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import sys
-from functools import cache
+import weakref
+from collections import deque
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["empty_like_huge"]
+__all__ = ["empty_like_huge", "release"]
 
 _HUGE_PAGE_BYTES = 1 << 21
-_LEAST_BYTES = 1 << 23
+_LEAST_BYTES = 1 << 20  # the C library keeps smaller ones itself
+_SPARE = 1.125  # how much larger than asked for a block may be
+_HAS_BLOCKS = sys.platform == "linux" and hasattr(mmap, "MADV_HUGEPAGE") and hasattr(mmap, "MADV_FREE")
+
+
+class _Block:
+    """A piece of memory from the system; handed out again and again."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self.num_bytes = num_bytes
+        self._map = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._map.madvise(mmap.MADV_HUGEPAGE)
+        self._lease: Any = None
+
+    def lend(self, like: Tensor, size: int) -> Tensor:
+        """A tensor in this memory, which comes back to the pool when the last tensor that shares it is gone."""
+        # An object of its own for each loan: its end is the loan's.
+        buffer = (ctypes.c_char * self.num_bytes).from_buffer(self._map)
+        self._lease = weakref.ref(buffer, lambda _: _take_back(self))
+        return torch.frombuffer(buffer, dtype=like.dtype, count=size).view(like.shape)
+
+    def rest(self) -> None:
+        """The system may have the pages back whenever it needs them."""
+        self._lease = None
+        self._map.madvise(mmap.MADV_FREE)
+
+
+_resting: deque[_Block] = deque()  # those let go, the longest ago first
 
 
 def empty_like_huge(tensor: Tensor) -> Tensor:
-    """An unwritten, contiguous tensor of the same shape and type, on huge pages where that saves time.
-
-    The first write to a page of fresh memory is a fault that the system answers with zeros; with pages of 4 KiB
-    that can take longer than the kernel that writes. On Linux the whole 2 MiB pages inside a result of 8 MiB or
-    more are asked for as such, before they are touched; elsewhere, and where the system declines, nothing happens.
+    """An unwritten, contiguous tensor of the same shape and type, in memory that is warm where that can be had.
 
     >>> import torch
     >>> empty_like_huge(torch.zeros(3, 2)).shape
     torch.Size([3, 2])
     """
-    result = torch.empty_like(tensor, memory_format=torch.contiguous_format)
-    size = result.numel() * result.element_size()
-    if size >= _LEAST_BYTES and result.device.type == "cpu":
-        advise = _madvise()
-        if advise is not None:
-            start = -(-result.data_ptr() // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES
-            stop = (result.data_ptr() + size) // _HUGE_PAGE_BYTES * _HUGE_PAGE_BYTES
-            advise(start, stop - start, mmap.MADV_HUGEPAGE)
-    return result
-
-
-@cache
-def _madvise() -> Any:
-    if sys.platform != "linux" or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return None
+    num_bytes = tensor.numel() * tensor.element_size()
+    if not _HAS_BLOCKS or num_bytes < _LEAST_BYTES or tensor.device.type != "cpu":
+        return torch.empty_like(tensor, memory_format=torch.contiguous_format)
     try:
-        function = ctypes.CDLL(None).madvise
-    except (OSError, AttributeError):
-        return None
-    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    function.restype = ctypes.c_int
-    return function
+        block = _warm(num_bytes) or _Block(-(-num_bytes // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES)
+    except (OSError, ValueError):  # no memory to be had this way: torch says so, or finds some
+        release()
+        return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+    return block.lend(tensor, tensor.numel())
+
+
+def release() -> None:
+    """Give all memory that is kept for later results back to the system."""
+    _resting.clear()
+
+
+def _warm(num_bytes: int) -> _Block | None:
+    for block in reversed(tuple(_resting)):
+        if num_bytes <= block.num_bytes <= max(num_bytes * _SPARE, num_bytes + _HUGE_PAGE_BYTES):
+            try:
+                _resting.remove(block)
+            except ValueError:  # another thread was quicker
+                continue
+            return block
+    return None
+
+
+def _take_back(block: _Block) -> None:
+    block.rest()
+    _resting.append(block)
+    while sum(kept.num_bytes for kept in tuple(_resting)) > _most_kept():
+        try:
+            _resting.popleft()
+        except IndexError:
+            return
+
+
+def _most_kept() -> int:
+    """An eighth of the machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
