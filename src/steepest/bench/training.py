@@ -49,8 +49,8 @@ CASES = (
     Case(10, (5,), 1, 32, 100, {JAX_RUNS: 1.5}, num_runs=64),
     Case(64, (128, 128), 10, 32, 4, {JAX_RUNS: 2.0}, num_runs=64),
     Case(784, (256,), 10, 128, 20, {EAGER: None, JAX: None}, share=0.85),
-    Case(10, (), 1, 1, 50, {SKLEARN: 1.5}, optimizer="sgd"),
-    Case(10, (), 2, 1, 50, {SKLEARN: 1.5}, optimizer="sgd"),
+    Case(10, (), 1, 1, 200, {SKLEARN: 1.5}, optimizer="sgd"),
+    Case(10, (), 2, 1, 200, {SKLEARN: 1.5}, optimizer="sgd"),
 )
 
 

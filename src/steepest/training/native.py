@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from steepest.backends import cpu_losses, cpu_optim
 from steepest.errors import InputError, near_names
@@ -117,7 +118,7 @@ class NativeEngine:
                 if record is not None and on_record is not None:
                     on_record(index, record)
 
-        with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
             index_of = {pool.submit(job.execute): index for index, job in enumerate(jobs)}
             pending = set(index_of)
             try:
@@ -168,6 +169,14 @@ def formula_of(loss: str) -> LossFormula:
         raise InputError(f"There is no loss {loss!r}{near_names(loss, LOSSES)}")
     formula: LossFormula = LOSSES[loss].formula
     return formula
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The libraries of linear algebra in this process; finding them takes longer than a short run."""
+    import scipy.linalg.cython_blas  # noqa: F401 - the one that compiled code calls
+
+    return ThreadpoolController()
 
 
 def _processors() -> int:

@@ -54,6 +54,7 @@ backward: Any
 score_rows: Any
 differentiate: Any
 differentiate_row: Any
+differentiate_linear: Any
 norm: Any
 len_integers: int
 EPOCHS: int
@@ -219,6 +220,35 @@ def _differentiate(
     return total
 
 
+def _differentiate_linear(
+    x: Any, y: Any, row: int, num_features: int, p: Any, g: Any, a: Any, t: Any, deltas: Any, zero_and_ones: Any,
+    loss: int, scale: float, loss_options: Any, kind: int,
+) -> Any:  # fmt: skip
+    """One row through one unit and back: nothing is copied, and nothing goes through a layer's machinery."""
+    inputs = x[row * num_features : (row + 1) * num_features]
+    # Four sums in scalars: a vector load of what the last step stored in pieces would wait for all of them.
+    first = second = third = fourth = zero_and_ones[0]
+    whole = num_features // 4 * 4
+    for i in range(0, whole, 4):
+        first += p[i] * inputs[i]
+        second += p[i + 1] * inputs[i + 1]
+        third += p[i + 2] * inputs[i + 2]
+        fourth += p[i + 3] * inputs[i + 3]
+    for i in range(whole, num_features):
+        first += p[i] * inputs[i]
+    output = ((first + second) + (third + fourth)) + p[num_features]
+    a[0] = sigmoid(output) if kind == PROBABILITY else output
+    t[0] = y[row]
+    total = call_loss(loss, a, t, deltas, 1, 1, scale, loss_options)
+    if kind == PROBABILITY:
+        deltas[0] *= a[0] * (1 - a[0])
+    slope = deltas[0]
+    for i in range(num_features):
+        g[i] = slope * inputs[i]
+    g[num_features] = slope
+    return total
+
+
 def _score(
     x: Any, y: Any, order: Any, n: int, sizes: Any, num_layers: int, parameters: Any, z: Any, a: Any, t: Any,
     activate: int, metric: int, kind: int, sums: Any,
@@ -316,7 +346,13 @@ def _train(
             scale = 1.0 / (rows_in_batch * (num_out if mean_over_outputs != 0 else 1))
             batch_loss = 0.0
             done = 0
-            if rows_in_batch == 1:
+            if rows_in_batch == 1 and num_parameters == num_features + 1 and target_width == 1:
+                batch_loss = differentiate_linear(
+                    x, y, order[start], num_features, p, g, a, t, deltas, zero_and_ones, loss, scale,
+                    loss_options, kind,
+                )  # fmt: skip
+                done = 1
+            elif rows_in_batch == 1:
                 batch_loss = differentiate_row(
                     x, y, order, start, 1, num_features, target_width, num_out, p, g, sizes, num_layers, z, a, t,
                     deltas, spare, zero_and_ones, counted, activate, derive, loss, scale, loss_options, kind, True,
@@ -457,6 +493,7 @@ def train_kernel(dtype: str) -> cpu.Kernel:
         **reasons,
         "differentiate": cpu.bind(_differentiate, parts),
         "differentiate_row": cpu.bind(_differentiate, row_parts),
+        "differentiate_linear": cpu.bind(_differentiate_linear, {**calls, "sigmoid": sigmoid}),
         "score_rows": score,
         "norm": cpu.bind(_norm, inline=False),
         "permute": permute,
