@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from steepest.comparison.statistics import difference_intervals, mean_interval
+from steepest.comparison.statistics import corrected_p_values, difference_intervals, mean_interval
 
 NUM_SEEDS = 10
 REPETITIONS = 200
@@ -76,3 +77,32 @@ def test_equal_scores_differ_by_nothing() -> None:
     assert (
         difference_intervals(scores - scores[0] + [[0.0], [1.0], [2.0]], rng()) == [[0, 0], [1, 1], [2, 2]]
     ).all()
+
+
+# --- tests -------------------------------------------------------------------------------------------------------
+
+
+def test_the_permutation_test_is_scipys() -> None:
+    draws = np.random.default_rng(7).normal(0.4, 1.0, size=(1, NUM_SEEDS))
+    (ours,) = corrected_p_values(draws, rng())
+    its = stats.permutation_test(
+        (draws[0],), np.mean, permutation_type="samples", alternative="two-sided", n_resamples=np.inf
+    )
+    assert ours == pytest.approx(its.pvalue, abs=1e-12)
+
+
+def test_holms_correction_is_the_published_one() -> None:
+    # All signs of ten seeds: the smallest two-sided p is 2 / 1024, times three for three contestants.
+    clear, none = np.ones(NUM_SEEDS), np.zeros(NUM_SEEDS)
+    mixed = np.array([1.0, -1.0] * 5)
+    assert corrected_p_values(np.stack([clear, none, mixed]), rng()).tolist() == [3 * 2 / 1024, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("num_seeds", [NUM_SEEDS, 20])
+def test_among_many_ties_one_is_called_different_at_most_once_in_twenty(num_seeds: int) -> None:
+    draw = np.random.default_rng(8)
+    false = sum(
+        corrected_p_values(draw.normal(size=(6, num_seeds)), rng()).min() < 0.05 for _ in range(REPETITIONS)
+    )
+    assert false <= 0.05 * REPETITIONS + 2 * np.sqrt(0.05 * 0.95 * REPETITIONS)
+    assert corrected_p_values(draw.normal(2.0, 1.0, (6, num_seeds)), rng()).max() < 0.05

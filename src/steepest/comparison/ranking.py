@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from steepest.comparison.confirm import Finalist
 from steepest.comparison.plan import Plan
-from steepest.comparison.statistics import difference_intervals, mean_interval
+from steepest.comparison.statistics import corrected_p_values, difference_intervals, mean_interval
 from steepest.comparison.trials import Trials
 from steepest.training.metrics import METRICS
 
@@ -30,6 +30,9 @@ class Contestant:
     barred: str | None
     interval: tuple[float, float] | None = None
     difference: tuple[float, float] | None = None  # to the best contestant, (0, 0) for itself; None: barred
+    p_value: float | None = (
+        None  # of no difference to the best, corrected by Holm; None: the best itself, or barred
+    )
 
     @property
     def score(self) -> float:
@@ -125,8 +128,11 @@ def _with_differences(plan: Plan, contestants: Sequence[Contestant]) -> list[Con
         return list(contestants)
     differences = np.stack([contestant.scores - racing[0].scores for contestant in racing])
     intervals = difference_intervals(differences, np.random.default_rng(plan.seed))
+    p_values = corrected_p_values(differences[1:], np.random.default_rng(plan.seed))
     compared = [
-        replace(contestant, difference=(float(low), float(high)))
-        for contestant, (low, high) in zip(racing, intervals, strict=True)
+        replace(contestant, difference=(float(low), float(high)), p_value=p_value)
+        for contestant, (low, high), p_value in zip(
+            racing, intervals, [None, *p_values.tolist()], strict=True
+        )
     ]
     return [*compared, *contestants[len(racing) :]]

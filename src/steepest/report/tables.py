@@ -134,13 +134,20 @@ def _standing_row(cell: Cell, mark: str, span: ScoreRange, written: Written, wit
         badges=_badges(cell, mark),
         score=written(score),
         interval=between(cell["interval"], written),
-        difference=_signed_interval(difference, written),
+        difference=_signed_interval(difference, written) + _chance(cell.get("p_value")),
         low=None if low is None else span.percent(low),
         middle=None if score is None else span.percent(score),
         high=None if high is None else span.percent(high),
         is_beyond=score is not None and span.is_beyond(score),
         reason=str(cell["barred"] or ""),
     )
+
+
+def _chance(p_value: float | None) -> str:
+    """How likely such a difference is by chance."""
+    if p_value is None:
+        return ""
+    return ", p < 0.001" if p_value < 0.001 else f", p = {significant(p_value, 2)}"
 
 
 def _state(cell: Cell, wins: bool) -> str:
