@@ -13,7 +13,7 @@ OURS = frozenset({"marker.json", "data"})
 
 
 def check(place: Path) -> Path:
-    return check_directory(place, "marker.json", OURS)
+    return check_directory(place, ("marker.json",), OURS)
 
 
 def fill(directory: Path) -> None:

@@ -8,14 +8,20 @@ from typing import Annotated
 import typer
 
 from steepest.cli import parse
-from steepest.cli.options import Activation, Data, Hidden, Metric, Seed, Target, Task, Threads, given
+from steepest.cli.options import Activation, Hidden, Metric, Seed, Task, Threads, given
+from steepest.errors import InputError
 
 __all__ = ["compare"]
 
 
 def compare(
-    data: Data,
-    target: Target,
+    data: Annotated[
+        str | None,
+        typer.Argument(help="A table: CSV, TSV or Parquet.", metavar="DATA", show_default=False),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="The column to predict.", metavar="COLUMN", show_default=False)
+    ] = None,
     task: Task = None,
     losses: Annotated[
         str | None,
@@ -62,6 +68,14 @@ def compare(
         Path | None,
         typer.Option(help="Run the plan.json of an earlier comparison.", metavar="FILE", show_default=False),
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="Go on with a comparison that was interrupted or killed: its --out. What has ended is not run again.",
+            metavar="DIR",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print verdict.json and nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
 ) -> None:
@@ -80,18 +94,37 @@ def compare(
         seed=seed,
         num_threads=threads,
         plan=plan,
+        resume=resume,
     )
-    out = out or Path(f"steepest-{Path(data).stem}")
+    place = _place(data, target, out, resume)
 
     from steepest.cli.progress import watch
     from steepest.cli.show import print_verdict
     from steepest.comparison.compare import compare as run_comparison
 
     with watch(quiet=quiet) as progress:
-        comparison = run_comparison(data, target, out=out, progress=progress, **options)
+        comparison = run_comparison(data, target, out=None if resume else place, progress=progress, **options)
     if as_json:
-        typer.echo((out / "verdict.json").read_text(encoding="utf-8").rstrip())
+        typer.echo((place / "verdict.json").read_text(encoding="utf-8").rstrip())
     else:
-        print_verdict(comparison.verdict, out, has_model=comparison.model is not None, table=not quiet)
+        print_verdict(comparison.verdict, place, has_model=comparison.model is not None, table=not quiet)
     if comparison.interrupted:
+        typer.echo(f"Go on with it: steepest compare --resume {place}", err=True)
         raise typer.Exit(130)
+
+
+def _place(data: str | None, target: str | None, out: Path | None, resume: Path | None) -> Path:
+    """Where the results go.
+
+    Raises:
+        InputError: what to compare on is missing, or said twice.
+    """
+    if resume is not None:
+        if out is not None:
+            raise InputError("--resume names the output already; leave --out away.")
+        return resume
+    if data is None:
+        raise InputError("missing argument 'DATA'; see 'steepest compare --help'.")
+    if target is None:
+        raise InputError("missing option '--target'; see 'steepest compare --help'.")
+    return out or Path(f"steepest-{Path(data).stem}")

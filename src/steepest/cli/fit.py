@@ -91,7 +91,7 @@ def fit(
     from steepest.comparison.output import check_directory
 
     check_directory(
-        out, MANIFEST, frozenset({MANIFEST, WEIGHTS})
+        out, (MANIFEST,), frozenset({MANIFEST, WEIGHTS})
     )  # refused before the training, not after it
 
     model = run_fit(data, target, **options)

@@ -22,10 +22,11 @@ from steepest.comparison.interrupt import stop_on_interrupt
 from steepest.comparison.model import model_of
 from steepest.comparison.modules import PreparedModules, TrainedModule, prepare_modules
 from steepest.comparison.options import Options
-from steepest.comparison.output import check_directory, write_directory
+from steepest.comparison.output import check_directory, recover, write_directory
 from steepest.comparison.plan import TEST, VALIDATION, Plan, make_plan, read_plan
 from steepest.comparison.progress import Progress, Silent
 from steepest.comparison.records import runs_frame
+from steepest.comparison.unfinished import UNFINISHED, Unfinished, begin, go_on, question_of
 from steepest.comparison.verdict import assemble
 from steepest.data import Prepared, prepare
 from steepest.errors import InputError
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "compare"]
 
 VERDICT, PLAN, RUNS, MODEL, REPORT = "verdict.json", "plan.json", "runs.parquet", "model", "report.html"
-_FILES = frozenset({VERDICT, PLAN, RUNS, MODEL, REPORT})
+_MARKERS = (VERDICT, f"{UNFINISHED}/{PLAN}")
+_FILES = frozenset({VERDICT, PLAN, RUNS, MODEL, REPORT, UNFINISHED})
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +78,21 @@ class Comparison:
         Raises:
             InputError: there is something at ``path`` that is not a comparison, or it cannot be written.
         """
-        place = check_directory(path, VERDICT, _FILES)
-        write_directory(place, self._write_records)
+        return self._save(check_directory(path, _MARKERS, _FILES), None)
+
+    def _save(self, place: Path, work: Unfinished | None) -> Path:
+        """``work``, if there is any, stays until everything is written; after an interruption, for good."""
+
+        def fill(directory: Path) -> None:
+            self._write_records(directory)
+            if work is not None:
+                work.copy_into(directory)
+
+        write_directory(place, fill)
         # The records are safe before the report is drawn from them.
         self.report(place / REPORT)
+        if work is not None and not self.interrupted:
+            work.remove()
         return place
 
     def _write_records(self, directory: Path) -> None:
@@ -92,7 +105,7 @@ class Comparison:
 
 
 def compare(
-    data: Any,
+    data: Any = None,
     target: str | None = None,
     *,
     model: Callable[[], nn.Module] | None = None,
@@ -112,6 +125,7 @@ def compare(
     max_epochs: int | None = None,
     progress: Progress | None = None,
     device: str = "cpu",
+    resume: str | os.PathLike[str] | None = None,
 ) -> Comparison:
     """Train every pair of loss and optimizer on a table, tune each one fairly, and say which to use.
 
@@ -139,6 +153,8 @@ def compare(
         max_epochs: passes over the training rows in each run; None: by the number of rows.
         progress: told of every stage and run.
         device: where ``model``'s modules are trained.
+        resume: the ``out`` of a comparison that was interrupted or killed, to go on with: its plan decides the
+            options, and what has ended is not run again. ``data`` may be left out where it was a file.
 
     Returns:
         The verdict, the runs, the plan and the trained model. An interruption (Ctrl-C) keeps what was
@@ -153,8 +169,20 @@ def compare(
     )
     check.check_threads(num_threads)
     seconds = None if budget is None else seconds_of(budget)
-    if out is not None:
-        check_directory(out, VERDICT, _FILES)
+    work: Unfinished | None = None
+    if resume is not None:
+        if plan is not None or out is not None:
+            raise InputError("resume has its plan and its output; leave plan and out away.")
+        out = resume
+        recover(Path(out).expanduser().resolve())
+    place = None if out is None else check_directory(out, _MARKERS, _FILES)
+    if resume is not None and place is not None:
+        work = go_on(place)
+        plan = work.plan
+        if data is None:
+            data, target = question_of(place)
+    if data is None:
+        raise InputError("There are no data to compare on; give a path, a data frame or a pair (X, y).")
     followed = None if plan is None else _plan_to_follow(plan, given, target, seconds)
 
     prepared: Prepared | PreparedModules
@@ -170,10 +198,20 @@ def compare(
             speed = measure(chosen, engine, num_threads)
             left_sec = max(1.0, seconds - (time.perf_counter() - started))  # kernels took time to compile
             chosen, _ = trim(chosen, speed, num_threads, left_sec)
-        outcome = conduct(chosen, prepared, engine, num_threads, progress or Silent(), stop_event)
-        comparison = _comparison(chosen, prepared, engine, outcome, started)
-        if out is not None:
-            comparison.save(out)
+        if place is not None and work is None:
+            recover(place)
+            work = begin(place, chosen, data, target)
+        journal = None if work is None else work.open_journal()
+        try:
+            outcome = conduct(
+                chosen, prepared, engine, num_threads, progress or Silent(), stop_event, journal
+            )
+            comparison = _comparison(chosen, prepared, engine, outcome, started)
+            if place is not None:
+                comparison._save(place, work)
+        finally:
+            if journal is not None:
+                journal.close()
     return comparison
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from steepest.comparison.confirm import confirm, finalists_from_tuning, score_on_test
 from steepest.comparison.engine import Engine
+from steepest.comparison.journal import Journal
 from steepest.comparison.plan import Plan
 from steepest.comparison.progress import Progress
 from steepest.comparison.ranking import Contestant, rank, rank_so_far, winner_set
@@ -42,9 +43,12 @@ def conduct(
     num_threads: int | None,
     progress: Progress,
     stop_event: threading.Event,
+    journal: Journal | None = None,
 ) -> Outcome:
-    """Follow the plan; an interruption gives what is known so far."""
-    trials = Trials(plan, engine, num_threads=num_threads, progress=progress, stop_event=stop_event)
+    """Follow the plan; an interruption gives what is known so far. What the journal knows is not run again."""
+    trials = Trials(
+        plan, engine, num_threads=num_threads, progress=progress, stop_event=stop_event, journal=journal
+    )
     try:
         tuned = tune(plan, trials)
         finalists = confirm(plan, trials, tuned)

@@ -122,7 +122,7 @@ class FittedModel:
         Raises:
             InputError: there is something at ``path`` that is not a model, or it cannot be written.
         """
-        write_directory(check_directory(path, MANIFEST, _FILES), self.write_into)
+        write_directory(check_directory(path, (MANIFEST,), _FILES), self.write_into)
 
     def write_into(self, directory: Path) -> None:
         """Write both files into a directory that exists."""

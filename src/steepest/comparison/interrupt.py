@@ -1,4 +1,4 @@
-"""Ctrl-C, made gentle: it asks a comparison to stop, and what was finished is kept."""
+"""Ctrl-C and SIGTERM, made gentle: they ask a comparison to stop, and what was finished is kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["stop_on_interrupt"]
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[threading.Event]:
-    """An event the first Ctrl-C sets; a second Ctrl-C is an ordinary KeyboardInterrupt.
+    """An event the first Ctrl-C, or SIGTERM as schedulers send it, sets; a second one does what it did before.
 
     Only the main thread hears signals: elsewhere the event is simply never set.
     """
@@ -22,14 +22,18 @@ def stop_on_interrupt() -> Iterator[threading.Event]:
         yield stop_event
         return
 
-    before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
+    before = {
+        number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)
+    }
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         stop_event.set()
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before[signal.Signals(number)])
 
-    signal.signal(signal.SIGINT, ask_to_stop)
+    for number in before:
+        signal.signal(number, ask_to_stop)
     try:
         yield stop_event
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from steepest.errors import InputError
 
-__all__ = ["check_directory", "write_directory"]
+__all__ = ["check_directory", "recover", "write_directory"]
+
+_BEFORE = "before"
 
 
-def check_directory(path: str | os.PathLike[str], marker: str, ours: frozenset[str]) -> Path:
+def check_directory(path: str | os.PathLike[str], markers: Sequence[str], ours: frozenset[str]) -> Path:
     """The place a directory will be written to, once it is known that it may be.
 
     Args:
         path: where to write. It may exist if it is empty, or if it holds a directory of ours.
-        marker: the file that tells a directory of ours: JSON with a ``"format"``.
+        markers: the files any of which tells a directory of ours: JSON with a ``"format"``.
         ours: the names a directory of ours may hold. Anything else in it belongs to someone.
 
     Raises:
@@ -29,7 +32,7 @@ def check_directory(path: str | os.PathLike[str], marker: str, ours: frozenset[s
     if place.exists() and not place.is_dir():
         raise InputError(f"The output {str(path)!r} is a file; name a directory.")
     if place.is_dir():
-        _check_content(place, marker, ours)
+        _check_content(place, markers, ours)
     parent = next(above for above in place.parents if above.exists())
     if not parent.is_dir():
         raise InputError(f"The output {str(path)!r} cannot be made: {str(parent)!r} is a file.")
@@ -40,14 +43,14 @@ def check_directory(path: str | os.PathLike[str], marker: str, ours: frozenset[s
     return place
 
 
-def _check_content(place: Path, marker: str, ours: frozenset[str]) -> None:
+def _check_content(place: Path, markers: Sequence[str], ours: frozenset[str]) -> None:
     try:
         names = {entry.name for entry in place.iterdir()}
     except OSError as error:
         raise InputError(f"The output directory {str(place)!r} cannot be read: {error.strerror}.") from None
     if not names:
         return
-    if not _has_format(place / marker):
+    if not any(_has_format(place / marker) for marker in markers):
         raise InputError(
             f"The output directory {str(place)!r} is not empty and not written by steepest; name another one."
         )
@@ -88,16 +91,24 @@ def write_directory(place: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+def recover(place: Path) -> None:
+    """Undo what a kill in the middle of :func:`write_directory` has left behind."""
+    for left in place.parent.glob(f".{glob.escape(place.name)}-????????"):
+        if (left / _BEFORE).is_dir() and not place.exists():
+            (left / _BEFORE).rename(place)
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def _put_in_place(fresh: Path, place: Path) -> None:
     if not place.exists():
         fresh.rename(place)
         return
     before = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    place.rename(before / "before")
+    place.rename(before / _BEFORE)
     try:
         fresh.rename(place)
     except BaseException:  # an interruption too: what stood here is put back before anything is removed
-        (before / "before").rename(place)
+        (before / _BEFORE).rename(place)
         raise
     finally:
         shutil.rmtree(before, ignore_errors=True)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steepest.comparison.engine import Engine
+from steepest.comparison.journal import Journal
 from steepest.comparison.plan import Cell, Plan, Trial
 from steepest.comparison.progress import Progress
 from steepest.training.run import Record
@@ -44,7 +45,10 @@ class Entry:
 
 
 class Trials:
-    """Runs what is asked for, once, and remembers everything in the order it was asked for."""
+    """Runs what is asked for, once, and remembers everything in the order it was asked for.
+
+    What the journal has is not run again; what ends is written to it.
+    """
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Trials:
         num_threads: int | None,
         progress: Progress,
         stop_event: threading.Event,
+        journal: Journal | None = None,
     ) -> None:
         self.entries: dict[Trial, Entry] = {}
         self._plan = plan
@@ -61,6 +66,7 @@ class Trials:
         self._num_threads = num_threads
         self._progress = progress
         self._stop_event = stop_event
+        self._journal = journal
 
     def run(self, stage: str, wanted: Iterable[Trial]) -> None:
         """Run the trials not run before.
@@ -80,17 +86,27 @@ class Trials:
 
     def _run_watched(self, stage: str, waiting: Sequence[Trial]) -> dict[int, Record]:
         ended: dict[int, Record] = {}
-
-        def on_record(index: int, record: Record) -> None:
-            if stage not in _STAGES_WITH_WEIGHTS:
-                record.parameters = None
-            ended[index] = record
-            self._progress.run_finished(record)
-
+        runs = [self._plan.run(trial) for trial in waiting]
         self._progress.stage_started(stage, len(waiting), self._plan.metric)
         try:
+            for index, trial in enumerate(waiting):
+                record = self._journal.recall(trial, runs[index]) if self._journal is not None else None
+                if record is not None:
+                    ended[index] = record
+                    self._progress.run_finished(record)
+            left = [index for index in range(len(waiting)) if index not in ended]
+
+            def on_record(place: int, record: Record) -> None:
+                index = left[place]
+                if stage not in _STAGES_WITH_WEIGHTS:
+                    record.parameters = None
+                ended[index] = record
+                if self._journal is not None:
+                    self._journal.append(waiting[index], record)
+                self._progress.run_finished(record)
+
             self._engine.run_all(
-                [self._plan.run(trial) for trial in waiting],
+                [runs[index] for index in left],
                 num_threads=self._num_threads,
                 on_record=on_record,
                 stop_event=self._stop_event,
