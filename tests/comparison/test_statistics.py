@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steepest.comparison.statistics import difference_intervals, mean_interval
+from steepest.comparison.statistics import (
+    difference_intervals,
+    holm,
+    mean_interval,
+    paired_p_values,
+    seeds_to_tell,
+)
 
 NUM_SEEDS = 10
 REPETITIONS = 200
@@ -76,3 +82,36 @@ def test_equal_scores_differ_by_nothing() -> None:
     assert (
         difference_intervals(scores - scores[0] + [[0.0], [1.0], [2.0]], rng()) == [[0, 0], [1, 1], [2, 2]]
     ).all()
+
+
+def test_the_paired_test_is_the_exact_one_and_its_sample_agrees() -> None:
+    from scipy import stats
+
+    draw = np.random.default_rng(6)
+    for num_seeds in (6, 20):
+        differences = draw.normal(0.4, 1.0, size=num_seeds)
+        found = paired_p_values(differences[None], rng())[0]
+        theirs = stats.permutation_test(
+            (differences,), np.mean, permutation_type="samples", n_resamples=20_000, rng=0
+        ).pvalue
+        assert found == pytest.approx(theirs, abs=1e-12 if num_seeds == 6 else 0.015)
+
+
+def test_no_difference_has_p_one_and_a_steady_one_the_least_there_is() -> None:
+    found = paired_p_values(np.stack([np.zeros(10), np.full(10, 0.1)]), rng())
+    assert found.tolist() == [1.0, 2 / 2**10]
+
+
+def test_holms_correction_is_his_procedure() -> None:
+    # Worked by hand: 4 * .01, 3 * .02, then 2 * .03 and 1 * .035 are lifted to what came before.
+    assert holm(np.array([0.03, 0.01, 0.035, 0.02])) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm(np.array([0.9, 0.8])) == pytest.approx([1.0, 1.0])
+    assert holm(np.array([])).shape == (0,)
+
+
+@pytest.mark.parametrize("num_contestants", [2, 8, 36, 80, 1000])
+def test_so_many_seeds_are_just_enough_to_tell_all_from_the_best(num_contestants: int) -> None:
+    enough = seeds_to_tell(num_contestants)
+    for num_seeds in (enough, enough - 1):
+        least = np.full(num_contestants - 1, 2.0 / 2**num_seeds)
+        assert bool(holm(least).max() <= 0.05) is (num_seeds == enough)

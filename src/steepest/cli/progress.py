@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -101,6 +101,10 @@ class PlainProgress:
         self._tally = Tally()
         self._last_line = 0.0
 
+    def plan_made(self, sentences: Sequence[str]) -> None:
+        """Say what will be run."""
+        _print_plan(self._screen, sentences)
+
     def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
         """Say which stage begins."""
         self._tally.start(stage, num_runs, metric)
@@ -154,6 +158,10 @@ class LiveProgress:
         with Live(get_renderable=self._picture, console=self._screen, refresh_per_second=8):
             yield
 
+    def plan_made(self, sentences: Sequence[str]) -> None:
+        """Say what will be run, above the bar."""
+        _print_plan(self._screen, sentences)
+
     def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
         """Begin a new bar."""
         self._tally.start(stage, num_runs, metric)
@@ -174,3 +182,8 @@ class LiveProgress:
         return Group(
             self._bar.get_renderable(), Text(self._tally.summary(), style="dim", overflow="ellipsis")
         )
+
+
+def _print_plan(screen: Console, sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        screen.print(sentence, markup=False, soft_wrap=True)

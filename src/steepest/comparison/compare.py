@@ -170,7 +170,9 @@ def compare(
             speed = measure(chosen, engine, num_threads)
             left_sec = max(1.0, seconds - (time.perf_counter() - started))  # kernels took time to compile
             chosen, _ = trim(chosen, speed, num_threads, left_sec)
-        outcome = conduct(chosen, prepared, engine, num_threads, progress or Silent(), stop_event)
+        observer = progress or Silent()
+        observer.plan_made(chosen.in_words())
+        outcome = conduct(chosen, prepared, engine, num_threads, observer, stop_event)
         comparison = _comparison(chosen, prepared, engine, outcome, started)
         if out is not None:
             comparison.save(out)

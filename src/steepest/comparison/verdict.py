@@ -95,6 +95,7 @@ def _cell(plan: Plan, trials: Trials, contestant: Contestant) -> dict[str, Any]:
         "num_diverged": trials.count_diverged(cell, lr if is_default else None),
         "test": _test(plan, trials, contestant),
         "difference": contestant.difference,
+        "p_value": contestant.p_value,
     }
 
 
