@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import typer
+
 from steepest.cli.show import console, number
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from steepest.training.metrics import Metric
     from steepest.training.run import Record
 
-__all__ = ["LiveProgress", "PlainProgress", "Tally", "watch"]
+__all__ = ["LiveProgress", "PlainProgress", "PlanOnly", "Tally", "watch"]
 
 _LINE_EVERY_SEC = 5.0
 _STAGES = {
@@ -127,6 +129,24 @@ class PlainProgress:
         text = f"{seconds:5.0f} s  {tally.stage}: {tally.num_done:,} of {tally.num_runs:,} runs"
         summary = tally.summary()
         self._screen.print(f"{text}; {summary}" if summary else text, markup=False, soft_wrap=True)
+
+
+class PlanOnly:
+    """Prints the plan on standard output, and ends the command before the first run."""
+
+    def plan_made(self, sentences: Sequence[str]) -> None:
+        """Print, and leave."""
+        _print_plan(console(), sentences)
+        raise typer.Exit
+
+    def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
+        """Never reached."""
+
+    def run_finished(self, record: Record) -> None:
+        """Never reached."""
+
+    def stage_finished(self) -> None:
+        """Never reached."""
 
 
 class LiveProgress:
