@@ -101,3 +101,11 @@ def test_quiet_is_no_observer_and_a_pipe_gets_lines() -> None:
         assert observer is None
     with watch(quiet=False) as observer:
         assert isinstance(observer, PlainProgress)
+
+
+def test_the_plan_is_said_before_the_first_stage() -> None:
+    told = io.StringIO()
+    observer = PlainProgress(Console(file=told, width=200))
+    observer.plan_made(["Plan: 2 losses [sic].", "About 96 runs."])
+    observer.stage_started("tune", 1, "rmse")
+    assert told.getvalue().splitlines()[:2] == ["Plan: 2 losses [sic].", "About 96 runs."]

@@ -28,6 +28,17 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_dry_run_says_what_would_be_run_and_writes_nothing(run: Run, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ("compare", table, "--target", "price", "--losses", "mse,mae", "--optimizers", "adam")
+    ran = run(*command, "--out", out, "--dry-run", *SMALL)
+    assert ran.exit_code == 0, ran.err
+    assert ran.out.startswith("Plan: 2 losses x 1 optimizer x 1 batch size; for each of the 2, ")
+    assert "runs of 5 epochs" in ran.out
+    assert ran.err == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
 def test_compare_then_report_then_predict(run: Run, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     choice = ("--losses", "mse,mae", "--optimizers", "adam", "--out", out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +190,9 @@ def test_progress_is_told_of_every_stage_and_run(pair: Any) -> None:
         def __init__(self) -> None:
             self.seen: list[Any] = []
 
+        def plan_made(self, sentences: Sequence[str]) -> None:
+            self.seen.append(" ".join(sentences))
+
         def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
             self.seen.append((stage, num_runs, metric))
 
@@ -205,7 +208,17 @@ def test_progress_is_told_of_every_stage_and_run(pair: Any) -> None:
     assert [stage for stage, _, _ in stages] == ["tune", "confirm", "default"]
     assert sum(count for _, count, _ in stages) == watcher.seen.count("run") == comparison.runs.height
     assert watcher.seen.count("end") == 3
-    assert watcher.seen[0][2] == "rmse"
+    told = watcher.seen[0]  # before the first run
+    assert f"for each of the 4, {len(comparison.plan.rates['adam'])} learning rates on 3 seeds" in told
+    assert f"About {4 * comparison.plan.runs_a_cell:,} runs" in told
+    assert watcher.seen[1][2] == "rmse"
+
+
+@pytest.mark.usefixtures("fakes")
+def test_the_plan_that_is_told_says_what_the_budget_left_out(pair: Any) -> None:
+    plan = compare(pair, budget="0.001s", num_threads=1, **SMALL).plan
+    assert plan.left_out
+    assert plan.in_words()[2:] == list(plan.left_out)
 
 
 @pytest.mark.usefixtures("fakes", "blank_report")

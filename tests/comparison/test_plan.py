@@ -11,6 +11,7 @@ import pytest
 
 from steepest.comparison.options import Options
 from steepest.comparison.plan import Plan, default_epochs, make_plan, read_plan
+from steepest.comparison.statistics import seeds_to_tell
 from steepest.data import Prepared
 from steepest.errors import InputError
 from steepest.losses import LOSSES
@@ -22,7 +23,13 @@ def test_every_cell_has_the_same_budget(prepared: Prepared) -> None:
     assert len({len(rates) for rates in plan.rates.values()}) == 1
     assert len(plan.cells) == len(plan.losses) * len(plan.optimizers) * 2
     assert len(plan.tuning_seeds) == 3
-    assert len(plan.confirmation_seeds) == 10
+
+
+def test_more_contestants_have_the_seeds_it_takes_to_tell_them_apart(prepared: Prepared) -> None:
+    few = make_plan(prepared, Options(losses=["mse"], optimizers=["sgd"]))
+    many = make_plan(prepared, Options(batch_sizes=("full", 32)))
+    assert len(few.confirmation_seeds) == 10
+    assert len(many.confirmation_seeds) == seeds_to_tell(2 * len(many.cells)) > 10
 
 
 def test_the_defaults_are_what_the_registries_compare(prepared: Prepared) -> None:

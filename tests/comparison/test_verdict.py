@@ -67,6 +67,9 @@ def test_a_planted_winner_is_the_only_one(plan_of: Any, engine: Any, judge: Any)
     assert verdict["sentence"].endswith("over 10 seeds), better than the other 3 pairs.")
     assert verdict["cells"][0] == winner
     assert all(cell["difference"][0] > 0.005 for cell in verdict["cells"][1:])
+    # Ten seeds that all say the same give 2 / 2**10, times the seven tests.
+    assert winner["p_value"] is None
+    assert {cell["p_value"] for cell in verdict["cells"][1:]} == {7 * 2 / 2**10}
 
 
 def test_a_planted_tie_is_called_one(plan_of: Any, engine: Any, judge: Any) -> None:

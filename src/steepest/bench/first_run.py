@@ -64,6 +64,9 @@ def run_here(quick: bool) -> Mapping[str, float]:
 class _Leave:
     """Ends the process at the first finished run."""
 
+    def plan_made(self, sentences: object) -> None:
+        """Nothing to do."""
+
     def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
         """Nothing to do."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -76,6 +77,9 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be run, and stop: nothing is written.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print verdict.json and nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
 ) -> None:
@@ -98,11 +102,11 @@ def compare(
     )
     place = _place(data, target, out, resume)
 
-    from steepest.cli.progress import watch
+    from steepest.cli.progress import PlanOnly, watch
     from steepest.cli.show import print_verdict
     from steepest.comparison.compare import compare as run_comparison
 
-    with watch(quiet=quiet) as progress:
+    with nullcontext(PlanOnly()) if dry_run else watch(quiet=quiet) as progress:
         comparison = run_comparison(data, target, out=None if resume else place, progress=progress, **options)
     if as_json:
         typer.echo((place / "verdict.json").read_text(encoding="utf-8").rstrip())

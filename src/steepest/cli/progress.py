@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import typer
 
 from steepest.cli.show import console, number
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from steepest.training.metrics import Metric
     from steepest.training.run import Record
 
-__all__ = ["LiveProgress", "PlainProgress", "Tally", "watch"]
+__all__ = ["LiveProgress", "PlainProgress", "PlanOnly", "Tally", "watch"]
 
 _LINE_EVERY_SEC = 5.0
 _STAGES = {
@@ -101,6 +103,10 @@ class PlainProgress:
         self._tally = Tally()
         self._last_line = 0.0
 
+    def plan_made(self, sentences: Sequence[str]) -> None:
+        """Say what will be run."""
+        _print_plan(self._screen, sentences)
+
     def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
         """Say which stage begins."""
         self._tally.start(stage, num_runs, metric)
@@ -123,6 +129,24 @@ class PlainProgress:
         text = f"{seconds:5.0f} s  {tally.stage}: {tally.num_done:,} of {tally.num_runs:,} runs"
         summary = tally.summary()
         self._screen.print(f"{text}; {summary}" if summary else text, markup=False, soft_wrap=True)
+
+
+class PlanOnly:
+    """Prints the plan on standard output, and ends the command before the first run."""
+
+    def plan_made(self, sentences: Sequence[str]) -> None:
+        """Print, and leave."""
+        _print_plan(console(), sentences)
+        raise typer.Exit
+
+    def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
+        """Never reached."""
+
+    def run_finished(self, record: Record) -> None:
+        """Never reached."""
+
+    def stage_finished(self) -> None:
+        """Never reached."""
 
 
 class LiveProgress:
@@ -154,6 +178,10 @@ class LiveProgress:
         with Live(get_renderable=self._picture, console=self._screen, refresh_per_second=8):
             yield
 
+    def plan_made(self, sentences: Sequence[str]) -> None:
+        """Say what will be run, above the bar."""
+        _print_plan(self._screen, sentences)
+
     def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
         """Begin a new bar."""
         self._tally.start(stage, num_runs, metric)
@@ -174,3 +202,8 @@ class LiveProgress:
         return Group(
             self._bar.get_renderable(), Text(self._tally.summary(), style="dim", overflow="ellipsis")
         )
+
+
+def _print_plan(screen: Console, sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        screen.print(sentence, markup=False, soft_wrap=True)

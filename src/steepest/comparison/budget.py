@@ -50,15 +50,12 @@ def _seconds_a_step(plan: Plan, engine: Engine, batch_size: BatchSize, num_threa
 
 def estimate_sec(plan: Plan, seconds_per_step: Mapping[BatchSize, float], num_threads: int | None) -> float:
     """How long the plan's runs take, extensions of the grid apart."""
-    rates = len(next(iter(plan.rates.values())))
-    confirmed = 3 if plan.confirm_neighbours else 1
-    runs_a_cell = rates * len(plan.tuning_seeds) + (confirmed + 1) * len(plan.confirmation_seeds)
     cells_a_regime = len(plan.losses) * len(plan.optimizers)
     seconds_a_run = sum(
         plan.epochs * _steps_an_epoch(plan, batch_size) * seconds_per_step[batch_size]
         for batch_size in plan.batch_sizes
     )
-    return seconds_a_run * cells_a_regime * runs_a_cell / count_threads(num_threads)
+    return seconds_a_run * cells_a_regime * plan.runs_a_cell / count_threads(num_threads)
 
 
 def _steps_an_epoch(plan: Plan, batch_size: BatchSize) -> int:

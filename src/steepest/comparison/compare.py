@@ -198,14 +198,14 @@ def compare(
             speed = measure(chosen, engine, num_threads)
             left_sec = max(1.0, seconds - (time.perf_counter() - started))  # kernels took time to compile
             chosen, _ = trim(chosen, speed, num_threads, left_sec)
+        observer = progress or Silent()
+        observer.plan_made(chosen.in_words())
         if place is not None and work is None:
             recover(place)
             work = begin(place, chosen, data, target)
         journal = None if work is None else work.open_journal()
         try:
-            outcome = conduct(
-                chosen, prepared, engine, num_threads, progress or Silent(), stop_event, journal
-            )
+            outcome = conduct(chosen, prepared, engine, num_threads, observer, stop_event, journal)
             comparison = _comparison(chosen, prepared, engine, outcome, started)
             if place is not None:
                 comparison._save(place, work)

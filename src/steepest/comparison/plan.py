@@ -18,6 +18,7 @@ from steepest.comparison import options as check
 from steepest.comparison.canonical import canonical_json
 from steepest.comparison.options import Options
 from steepest.comparison.rates import equal_grids
+from steepest.comparison.statistics import seeds_to_tell
 from steepest.errors import InputError
 from steepest.optim import OPTIMIZERS
 from steepest.training.run import Architecture, BatchSize, Run, Stop, Task
@@ -95,6 +96,32 @@ class Plan:
             for batch_size in self.batch_sizes
         )
 
+    @property
+    def runs_a_cell(self) -> int:
+        """At most so many runs for each cell, extensions of the grid apart: tuning, confirmation, default."""
+        rates = len(next(iter(self.rates.values())))
+        confirmed = 3 if self.confirm_neighbours else 1
+        return rates * len(self.tuning_seeds) + (confirmed + 1) * len(self.confirmation_seeds)
+
+    def in_words(self) -> list[str]:
+        """What is about to be run and what had to be left out, in sentences."""
+        counted = [
+            (len(self.losses), "loss", "es"),
+            (len(self.optimizers), "optimizer", "s"),
+            (len(self.batch_sizes), "batch size", "s"),
+        ]
+        axes = " x ".join(f"{count} {name}{ending * (count != 1)}" for count, name, ending in counted)
+        rates, cells = len(next(iter(self.rates.values()))), len(self.cells)
+        best = "the best rate and its neighbours" if self.confirm_neighbours else "the best rate"
+        tried = f"{rates} learning rates on {len(self.tuning_seeds)} seeds"
+        confirmed = f"{best} and the untuned default on {len(self.confirmation_seeds)} fresh seeds"
+        runs = f"{cells * self.runs_a_cell:,} runs of {self.epochs} epochs"
+        return [
+            f"Plan: {axes}; for each of the {cells}, {tried}, then {confirmed}.",
+            f"About {runs}, more where a best rate is the last of its grid.",
+            *self.left_out,
+        ]
+
     def run(self, trial: Trial) -> Run:
         """A trial, as the engine takes it."""
         return Run(
@@ -137,20 +164,24 @@ def make_plan(prepared: Prepared | PreparedModules, options: Options) -> Plan:
     seed = check.check_seed(options.seed)
     first = seed * _SEED_BLOCK
     fresh = first + _FRESH
+    losses = check.check_losses(options.losses, prepared.task)
+    batch_sizes = check.check_batch_sizes(options.batch_sizes, num_train_rows)
+    num_contestants = 2 * len(losses) * len(optimizers) * len(batch_sizes)  # each cell tuned, and untuned
+    num_fresh = max(CONFIRMATION_SEEDS, num_seeds, seeds_to_tell(num_contestants))
     return Plan(
         task=prepared.task,
         asked_task=options.task,
         target=prepared.target,
         metric=check.check_metric(options.metric, prepared.task),
-        losses=check.check_losses(options.losses, prepared.task),
+        losses=losses,
         optimizers=optimizers,
-        batch_sizes=check.check_batch_sizes(options.batch_sizes, num_train_rows),
+        batch_sizes=batch_sizes,
         rates=rate_grids(optimizers, POINTS_PER_DECADE),
         points_per_decade=POINTS_PER_DECADE,
         default_rates={name: OPTIMIZERS[name].default_lr for name in optimizers},
         epochs=check.check_count("max_epochs", options.max_epochs) or default_epochs(num_train_rows),
         tuning_seeds=tuple(range(first, first + num_seeds)),
-        confirmation_seeds=tuple(range(fresh, fresh + max(CONFIRMATION_SEEDS, num_seeds))),
+        confirmation_seeds=tuple(range(fresh, fresh + num_fresh)),
         confirm_neighbours=True,
         architecture=check.check_architecture(options.hidden, options.activation),
         validation=VALIDATION,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from steepest.training.run import Record
@@ -11,6 +12,10 @@ __all__ = ["Progress", "Silent"]
 
 class Progress(Protocol):
     """Told what happens, in the calling thread. The stages: tune, extend, confirm, default."""
+
+    def plan_made(self, sentences: Sequence[str]) -> None:
+        """All is decided and nothing has begun: what will be run, and what was left out."""
+        ...
 
     def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
         """A stage of so many runs begins; ``metric`` is what their validation scores are."""
@@ -27,6 +32,9 @@ class Progress(Protocol):
 
 class Silent:
     """Watches and says nothing."""
+
+    def plan_made(self, sentences: Sequence[str]) -> None:
+        """Say nothing."""
 
     def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
         """Say nothing."""

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from steepest.comparison.confirm import Finalist
 from steepest.comparison.plan import Plan
-from steepest.comparison.statistics import corrected_p_values, difference_intervals, mean_interval
+from steepest.comparison.statistics import (
+    CONFIDENCE,
+    difference_intervals,
+    holm,
+    mean_interval,
+    paired_p_values,
+)
 from steepest.comparison.trials import Trials
 from steepest.training.metrics import METRICS
 
@@ -30,9 +36,8 @@ class Contestant:
     barred: str | None
     interval: tuple[float, float] | None = None
     difference: tuple[float, float] | None = None  # to the best contestant, (0, 0) for itself; None: barred
-    p_value: float | None = (
-        None  # of no difference to the best, corrected by Holm; None: the best itself, or barred
-    )
+    p_value: float | None = None  # of no difference to the best, corrected by Holm; None: the best, or barred
+    epochs_to_best: float = 0.0  # the mean epoch whose weights were kept
 
     @property
     def score(self) -> float:
@@ -49,7 +54,8 @@ def rank(plan: Plan, trials: Trials, finalists: Sequence[Finalist]) -> list[Cont
         finite = np.isfinite(scores)
         barred = finalist.barred or (None if finite.all() else "some of its runs gave no test score")
         validation = trials.mean_score(finalist.cell, finalist.lr, seeds)
-        contestants.append(Contestant(finalist, scores[finite], validation, barred))
+        epochs = trials.mean_best_epoch(finalist.cell, finalist.lr, seeds)
+        contestants.append(Contestant(finalist, scores[finite], validation, barred, epochs_to_best=epochs))
     return _with_differences(plan, _with_intervals(plan, _sorted(plan, contestants)))
 
 
@@ -68,24 +74,33 @@ def rank_so_far(plan: Plan, trials: Trials, finalists: Sequence[Finalist]) -> li
 def winner_set(plan: Plan, contestants: Sequence[Contestant]) -> list[Contestant]:
     """The best contestant and all that cannot be told from it; the one to take comes first.
 
-    A contestant is out when its whole interval lies beyond the margin of practical equivalence. Of those
-    that stay, the ones with a mean inside the margin come first; among equals an untuned default before
-    what had to be tuned, then the wider rate interval, then the name.
+    A contestant is out when its whole interval lies beyond the margin of practical equivalence and the paired
+    test, corrected for their number, tells it from the best. Of those that stay, the ones with a mean inside
+    the margin come first; among equals an untuned default before what had to be tuned, then the wider rate
+    interval, then the fewer examples until the best weights (every cell sees as many an epoch; seconds would
+    differ from one machine to the next), then the name.
     """
     racing = [contestant for contestant in contestants if contestant.barred is None and contestant.difference]
     margin = EQUIVALENCE * abs(racing[0].score) if racing else 0.0
     sign = _sign(plan)
 
-    def least_loss(contestant: Contestant) -> float:
-        return min(sign * end for end in contestant.difference or ())
+    def is_out(contestant: Contestant) -> bool:
+        beyond = min(sign * end for end in contestant.difference or ()) > margin
+        return beyond and contestant.p_value is not None and contestant.p_value <= 1 - CONFIDENCE
 
     def ease(contestant: Contestant) -> tuple[object, ...]:
         finalist = contestant.finalist
         low, high = finalist.rate_interval
         is_close = sign * (contestant.score - racing[0].score) <= margin
-        return (not is_close, finalist.kind != "default", -round(high / low, 6), _name(contestant))
+        return (
+            not is_close,
+            finalist.kind != "default",
+            -round(high / low, 6),
+            contestant.epochs_to_best,
+            _name(contestant),
+        )
 
-    return sorted((contestant for contestant in racing if least_loss(contestant) <= margin), key=ease)
+    return sorted((contestant for contestant in racing if not is_out(contestant)), key=ease)
 
 
 def _sign(plan: Plan) -> float:
@@ -128,7 +143,7 @@ def _with_differences(plan: Plan, contestants: Sequence[Contestant]) -> list[Con
         return list(contestants)
     differences = np.stack([contestant.scores - racing[0].scores for contestant in racing])
     intervals = difference_intervals(differences, np.random.default_rng(plan.seed))
-    p_values = corrected_p_values(differences[1:], np.random.default_rng(plan.seed))
+    p_values = holm(paired_p_values(differences[1:], np.random.default_rng(plan.seed)))
     compared = [
         replace(contestant, difference=(float(low), float(high)), p_value=p_value)
         for contestant, (low, high), p_value in zip(

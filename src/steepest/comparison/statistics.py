@@ -1,20 +1,23 @@
-"""Intervals over seeds, of a mean and of differences to the best; and tests of these differences.
+"""Intervals and tests over seeds: of a mean, and of differences to the best.
 
-Both intervals are 95% bootstrap intervals made for the ten or so seeds a comparison has, where the plain percentile
-bootstrap is too narrow. They say how much luck with the seed there is, given these rows.
+The intervals are 95% bootstrap intervals made for the ten or so seeds a comparison has, where the plain
+percentile bootstrap is too narrow; the tests flip the signs of paired differences. They say how much luck with
+the seed there is, given these rows.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special  # its distributions; scipy.stats takes most of a second to import
 
-__all__ = ["corrected_p_values", "difference_intervals", "mean_interval"]
+__all__ = ["CONFIDENCE", "difference_intervals", "holm", "mean_interval", "paired_p_values", "seeds_to_tell"]
 
 CONFIDENCE = 0.95
 _NUM_RESAMPLES = 10_000
-_SEEDS_WITH_ALL_SIGNS = 13  # up to so many seeds every choice of signs is tried
+_MOST_SIGNS = 16  # seeds; up to here every pattern of signs is tried, above it a sample of them
 
 Floats = NDArray[np.float64]
 
@@ -61,42 +64,49 @@ def difference_intervals(differences: Floats, rng: np.random.Generator) -> Float
     return np.stack([means - width, means + width], axis=1)
 
 
-def corrected_p_values(differences: Floats, rng: np.random.Generator) -> Floats:
-    """How likely means of paired differences as far from 0 are where there is no difference; (contestants, seeds).
-
-    A permutation test: without a difference every seed's could as well have had the other sign. All choices of
-    signs are tried, or 10,000 drawn ones where there are more; two-sided, and corrected by Holm for the number of
-    contestants. A row of zeros has 1.
-    Source: Fisher, "The Design of Experiments", 1935, section 21; Holm, "A Simple Sequentially Rejective Multiple
-    Test Procedure", 1979.
-    """
-    num_contestants, num_seeds = differences.shape
-    if num_contestants == 0 or num_seeds < 2:
-        return np.ones(num_contestants)
-    if num_seeds <= _SEEDS_WITH_ALL_SIGNS:
-        signs = 1.0 - 2.0 * ((np.arange(2**num_seeds)[:, None] >> np.arange(num_seeds)) & 1)
-    else:
-        drawn = rng.choice([-1.0, 1.0], (_NUM_RESAMPLES - 1, num_seeds))
-        signs = np.concatenate([np.ones((1, num_seeds)), drawn])  # what was seen is one of the possible ones
-    sums = np.abs(differences @ signs.T)
-    seen = np.abs(differences.sum(axis=1))
-    # A sum in another order may differ in its last digits from the same one.
-    as_far = sums >= seen[:, None] * (1 - 1e-9)
-    return _holm(as_far.mean(axis=1))
-
-
-def _holm(p_values: Floats) -> Floats:
-    """The smallest times their number, the next times one less, and so on; never less than one before."""
-    order = np.argsort(p_values, kind="stable")
-    factors = np.arange(len(p_values), 0, -1)
-    corrected = np.empty_like(p_values)
-    corrected[order] = np.minimum(1.0, np.maximum.accumulate(p_values[order] * factors))
-    return corrected
-
-
 def _standard_errors(values: Floats, means: Floats) -> Floats:
     """Standard errors of means over the last axis; changed signs leave the squares as they are."""
     num_seeds = values.shape[-1]
     squares = (values**2).sum(axis=-1) - num_seeds * means**2
     errors: Floats = np.sqrt(np.maximum(squares, 0.0) / (num_seeds - 1) / num_seeds)
     return errors
+
+
+def paired_p_values(differences: Floats, rng: np.random.Generator) -> Floats:
+    """Two-sided p values (contestants,) of paired differences (contestants, seeds), each against none.
+
+    A permutation test: were there no difference, each seed's would be as likely with the other sign. All
+    patterns of signs are tried for few seeds, a sample of them for many.
+    Source: Fisher, "The Design of Experiments", 1935, section 21.
+    """
+    num_seeds = differences.shape[1]
+    if num_seeds <= _MOST_SIGNS:
+        patterns = np.arange(2**num_seeds)[:, None] >> np.arange(num_seeds)
+        signs = 1.0 - 2.0 * (patterns & 1)
+    else:
+        signs = rng.choice([-1.0, 1.0], (_NUM_RESAMPLES, num_seeds))
+        signs[0] = 1.0  # what was seen is one of the patterns
+    # Patterns that should give the same sum give it up to rounding. Row by row: there may be many patterns.
+    return np.array([(np.abs(signs @ row) >= abs(row.sum()) * (1 - 1e-9)).mean() for row in differences])
+
+
+def holm(p_values: Floats) -> Floats:
+    """The p values, corrected for their number: the level at which Holm's procedure begins to reject each.
+
+    Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979.
+    """
+    count = len(p_values)
+    order = np.argsort(p_values, kind="stable")
+    corrected = np.empty(count)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(p_values[order] * np.arange(count, 0, -1)))
+    return corrected
+
+
+def seeds_to_tell(num_contestants: int) -> int:
+    """The fewest seeds with which the corrected test can tell every contestant from the best.
+
+    With n seeds no p value is below 2 / 2**n, and Holm's procedure begins by multiplying it by the number of
+    tests.
+    """
+    tests = max(1, num_contestants - 1)
+    return 1 + math.ceil(math.log2(tests / (1 - CONFIDENCE)))

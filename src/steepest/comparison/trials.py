@@ -126,6 +126,12 @@ class Trials:
         scores = self.scores(cell, lr, seeds)
         return float(scores[np.isfinite(scores)].mean()) if np.isfinite(scores).any() else float("nan")
 
+    def mean_best_epoch(self, cell: Cell, lr: float, seeds: Sequence[int]) -> float:
+        """The mean epoch whose weights were kept, over the seeds that have run; 0 where none has."""
+        entries = [self.entries.get(Trial(cell, lr, seed)) for seed in seeds]
+        epochs = [entry.record.best_epoch for entry in entries if entry is not None]
+        return float(np.mean(epochs)) if epochs else 0.0
+
     def score(self, trial: Trial) -> float:
         """A trial's validation score; NaN where it diverged or has not run."""
         entry = self.entries.get(trial)

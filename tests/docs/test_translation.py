@@ -1,0 +1,33 @@
+"""The Chinese README gives the same code, commands and links as the English one."""
+
+from __future__ import annotations
+
+import re
+
+from .place import ROOT
+
+ENGLISH, CHINESE = (
+    ROOT.joinpath(name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md")
+)
+
+
+def code_of(text: str) -> list[str]:
+    """Lines of code and commands, without their comments."""
+    fenced = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [line for block in fenced for line in block.splitlines()] + re.findall(
+        r"^    (\S.*)$", text, re.M
+    )
+    return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+
+
+def test_its_code_is_the_english_readmes() -> None:
+    known = code_of(ENGLISH)
+    assert len(code_of(CHINESE)) > 20
+    assert [line for line in code_of(CHINESE) if line not in known] == []
+
+
+def test_its_links_lead_somewhere_and_both_lead_to_each_other() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", CHINESE)
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert "README.md" in links
+    assert "(README.zh-CN.md)" in ENGLISH
