@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from steepest.comparison.compare import Comparison, compare
     from steepest.comparison.fit import fit
     from steepest.comparison.fitted import FittedModel, load
+    from steepest.estimators import SteepestClassifier, SteepestRegressor
 
 __all__ = [
     "Comparison",
     "FittedModel",
     "InputError",
+    "SteepestClassifier",
+    "SteepestRegressor",
     "compare",
     "explain",
     "fit",
@@ -35,6 +38,8 @@ _MODULES = frozenset({"explain", "losses", "optim"})
 _HOMES = {
     "Comparison": "steepest.comparison.compare",
     "FittedModel": "steepest.comparison.fitted",
+    "SteepestClassifier": "steepest.estimators",
+    "SteepestRegressor": "steepest.estimators",
     "compare": "steepest.comparison.compare",
     "fit": "steepest.comparison.fit",
     "load": "steepest.comparison.fitted",

@@ -23,7 +23,14 @@ from steepest.optim import OPTIMIZERS
 from steepest.training.metrics import METRICS
 from steepest.training.run import BatchSize, Record, Run, Stop, Task
 
-__all__ = ["fit"]
+__all__ = [
+    "check_loss_options",
+    "check_optimizer_options",
+    "default_loss",
+    "divergence",
+    "fit",
+    "look_for_rate",
+]
 
 # lr="auto" looks at every rate of the optimizer's grid for so many epochs, on one seed.
 _EPOCHS_TO_LOOK = 10
@@ -90,7 +97,7 @@ def fit(
         Stop(max_epochs, max_steps, max_sec, patience, min_gradient_norm, target_metric), validation
     )
     prepared = prepare(data, target, task=task, seed=check.check_seed(seed), validation=validation, test=0.0)
-    word = _default_loss(prepared.task) if loss == "auto" else check.check_loss(loss, prepared.task)
+    word = default_loss(prepared.task) if loss == "auto" else check.check_loss(loss, prepared.task)
     judge = check.check_metric(metric, prepared.task)
     run = Run(
         loss=word,
@@ -100,12 +107,12 @@ def fit(
         seed=seed,
         architecture=check.check_architecture(hidden, activation),
         stop=stop,
-        loss_options=_check_loss_options(word, loss_options or {}),
-        optimizer_options=_check_optimizer_options(optimizer, optimizer_options or {}),
+        loss_options=check_loss_options(word, loss_options or {}),
+        optimizer_options=check_optimizer_options(optimizer, optimizer_options or {}),
     )
     engine = start_engine(prepared.training_data(), judge)
     if lr == "auto" and len(prepared.y_validation):
-        run = replace(run, lr=_look_for_rate(engine, run, judge, num_threads))
+        run = replace(run, lr=look_for_rate(engine, run, judge, num_threads))
     return _train(engine, run, prepared, judge)
 
 
@@ -114,7 +121,7 @@ def _first_rate(lr: float | str, optimizer: str) -> float:
     return OPTIMIZERS[optimizer].default_lr if lr == "auto" else check.check_positive("The learning rate", lr)
 
 
-def _look_for_rate(engine: Engine, run: Run, metric: str, num_threads: int | None) -> float:
+def look_for_rate(engine: Engine, run: Run, metric: str, num_threads: int | None) -> float:
     """The rate of the optimizer's grid with the best validation score after a few epochs."""
     rates = rate_grids((run.optimizer,), POINTS_PER_DECADE)[run.optimizer]
     epochs = min(_EPOCHS_TO_LOOK, run.stop.max_epochs or _EPOCHS_TO_LOOK)
@@ -132,7 +139,7 @@ def _train(engine: Engine, run: Run, prepared: Prepared, metric: str) -> FittedM
     if record is None or (record.stop_reason == "interrupted" and not _has_learned(record, prepared)):
         raise KeyboardInterrupt  # before there was anything to keep
     if record.diverged or record.parameters is None:
-        raise InputError(_diverged(record))
+        raise InputError(divergence(record))
     return fitted_model(prepared, record, metric)
 
 
@@ -141,7 +148,8 @@ def _has_learned(record: Record, prepared: Prepared) -> bool:
     return record.best_epoch > 0 if len(prepared.y_validation) else record.num_steps > 0
 
 
-def _diverged(record: Record) -> str:
+def divergence(record: Record) -> str:
+    """What to say of a run that diverged."""
     run = record.run
     return (
         f"Training diverged in epoch {record.num_epochs + 1} at learning rate {run.lr:g} "
@@ -149,7 +157,7 @@ def _diverged(record: Record) -> str:
     )
 
 
-def _default_loss(task: Task) -> str:
+def default_loss(task: Task) -> str:
     """The first of the task's default losses."""
     return check.check_losses(None, task)[0]
 
@@ -174,7 +182,8 @@ def _check_stop(stop: Stop, validation: float) -> Stop:
     return checked
 
 
-def _check_loss_options(loss: str, given: Mapping[str, float]) -> dict[str, float]:
+def check_loss_options(loss: str, given: Mapping[str, float]) -> dict[str, float]:
+    """A loss's own parameters: known, and in range."""
     formula = LOSSES[loss].formula
     checked = {}
     for name, value in given.items():
@@ -187,7 +196,8 @@ def _check_loss_options(loss: str, given: Mapping[str, float]) -> dict[str, floa
     return checked
 
 
-def _check_optimizer_options(optimizer: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def check_optimizer_options(optimizer: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """An optimizer's own options: known, and not the learning rate."""
     entry = OPTIMIZERS[optimizer]
     decided = {"params", "lr", *entry.options}
     known = [name for name in inspect.signature(entry.cls).parameters if name not in decided]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ __all__ = ["ACTIVATIONS", "Layer", "count_parameters", "outputs", "probabilities
 Floats = NDArray[np.float32]
 
 _ROWS_AT_ONCE = 65_536  # bounds the memory of a prediction, whatever the table's length
-_HALF_SQRT_2 = np.float32(np.sqrt(0.5))
+_HALF_SQRT_2 = math.sqrt(0.5)
 
 
 class Layer(NamedTuple):
@@ -28,7 +29,7 @@ class Layer(NamedTuple):
 
 
 def _relu(x: Floats) -> Floats:
-    return np.maximum(x, np.float32(0))
+    return np.maximum(x, 0.0)
 
 
 def _tanh(x: Floats) -> Floats:
@@ -36,7 +37,7 @@ def _tanh(x: Floats) -> Floats:
 
 
 def _gelu(x: Floats) -> Floats:
-    gate: Floats = np.float32(0.5) * (np.float32(1) + erf(x * _HALF_SQRT_2))
+    gate: Floats = 0.5 * (1.0 + erf(x * _HALF_SQRT_2))
     return x * gate
 
 

@@ -1,0 +1,213 @@
+"""What both estimators share: parameters checked, a network trained on standardised rows, its outputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from steepest.comparison import options as check
+from steepest.comparison.fit import (
+    check_loss_options,
+    check_optimizer_options,
+    default_loss,
+    divergence,
+    look_for_rate,
+)
+from steepest.comparison.forward import outputs, split
+from steepest.comparison.plan import default_epochs
+from steepest.data.split import split_rows
+from steepest.errors import InputError
+from steepest.optim import OPTIMIZERS
+from steepest.training.metrics import default_metric
+from steepest.training.native import NativeEngine, layer_sizes, num_outputs, rows_a_step
+from steepest.training.run import BatchSize, Record, Run, Stop, Task, TrainingData
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Network"]
+
+_ROWS_A_STEP = 200  # batch_size="auto": as scikit-learn's own networks
+_STEPS_AT_LEAST = 1000  # epochs="auto": a small table takes many epochs to learn anything
+_ANY_NUMBER = 2**62
+_HELD_OUT = 0.2  # lr="tuned": the share of the rows that rates are judged on
+
+
+class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A multi-layer perceptron. The estimators' pages say what its parameters are."""
+
+    _target_mean, _target_scale = 0.0, 1.0  # of what the last layer gives; classes have none
+
+    def __init__(
+        self,
+        *,
+        loss: str = "auto",
+        optimizer: str = "adam",
+        lr: float | str = "auto",
+        batch_size: BatchSize | str = "auto",
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "relu",
+        epochs: int | str = "auto",
+        random_state: Any = 0,
+        loss_options: Mapping[str, float] | None = None,
+        optimizer_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.loss = loss
+        self.optimizer = optimizer
+        self.lr = lr
+        self.batch_size = batch_size
+        self.hidden = hidden
+        self.activation = activation
+        self.epochs = epochs
+        self.random_state = random_state
+        self.loss_options = loss_options
+        self.optimizer_options = optimizer_options
+
+    def _train(self, x: NDArray[Any], y: NDArray[Any], task: Task, num_classes: int) -> None:
+        """Learn the standardisation and the network from rows and encoded targets."""
+        run = self._run(len(x), task)
+        self._scaler = StandardScaler().fit(x)
+        rows = self._standardised(x)
+        run = replace(run, lr=self._rate(run, rows, y, task, num_classes))
+        record = _engine(rows, y, task, num_classes).run_all([run], num_threads=1)[0]
+        assert record is not None
+        self._keep(record, num_classes)
+
+    def _train_more(self, x: NDArray[Any], y: NDArray[Any], task: Task, num_classes: int) -> None:
+        """One pass over the rows, from the weights there are."""
+        if self.lr == "tuned":
+            raise InputError("partial_fit cannot tune the learning rate; give lr a number, or 'auto'.")
+        run = self._run(len(x), task)
+        passes, initial = 0, None
+        if hasattr(self, "layers_"):
+            passes = self.n_iter_
+            sizes = [self.n_features_in_, *(len(bias) for _, bias in self.layers_)]
+            if sizes != layer_sizes(run, self.n_features_in_, num_classes):
+                raise InputError("hidden or loss asks for other layers than those trained so far; use fit.")
+            initial = np.concatenate([part.ravel() for layer in self.layers_ for part in layer])
+        else:
+            self._scaler = StandardScaler().fit(x)
+        # Another seed for each pass, or each would take the rows in the same order.
+        run = replace(run, stop=Stop(max_epochs=1), seed=(run.seed + passes) % 2**31)
+        engine = _engine(self._standardised(x), y, task, num_classes)
+        record = engine.run_all([run], num_threads=1, initial=initial)[0]
+        assert record is not None
+        self._keep(record, num_classes)
+        self.n_iter_ += passes
+
+    def _keep(self, record: Record, num_classes: int) -> None:
+        if record.diverged:
+            raise InputError(divergence(record))
+        run = record.run
+        self.layers_ = tuple(
+            split(
+                record.parameters, self.n_features_in_, run.architecture, num_outputs(run.loss, num_classes)
+            )
+        )
+        self._architecture = run.architecture
+        self.loss_ = run.loss
+        self.lr_ = run.lr
+        self.n_iter_ = record.num_epochs
+        self.loss_curve_ = record.curve.train_loss
+
+    def _run(self, num_rows: int, task: Task) -> Run:
+        """The run that the parameters ask for; its rate is still the given or the optimizer's own."""
+        loss = default_loss(task) if self.loss == "auto" else check.check_loss(self.loss, task)
+        optimizer = check.check_optimizer(self.optimizer)
+        batch_size: BatchSize = min(_ROWS_A_STEP, num_rows)
+        if self.batch_size != "auto":
+            # Cross-validation and partial_fit bring fewer rows at times: a step then takes them all.
+            batch_size = check.check_batch_size(self.batch_size, _ANY_NUMBER)
+        seed = self.random_state
+        if not isinstance(seed, (int, np.integer)):
+            seed = check_random_state(seed).randint(2**31 - 1)
+        lr = OPTIMIZERS[optimizer].default_lr
+        if self.lr not in ("auto", "tuned"):
+            lr = check.check_positive("The learning rate", self.lr)
+        run = Run(
+            loss=loss,
+            optimizer=optimizer,
+            lr=lr,
+            batch_size=batch_size,
+            seed=check.check_seed(seed),
+            architecture=check.check_architecture(self.hidden, self.activation),
+            loss_options=check_loss_options(loss, self.loss_options or {}),
+            optimizer_options=check_optimizer_options(optimizer, self.optimizer_options or {}),
+        )
+        return replace(run, stop=Stop(max_epochs=self._num_epochs(run, num_rows)))
+
+    def _num_epochs(self, run: Run, num_rows: int) -> int:
+        if self.epochs != "auto":
+            return check.check_count("epochs", self.epochs) or 1
+        steps_an_epoch = math.ceil(num_rows / rows_a_step(run, num_rows))
+        return max(default_epochs(num_rows), math.ceil(_STEPS_AT_LEAST / steps_an_epoch))
+
+    def _rate(self, run: Run, x: NDArray[Any], y: NDArray[Any], task: Task, num_classes: int) -> float:
+        if self.lr != "tuned":
+            return run.lr
+        labels = None if task == "regression" else y.astype(np.int64)
+        classes = None if labels is None else list(range(num_classes))
+        train, held_out, _ = split_rows(
+            len(x), labels, classes, validation=_HELD_OUT, test=0.0, seed=run.seed
+        )
+        engine = _engine(x[train], y[train], task, num_classes, x[held_out], y[held_out])
+        return look_for_rate(engine, run, default_metric(task), 1)
+
+    def _standardised(self, x: NDArray[Any]) -> NDArray[Any]:
+        scaled: NDArray[Any] = self._scaler.transform(x)
+        return scaled
+
+    def to_torch(self) -> nn.Sequential:
+        """The network as a plain torch module, float32: ``Linear``, activation, ..., ``Linear``.
+
+        It takes rows as :meth:`predict` does: the standardisation is part of its first and last layer. It gives
+        predictions in the target's own units (rows, 1); for classes logits, one a row for two classes (that of
+        the second) and one a class for more.
+        """
+        from steepest.training.modules import build_module
+
+        check_is_fitted(self)
+        layers = [[part.astype(np.float64) for part in layer] for layer in self.layers_]
+        weight, bias = layers[0]
+        weight = weight / self._scaler.scale_
+        layers[0] = [weight, bias - weight @ self._scaler.mean_]
+        weight, bias = layers[-1]
+        layers[-1] = [weight * self._target_scale, bias * self._target_scale + self._target_mean]
+        flat = np.concatenate([part.ravel() for layer in layers for part in layer]).astype(np.float32)
+        sizes = [self.n_features_in_, *(len(bias) for _, bias in layers)]
+        return build_module(sizes, self._architecture, flat)
+
+    def _outputs(self, X: Any) -> NDArray[Any]:
+        """What the last layer gives for rows as they come, (rows, outputs)."""
+        check_is_fitted(self)
+        x = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        return outputs(self.layers_, self._architecture.activation, self._standardised(x))
+
+
+def _engine(
+    x: NDArray[Any],
+    y: NDArray[Any],
+    task: Task,
+    num_classes: int,
+    x_validation: NDArray[Any] | None = None,
+    y_validation: NDArray[Any] | None = None,
+) -> NativeEngine:
+    """The native engine in the rows' own precision; without validation rows the last weights are kept."""
+    data = TrainingData(
+        task=task,
+        num_classes=num_classes,
+        x_train=x,
+        y_train=y,
+        x_validation=x[:0] if x_validation is None else x_validation,
+        y_validation=y[:0] if y_validation is None else y_validation,
+    )
+    return NativeEngine(data, default_metric(task), dtype=x.dtype.name)

@@ -1,0 +1,82 @@
+"""``SteepestRegressor``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import validate_data
+
+from steepest.estimators.network import Network
+
+__all__ = ["SteepestRegressor"]
+
+
+class SteepestRegressor(RegressorMixin, Network):  # type: ignore[misc]  # scikit-learn has no types
+    """Regression with a network trained by the loss and the optimizer you name.
+
+    Features and target are standardised inside; predictions are in the target's own units. Rows of float32
+    are trained on in float32, all others in float64. The same rows, parameters and seed give the same model.
+
+    Args:
+        loss: a name out of ``steepest.losses.LOSSES``; ``"auto"``: ``"mse"``.
+        optimizer: a name out of ``steepest.optim.OPTIMIZERS``.
+        lr: the learning rate; ``"auto"``: the optimizer's default; ``"tuned"``: every rate of the optimizer's
+            grid is tried for a few epochs, judged on a fifth of the rows, and the best one trains on all.
+        batch_size: rows a step: a number, or ``"full"``; ``"auto"``: 200, or all where there are fewer.
+        hidden: widths of the hidden layers; ``()`` is a linear model.
+        activation: ``relu``, ``tanh``, ``gelu``, ``silu`` or ``sigmoid``.
+        epochs: passes over the rows; ``"auto"``: about 200,000 examples and at least 1,000 steps.
+        random_state: decides the initial weights and the order of the rows; a number, a ``RandomState``, or
+            None for another result each time.
+        loss_options: the loss's own parameters, such as ``{"delta": 1.5}``.
+        optimizer_options: the optimizer's own, such as ``{"weight_decay": 0.01}``.
+
+    Attributes:
+        layers_: weight (outputs, inputs) and bias (outputs,) of each layer, for standardised rows.
+        loss_: the loss that was trained with.
+        lr_: the learning rate that was used.
+        n_iter_: epochs trained.
+        loss_curve_: mean loss of each epoch.
+    """
+
+    def fit(self, X: Any, y: Any) -> SteepestRegressor:
+        """Train on rows ``X`` (rows, features) and numbers ``y`` (rows,).
+
+        Raises:
+            InputError: a parameter cannot be used, or training diverged.
+        """
+        x, targets = self._validated(X, y, reset=True)
+        self._learn_target(targets)
+        self._train(x, self._encoded(targets), "regression", 1)
+        return self
+
+    def partial_fit(self, X: Any, y: Any) -> SteepestRegressor:
+        """One more pass over these rows; the optimizer begins anew, the standardisation is the first call's.
+
+        Raises:
+            InputError: a parameter cannot be used, or training diverged.
+        """
+        first = not hasattr(self, "layers_")
+        x, targets = self._validated(X, y, reset=first)
+        if first:
+            self._learn_target(targets)
+        self._train_more(x, self._encoded(targets), "regression", 1)
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predictions (rows,) in the target's own units."""
+        return self._outputs(X)[:, 0] * self._target_scale + self._target_mean
+
+    def _validated(self, X: Any, y: Any, reset: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+        x, targets = validate_data(self, X, y, reset=reset, dtype=[np.float64, np.float32], y_numeric=True)
+        return x, targets.astype(np.float64)
+
+    def _learn_target(self, y: NDArray[np.float64]) -> None:
+        self._target_mean, self._target_scale = float(y.mean()), float(y.std()) or 1.0
+
+    def _encoded(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        encoded: NDArray[np.float64] = (y - self._target_mean) / self._target_scale
+        return encoded

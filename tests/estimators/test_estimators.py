@@ -1,0 +1,192 @@
+"""scikit-learn's own checks, its tools, and what the estimators promise beyond them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import steepest
+from steepest import InputError, SteepestClassifier, SteepestRegressor
+from steepest.comparison.forward import ACTIVATIONS
+
+
+@parametrize_with_checks([SteepestRegressor(), SteepestClassifier()])
+def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def rows() -> NDArray[np.float64]:
+    """Features far from mean 0 and scale 1."""
+    return np.random.default_rng(0).normal([3.0, 400.0, -0.01], [2.0, 50.0, 0.003], size=(150, 3))
+
+
+@pytest.fixture(scope="module")
+def numbers(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A linear function of the features."""
+    return 1000.0 + 5.0 * rows[:, 0] - 0.2 * rows[:, 1] + 2000.0 * rows[:, 2]
+
+
+@pytest.fixture(scope="module")
+def labels(numbers: NDArray[np.float64]) -> NDArray[Any]:
+    """Three classes along the numbers."""
+    return np.array(["high", "low", "middle"])[np.digitize(numbers, np.quantile(numbers, [0.3, 0.6])) - 2]
+
+
+def linear(**parameters: Any) -> SteepestRegressor:
+    return SteepestRegressor(**{"hidden": (), "lr": 0.01, "epochs": 500, **parameters})
+
+
+def test_regression_in_the_targets_own_units(rows: Any, numbers: Any) -> None:
+    model = linear().fit(rows, numbers)
+    assert model.score(rows, numbers) > 0.999
+    assert (model.loss_, model.lr_, model.n_iter_) == ("mse", 0.01, 500)
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
+
+
+def test_the_loss_named_is_the_loss_minimised() -> None:
+    """A constant: MSE's is the mean, MAE's the median, the quantile loss's its quantile."""
+    target = np.r_[np.zeros(90), np.full(59, 1.0), 100.0]
+    constant = np.zeros((150, 1))
+    found = {
+        word: linear(loss=word, batch_size="full", epochs=3000, loss_options=options)
+        .fit(constant, target)
+        .predict(constant)[0]
+        for word, options in (("mse", None), ("mae", None), ("quantile", {"quantile": 0.8}))
+    }
+    assert found["mse"] == pytest.approx(target.mean(), abs=1e-3)
+    assert found["mae"] == pytest.approx(0.0, abs=0.2)
+    assert found["quantile"] == pytest.approx(1.0, abs=0.2)
+
+
+@pytest.mark.parametrize("names", [["a", "b"], [True, False], [7, -1], ["a", "b", "c"]])
+def test_classes_of_any_kind(rows: Any, numbers: Any, names: list[Any]) -> None:
+    places = np.digitize(numbers, np.quantile(numbers, np.arange(1, len(names)) / len(names)))
+    model = SteepestClassifier(lr=0.01, epochs=200).fit(rows, np.array(names)[places])
+    assert model.classes_.tolist() == sorted(names)
+    assert model.score(rows, np.array(names)[places]) > 0.95
+    shares = model.predict_proba(rows)
+    assert shares.shape == (150, len(names))
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0, rtol=1e-12)
+    assert (model.predict(rows) == model.classes_[shares.argmax(axis=1)]).all()
+
+
+def test_a_pipeline_in_a_grid_search(rows: Any, labels: Any) -> None:
+    pipeline = make_pipeline(StandardScaler(), SteepestClassifier(epochs=40, batch_size=16, lr=0.01))
+    grid = {"steepestclassifier__optimizer": ["adam", "momentum"], "steepestclassifier__hidden": [(), (8,)]}
+    search = GridSearchCV(pipeline, grid, cv=3).fit(rows, labels)
+    assert search.best_score_ > 0.8
+    assert cross_val_score(clone(search.best_estimator_), rows, labels, cv=3).min() > 0.7
+
+
+@pytest.mark.parametrize(("form", "frame"), [("pandas", pd.DataFrame), ("polars", pl.DataFrame)])
+def test_frames_keep_their_names(rows: Any, numbers: Any, form: str, frame: Any) -> None:
+    table = frame({name: rows[:, place] for place, name in enumerate("abc")})
+    model = linear().fit(table, numbers)
+    assert model.feature_names_in_.tolist() == ["a", "b", "c"]
+    np.testing.assert_array_equal(model.predict(table), linear().fit(rows, numbers).predict(rows))
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(table[["b", "a", "c"]])
+    pipeline = make_pipeline(StandardScaler(), linear()).set_output(transform=form).fit(table, numbers)
+    assert pipeline[-1].feature_names_in_.tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_same_seed_gives_the_same_bits(rows: Any, numbers: Any, dtype: Any) -> None:
+    given = rows.astype(dtype)
+    first, second = (SteepestRegressor(epochs=5).fit(given, numbers) for _ in range(2))
+    assert first.layers_[0].weight.dtype == dtype
+    assert first.predict(given).tobytes() == second.predict(given).tobytes()
+    other = SteepestRegressor(epochs=5, random_state=1).fit(given, numbers)
+    assert other.predict(given).tobytes() != first.predict(given).tobytes()
+    drawn = [
+        SteepestRegressor(epochs=5, random_state=np.random.RandomState(3)).fit(given, numbers) for _ in "ab"
+    ]
+    assert drawn[0].predict(given).tobytes() == drawn[1].predict(given).tobytes()
+
+
+def test_a_tuned_rate_is_better_than_a_bad_one(rows: Any, numbers: Any, labels: Any) -> None:
+    model = SteepestRegressor(optimizer="sgd", lr="tuned", hidden=(), epochs=20).fit(rows, numbers)
+    bad = SteepestRegressor(optimizer="sgd", lr=1e-5, hidden=(), epochs=20).fit(rows, numbers)
+    assert model.score(rows, numbers) > 0.9 > bad.score(rows, numbers)
+    assert SteepestClassifier(lr="tuned", epochs=20).fit(rows, labels).score(rows, labels) > 0.8
+
+
+def test_partial_fit_goes_on(rows: Any, numbers: Any, labels: Any) -> None:
+    model = SteepestRegressor(lr=0.01, hidden=())
+    scores = [model.partial_fit(rows, numbers).score(rows, numbers) for _ in range(600)]
+    assert scores[-1] > 0.99 > scores[0]
+    assert model.n_iter_ == 600
+    with pytest.raises(InputError, match="other layers"):
+        model.set_params(hidden=(8,)).partial_fit(rows, numbers)
+    classifier = SteepestClassifier(lr=0.01)
+    with pytest.raises(InputError, match="needs classes"):
+        classifier.partial_fit(rows, labels)
+    names = ["high", "low", "middle"]
+    for _ in range(50):
+        classifier.partial_fit(rows[:100], labels[:100], classes=names)
+    assert classifier.score(rows[100:], labels[100:]) > 0.8
+    with pytest.raises(InputError, match="'huge' is none of classes"):
+        classifier.partial_fit(rows[:1], ["huge"])
+    with pytest.raises(InputError, match="first partial_fit was given"):
+        classifier.partial_fit(rows, labels, classes=["high", "low"])
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [(), (16, 8)])
+def test_the_torch_module_predicts_the_same(rows: Any, numbers: Any, activation: str, hidden: Any) -> None:
+    model = SteepestRegressor(hidden=hidden, activation=activation, epochs=30, lr=0.01).fit(rows, numbers)
+    module = model.to_torch()
+    assert {type(part).__module__.split(".")[0] for part in module.modules()} == {"torch"}
+    with torch.no_grad():
+        given = module(torch.tensor(rows, dtype=torch.float32))[:, 0].numpy()
+    np.testing.assert_allclose(given, model.predict(rows), rtol=2e-5)
+
+
+@pytest.mark.parametrize("two", [True, False])
+def test_the_torch_module_gives_logits(rows: Any, labels: Any, two: bool) -> None:
+    given = labels == "low" if two else labels
+    model = SteepestClassifier(epochs=30, lr=0.01).fit(rows, given)
+    with torch.no_grad():
+        logits = model.to_torch()(torch.tensor(rows, dtype=torch.float32)).double()
+    logits = torch.cat([torch.zeros_like(logits), logits], dim=1) if two else logits
+    shares = torch.softmax(logits, dim=1)
+    np.testing.assert_allclose(shares.numpy(), model.predict_proba(rows), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"loss": "bce"}, "does not fit a regression target"),
+        ({"optimizer": "adm"}, "did you mean 'adam'"),
+        ({"lr": -1.0}, "positive number"),
+        ({"batch_size": 0}, "A batch size is"),
+        ({"epochs": 0}, "epochs is a positive whole number"),
+        ({"hidden": (0,)}, "Hidden layers are"),
+        ({"activation": "rlu"}, "did you mean 'relu'"),
+        ({"random_state": -1}, "A seed is"),
+        ({"loss_options": {"width": 1.0}}, "no option 'width'"),
+        ({"optimizer_options": {"lr": 1.0}}, "Give the learning rate as lr"),
+        ({"optimizer": "sgd", "lr": 1e6}, "Training diverged"),
+    ],
+)
+def test_a_wrong_parameter_is_one_clear_sentence(
+    rows: Any, numbers: Any, parameters: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        SteepestRegressor(**{"epochs": 5, **parameters}).fit(rows, numbers)
+
+
+def test_the_names_are_public() -> None:
+    assert {"SteepestClassifier", "SteepestRegressor"} <= set(steepest.__all__)
