@@ -125,9 +125,13 @@ def _steps(make: Callable[..., Any], size: Size, of: str, note: str = "") -> Con
         parameter = torch.nn.Parameter(torch.randn(size.elements, generator=generator))
         parameter.grad = torch.randn(size.elements, generator=generator)
         parameters.append(parameter)
+    gradients = [parameter.grad for parameter in parameters]
     optimizer = make(parameters)
 
     def call() -> None:
+        if parameters[0].grad is None:  # heavyball takes gradients away, and has nothing to do without
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
         optimizer.step()
 
     def facts() -> dict[str, float]:

@@ -33,7 +33,8 @@ def _relu(x: Floats) -> Floats:
 
 
 def _tanh(x: Floats) -> Floats:
-    return np.tanh(x)
+    squashed: Floats = np.tanh(x)
+    return squashed
 
 
 def _gelu(x: Floats) -> Floats:
