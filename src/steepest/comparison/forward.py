@@ -15,7 +15,7 @@ from steepest.training.run import Architecture
 
 __all__ = ["ACTIVATIONS", "Layer", "count_parameters", "outputs", "probabilities", "split"]
 
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]  # of the layers' own type
 
 _ROWS_AT_ONCE = 65_536  # bounds the memory of a prediction, whatever the table's length
 _HALF_SQRT_2 = math.sqrt(0.5)
