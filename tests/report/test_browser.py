@@ -73,6 +73,15 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Open]:
     assert set(asked) == {(tmp_path / "report.html").as_uri()}
 
 
+def wait_until(page: Any, expression: str) -> None:
+    """Waits for an expression to hold; the page's policy forbids playwright's own way, which evaluates there."""
+    for _ in range(200):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"never true: {expression}")
+
+
 def boxes(page: Any, selector: str) -> list[dict[str, float]]:
     found: list[dict[str, float]] = page.eval_on_selector_all(
         selector,
@@ -89,9 +98,10 @@ def test_everything_is_drawn_and_fits(name: str, opened: Open, pages: Callable[[
     assert page.locator("h1").inner_text() == sample.ALL[name]()[0]["sentence"]
     for width, height in (DESKTOP, PHONE):
         page.set_viewport_size({"width": width, "height": height})
-        page.wait_for_function(
+        wait_until(
+            page,
             "[...document.querySelectorAll('.chart > svg')].every(one =>"
-            " Math.abs(one.getBoundingClientRect().width - one.parentElement.clientWidth) < 2)"
+            " Math.abs(one.getBoundingClientRect().width - one.parentElement.clientWidth) < 2)",
         )
         charts, drawn = boxes(page, ".chart"), boxes(page, ".chart > svg")
         assert len(charts) == len(drawn) >= 2
@@ -117,6 +127,66 @@ def test_dark_mode_is_dark(opened: Open, pages: Callable[[str], str]) -> None:
     assert page.evaluate(line) != before
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", sample.ALL)
+def test_nothing_keeps_anybody_out(name: str, scheme: str, opened: Open, pages: Callable[[str], str]) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-core is not installed"
+    ).Axe()
+    page = opened(pages(name))
+    page.emulate_media(color_scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    found = axe.run(page).response
+    grave = [fault for fault in found["violations"] if fault["impact"] in ("serious", "critical")]
+    assert len(found["passes"]) > 20
+    assert not [(fault["id"], fault["nodes"][0]["html"][:200]) for fault in grave]
+
+
+def test_charts_zoom_and_come_back(opened: Open, pages: Callable[[str], str]) -> None:
+    page = opened(pages("regression"))
+    labels = (
+        "[...document.querySelectorAll('#curve-0 .role-axis-label text')].map(one => one.textContent).join()"
+    )
+    whole = page.evaluate(labels)
+    page.locator("[data-zoom=curves] button", has_text="Zoom in").press("Enter")
+    wait_until(page, f"{labels} !== {whole!r}")
+    page.locator("[data-zoom=curves] button", has_text="Reset").press("Enter")
+    wait_until(page, f"{labels} === {whole!r}")
+    chart = page.locator("#curve-0")
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 180, box["y"] + 120, steps=4)
+    assert page.locator("#curve-0 .drag").is_visible()
+    page.mouse.up()
+    wait_until(page, f"{labels} !== {whole!r}")
+    chart.dblclick(position={"x": 140, "y": 90})
+    wait_until(page, f"{labels} === {whole!r}")
+
+
+def test_a_chart_is_read_by_keyboard(opened: Open, pages: Callable[[str], str]) -> None:
+    page = opened(pages("regression"))
+    page.locator("#curve-0").focus()
+    page.keyboard.press("ArrowRight")
+    readout = page.locator("#curve-0-readout")
+    first = readout.inner_text()
+    assert first.startswith("adam, 79 updates, 2,505 examples, ")
+    page.keyboard.press("ArrowDown")
+    assert readout.inner_text().startswith("adamw, 79 updates")
+    page.locator("#rate-0").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#rate-0-readout").inner_text().startswith("learning rate 0.00001: score ")
+
+
+def test_code_is_copied(opened: Open, pages: Callable[[str], str]) -> None:
+    page = opened(pages("regression"))
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator("#use [data-copy]").first.click()
+    wait_until(page, "document.querySelector('#status').textContent === 'Copied'")
+    assert page.evaluate("navigator.clipboard.readText()").startswith("steepest predict model")
+
+
 def test_hostile_names_do_nothing(opened: Open) -> None:
     page = opened(build(*sample.hostile(HOSTILE)), PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
@@ -132,21 +202,21 @@ def test_selectors_change_the_charts(opened: Open, pages: Callable[[str], str]) 
     before, loss = page.evaluate(shape), note.get_attribute("data-loss")
     page.locator("input[name=rate-loss]:checked").focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function(f"{shape} !== {before!r}")
+    wait_until(page, f"{shape} !== {before!r}")
     chosen = page.locator("input[name=rate-loss]:checked").get_attribute("value")
     assert note.get_attribute("data-loss") == chosen != loss
 
     labels = "document.querySelector('#curve-0 .role-axis-label').textContent"
     ends = page.evaluate(labels)
     page.locator(".selector label", has_text="examples").click()
-    page.wait_for_function(f"{labels} !== {ends!r}")
+    wait_until(page, f"{labels} !== {ends!r}")
     assert page.locator("[data-axis-name]").first.inner_text() == "examples"
 
     lines = "document.querySelectorAll('#curve-0 .mark-line path').length"
     assert page.evaluate(lines) == 6
     button = page.locator("button[data-optimizer=sgd]")
     button.click()
-    page.wait_for_function(f"{lines} === 5")
+    wait_until(page, f"{lines} === 5")
     assert button.get_attribute("aria-pressed") == "false"
 
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from steepest.errors import InputError
@@ -115,6 +116,27 @@ def test_five_thousand_runs_fit_into_five_megabytes() -> None:
     page = build(*sample.large())
     assert len(page.encode()) < FIVE_MEGABYTES
     assert page.count("<tr") < 2_500
+
+
+def test_twenty_thousand_runs_fit_as_well(tmp_path: Path) -> None:
+    verdict, plan, runs = sample.large()
+    copies = [
+        runs.with_columns(seed=pl.col("seed") + 1_000 * number) for number in range(-(-20_000 // runs.height))
+    ]
+    many = pl.concat(copies)
+    assert many.height >= 20_000
+    verdict |= {"num_runs": many.height}
+    write_records(tmp_path, (verdict, plan, many))
+    # A process of its own: the peak is the report's, and no other test's.
+    code = (
+        "import resource, sys, pathlib, steepest.report as report; report.write(pathlib.Path(sys.argv[1])); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], check=True, timeout=300, capture_output=True, text=True
+    )
+    assert (tmp_path / "report.html").stat().st_size < FIVE_MEGABYTES
+    assert int(done.stdout) < 2_000_000  # KiB
 
 
 def test_the_same_records_give_the_same_text(pages: Callable[[str], str]) -> None:

@@ -65,7 +65,7 @@ def rate_chart(
     """
     x = (
         alt.X("lr:Q")
-        .scale(type="log", domain=rates, nice=False)
+        .scale(type="log", domain=rates, nice=False, domainRaw=alt.ExprRef("shown_x"))
         .axis(
             title="learning rate (log scale)",
             values=_decades(rates),
@@ -79,19 +79,21 @@ def rate_chart(
     tried = base.transform_filter("datum.kind === 'tried' && isValid(datum.score)")
     layers = [
         base.transform_filter("datum.kind === 'default'")
-        .mark_rule(color="var(--muted)", strokeDash=[3, 3])
+        .mark_rule(color="var(--muted)", strokeDash=[3, 3], clip=True)
         .encode(x=x),
         base.transform_filter("datum.kind === 'chosen' && isValid(datum.low)")
-        .mark_rule(color="var(--ink)", strokeWidth=4, opacity=0.55)
+        .mark_rule(color="var(--ink)", strokeWidth=4, opacity=0.55, clip=True)
         .encode(x=alt.X("low:Q"), x2="high:Q", y=alt.YDatum(span.low)),
-        tried.mark_area(color=tint, opacity=0.18).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"),
-        tried.mark_line(color=tint, strokeWidth=2).encode(x=x, y=y),
-        tried.mark_point(color=tint, fill=tint, size=26, opacity=1).encode(x=x, y=y, tooltip=tooltip),
+        tried.mark_area(color=tint, opacity=0.18, clip=True).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"),
+        tried.mark_line(color=tint, strokeWidth=2, clip=True).encode(x=x, y=y),
+        tried.mark_point(color=tint, fill=tint, size=26, opacity=1, clip=True).encode(
+            x=x, y=y, tooltip=tooltip
+        ),
         base.transform_filter("datum.kind === 'tried' && datum.diverged > 0")
-        .mark_text(text="×", fontSize=17, fontWeight="bold", color="var(--warning)")
+        .mark_text(text="×", fontSize=17, fontWeight="bold", color="var(--warning)", clip=True)
         .encode(x=x, y=alt.YDatum(span.bad_edge), tooltip=tooltip),
         base.transform_filter("datum.kind === 'chosen' && isValid(datum.score)")
-        .mark_point(color="var(--ink)", size=130, strokeWidth=2, filled=False, opacity=1)
+        .mark_point(color="var(--ink)", size=130, strokeWidth=2, filled=False, opacity=1, clip=True)
         .encode(x=x, y=y),
     ]
     chart = (
@@ -101,6 +103,7 @@ def rate_chart(
             alt.param(name="chosen_loss", value=loss),
             alt.param(name="chosen_batch", value=batch),
             alt.param(name="tint", value=colour(0)),
+            *_zoom_params(),
         )
     )
     return _finished(chart, height=150)
@@ -119,7 +122,7 @@ def curve_chart(*, metric: str, span: ScoreRange, optimizers: Sequence[str], bat
     line = alt.StrokeDash("optimizer:N").scale(dashes).legend(None)
     x = (
         alt.X("along:Q")
-        .scale(zero=True, nice=False)
+        .scale(zero=True, nice=False, domainRaw=alt.ExprRef("shown_x"))
         .axis(title=None, tickCount=5, labelExpr=_AMOUNT_LABEL, labelFlush=True, labelOverlap=True)
     )
     y = _score_axis("score", metric, span, ticks=4, clamp=False)
@@ -149,6 +152,7 @@ def curve_chart(*, metric: str, span: ScoreRange, optimizers: Sequence[str], bat
             alt.param(name="chosen_axis", value=X_AXES[0]),
             alt.param(name="hidden_optimizers", value=[]),
             alt.param(name="focused_optimizer", value=""),
+            *_zoom_params(),
         )
     )
     return _finished(chart, height=260)
@@ -172,6 +176,11 @@ def static_svg(spec: dict[str, Any], name: str, width: int = 420) -> str:
     return svg
 
 
+def _zoom_params() -> list[alt.Parameter]:
+    """The ranges that the axes show while zoomed in; null shows all."""
+    return [alt.param(name=name, value=None) for name in ("shown_x", "shown_y")]
+
+
 def _by_focus(focused: float, others: float, usual: float) -> Any:
     """An opacity that depends on whether this optimizer, another or none is pointed at in the legend."""
     return (
@@ -186,7 +195,13 @@ def _by_focus(focused: float, others: float, usual: float) -> Any:
 def _score_axis(field: str, metric: str, span: ScoreRange, *, ticks: int, clamp: bool) -> alt.Y:
     return (
         alt.Y(f"{field}:Q")
-        .scale(domain=[span.low, span.high], clamp=clamp, zero=False, nice=False)
+        .scale(
+            domain=[span.low, span.high],
+            clamp=clamp,
+            zero=False,
+            nice=False,
+            domainRaw=alt.ExprRef("shown_y"),
+        )
         .axis(
             title=metric,
             titleAngle=0,

@@ -18,6 +18,8 @@
         tooltip: { theme: "custom", disableDefaultStyle: true, offsetX: 12, offsetY: 12 },
       });
       views[place.dataset.group].push(drawn.view);
+      wireDrag(place, drawn.view);
+      wireKeys(place, spec);
     }
     showChosen();
     document.documentElement.dataset.charts = "drawn";
@@ -34,6 +36,7 @@
   function choose(input) {
     setSignal(input.dataset.group, input.dataset.signal, input.value);
     if (input.dataset.signal === "chosen_axis") {
+      zoomTo("curves", null, null);
       for (const label of all("[data-axis-name]")) label.textContent = input.value;
     }
     if (input.dataset.group === "rates") showRateNotes();
@@ -45,6 +48,123 @@
     for (const note of all("[data-loss]")) {
       const { loss: itsLoss, batch: itsBatch } = note.dataset;
       note.hidden = (loss !== undefined && loss !== itsLoss) || (batch !== undefined && batch !== itsBatch);
+    }
+  }
+
+  // Zoom: all charts of a group show the same range, so that they can still be compared.
+  function zoomTo(group, x, y) {
+    setSignal(group, "shown_x", x);
+    setSignal(group, "shown_y", y);
+  }
+
+  // About the middle of what is shown; a logarithmic axis by its logarithms.
+  function scaled(scale, factor) {
+    const [to, from] = scale.type === "log" ? [Math.log, Math.exp] : [Number, Number];
+    const [low, high] = scale.domain().map(to);
+    const [middle, half] = [(low + high) / 2, ((high - low) / 2) * factor];
+    return [from(middle - half), from(middle + half)];
+  }
+
+  function wireZoom() {
+    for (const button of all("[data-zoom] button")) {
+      const group = button.parentElement.dataset.zoom;
+      const factor = Number(button.dataset.factor);
+      button.addEventListener("click", () => {
+        const view = views[group][0];
+        if (!view) return;
+        if (factor === 0) zoomTo(group, null, null);
+        else zoomTo(group, scaled(view.scale("x"), factor), scaled(view.scale("y"), factor));
+      });
+    }
+  }
+
+  function wireDrag(place, view) {
+    const box = document.createElement("div");
+    box.className = "drag";
+    place.append(box);
+    let start = null;
+    const where = (event) => {
+      const frame = place.querySelector("svg").getBoundingClientRect();
+      return [event.clientX - frame.left, event.clientY - frame.top];
+    };
+    place.addEventListener("pointerdown", (event) => {
+      if (event.pointerType === "mouse" && event.button === 0) start = where(event);
+    });
+    place.addEventListener("pointermove", (event) => {
+      if (!start) return;
+      const [ends, frame] = [where(event), place.querySelector("svg")];
+      event.preventDefault();
+      box.style.display = "block";
+      for (const [index, side, size] of [[0, "left", "width"], [1, "top", "height"]]) {
+        const offset = index ? frame.getBoundingClientRect().top - place.getBoundingClientRect().top : 0;
+        box.style[side] = `${Math.min(start[index], ends[index]) + offset}px`;
+        box.style[size] = `${Math.abs(start[index] - ends[index])}px`;
+      }
+    });
+    window.addEventListener("pointerup", (event) => {
+      if (!start) return;
+      const [first, last, origin] = [start, where(event), view.origin()];
+      [start, box.style.display] = [null, "none"];
+      if (Math.abs(first[0] - last[0]) < 8 || Math.abs(first[1] - last[1]) < 8) return;
+      const range = (name, index) =>
+        [first, last].map((point) => view.scale(name).invert(point[index] - origin[index])).sort((a, b) => a - b);
+      zoomTo(place.dataset.group, range("x", 0), range("y", 1));
+    });
+    place.addEventListener("dblclick", () => zoomTo(place.dataset.group, null, null));
+  }
+
+  // Keyboard: left and right go from point to point, up and down from line to line; the point is read out.
+  function wireKeys(place, spec) {
+    const readout = document.getElementById(`${place.id}-readout`);
+    let at = -1;
+    place.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      const rows = pointsShown(place.dataset.group, spec.data.values);
+      if (rows.length === 0) return;
+      if (event.key === "ArrowUp" || event.key === "ArrowDown") {
+        const names = [...new Set(rows.map((row) => row.optimizer))];
+        const next = names.indexOf(rows[Math.max(at, 0)]?.optimizer) + (at < 0 ? 0 : step);
+        at = rows.findIndex((row) => row.optimizer === names[Math.min(names.length - 1, Math.max(0, next))]);
+      } else {
+        at = Math.min(rows.length - 1, Math.max(0, at + step));
+      }
+      readout.textContent = inWords(rows[at]);
+    });
+    place.addEventListener("blur", () => (readout.textContent = ""));
+  }
+
+  function pointsShown(group, rows) {
+    const chosen = (signal) => views[group][0].signal(signal);
+    const shown = rows.filter((row) => row.batch === chosen("chosen_batch"));
+    if (group === "curves") return shown.filter((row) => !chosen("hidden_optimizers").includes(row.optimizer));
+    return shown.filter((row) => row.kind === "tried" && row.loss === chosen("chosen_loss"));
+  }
+
+  function inWords(row) {
+    const number = (value) => (value == null ? "none" : Number(value).toLocaleString("en", { maximumSignificantDigits: 4 }));
+    const range = row.low == null ? "" : `, ${number(row.low)} to ${number(row.high)}`;
+    const where = row.optimizer
+      ? `${row.optimizer}, ${number(row.updates)} updates, ${number(row.examples)} examples, ${number(row.seconds)} seconds`
+      : `learning rate ${number(row.lr)}`;
+    return `${where}: score ${number(row.score)}${range}; ${row.seeds} seeds${row.diverged ? `, ${row.diverged} diverged` : ""}`;
+  }
+
+  function wireCopying() {
+    const status = document.getElementById("status");
+    for (const button of all("[data-copy]")) {
+      button.addEventListener("click", async () => {
+        const code = button.parentElement.querySelector("code");
+        try {
+          await navigator.clipboard.writeText(code.textContent);
+          status.textContent = button.textContent = "Copied";
+        } catch {
+          window.getSelection().selectAllChildren(code);
+          status.textContent = button.textContent = "Selected: press Ctrl+C";
+        }
+        setTimeout(() => (button.textContent = "Copy"), 2500);
+      });
     }
   }
 
@@ -131,6 +251,8 @@
   document.documentElement.dataset.scripts = "on";
   for (const input of all("input[data-signal]")) input.addEventListener("change", () => choose(input));
   wireLegend();
+  wireZoom();
+  wireCopying();
   all("table[data-collapse]").forEach(wireTable);
   drawCharts();
 })();
