@@ -20,7 +20,7 @@ from steepest.training.torch_data import Rows, as_rows
 from steepest.training.torch_engine import TorchEngine
 
 from .problems import problem
-from .torch_loop import network, sizes_of, trained
+from .torch_loop import network, sizes_of, targets_of, trained
 
 RATES = {"sgd": 0.03, "momentum": 0.005, "nesterov": 0.005, "momentum_ema": 0.03}
 EPOCHS = Stop(8)
@@ -67,7 +67,13 @@ def test_every_loss_with_every_optimizer_against_a_loop_of_torchs_own(
         return nn.Sequential(model, nn.Sigmoid()) if loss == "bce_probability" else model
 
     record = one(
-        TorchEngine(factory, rows_of(data)[0], None, task, "rmse" if task == "regression" else "log_loss"),
+        TorchEngine(
+            factory,
+            as_rows((data.x_train, targets_of(run, data).astype(data.y_train.dtype)), "train"),
+            None,
+            task,
+            "rmse" if task == "regression" else "log_loss",
+        ),
         run,
     )  # type: ignore[arg-type]
     np.testing.assert_allclose(

@@ -23,7 +23,7 @@ def pinball(quantile: float) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda p, y: torch.where(y >= p, quantile * (y - p), (1 - quantile) * (p - y)).mean()
 
 
-def loss_of(run: Run) -> Callable[[Tensor, Tensor], Tensor]:
+def loss_of(run: Run, data: TrainingData) -> Callable[[Tensor, Tensor], Tensor]:
     options: dict[str, Any] = dict(run.loss_options)
     if run.loss == "quantile":
         return pinball(options.get("quantile", 0.5))
@@ -33,8 +33,21 @@ def loss_of(run: Run) -> Callable[[Tensor, Tensor], Tensor]:
         "mse": nn.MSELoss, "mae": nn.L1Loss, "huber": nn.HuberLoss, "bce": nn.BCEWithLogitsLoss,
         "bce_probability": nn.BCELoss, "cross_entropy": nn.CrossEntropyLoss, "smooth_l1": nn.SmoothL1Loss,
     }  # fmt: skip
+    if run.loss in ("class_balanced", "logit_adjusted"):
+        formula = LOSSES[run.loss].formula
+        counts = torch.bincount(torch.as_tensor(data.y_train).to(torch.int64)).to(torch.float64)
+        weight, offset = formula.class_terms(counts)
+        rows_of_class = nn.functional.cross_entropy
+        return lambda p, y: (weight[y] * rows_of_class((p + offset).to(p.dtype), y, reduction="none")).mean()
     # Where torch has no such loss, the library's own on torch's modules, which other tests hold against truth.
     return names.get(run.loss, LOSSES[run.loss])(**options)
+
+
+def targets_of(run: Run, data: TrainingData) -> NDArray[Any]:
+    """What the loss is trained on: for the logarithm of a mean, multiples of the mean."""
+    if LOSSES[run.loss].formula.prediction != "log_rate":
+        return data.y_train
+    return (data.y_train.astype(np.float64) * data.target_scale + data.target_mean) / data.target_mean
 
 
 def by_class(run: Run) -> bool:
@@ -76,9 +89,9 @@ def trained(run: Run, data: TrainingData, num_steps: int, dtype: torch.dtype) ->
     """The parameters after so many steps, flat, layer by layer, weight before bias."""
     sizes = sizes_of(run, data)
     model = network(sizes, run.architecture.activation, initial_parameters(sizes, run.seed), dtype)
-    loss, optimizer = loss_of(run), optimizer_of(run, model.parameters())
+    loss, optimizer = loss_of(run, data), optimizer_of(run, model.parameters())
     inputs = torch.as_tensor(data.x_train).to(dtype)
-    targets = torch.as_tensor(data.y_train)
+    targets = torch.as_tensor(targets_of(run, data))
     targets = targets.to(torch.int64 if by_class(run) and targets.dim() == 1 else dtype)
     n = len(inputs)
     batch_size = n if run.batch_size == "full" else int(run.batch_size)

@@ -440,6 +440,7 @@ def _engine_pointwise(
 
 
 with_probabilities: bool
+with_class_terms: bool
 
 
 def _engine_softmax(
@@ -448,8 +449,11 @@ def _engine_softmax(
     x = carray(outputs, rows * num_outputs)
     t = carray(targets, rows * num_outputs if with_probabilities else rows)
     out = carray(gradients, rows * num_outputs)
-    none = t[:0]
-    no_offset = np.empty(0)
+    # After the loss's own parameters, where there are any: a weight for each class, then an offset for each.
+    num_terms = num_outputs if with_class_terms else 0
+    given = carray(parameters, num_parameters + 2 * num_terms)
+    class_weight = given[num_parameters : num_parameters + num_terms]
+    offset = given[num_parameters + num_terms :]
     options = at(constants(parameters), 0)
     lanes_x = np.empty((num_outputs, LANES), work)
     lanes_e = np.empty((num_outputs, LANES), work)
@@ -464,7 +468,7 @@ def _engine_softmax(
             base[r] = start + r
             classes[r] = PROBABILITIES if with_probabilities else np.int64(t[start + r])
         lanes_loss(
-            x, out, base, rows, width, classes, with_probabilities, t, none, no_offset, 0.0, scale, options, True,
+            x, out, base, rows, width, classes, with_probabilities, t, class_weight, offset, 0.0, scale, options, True,
             lanes_x, lanes_e, lanes_c, losses,
         )  # fmt: skip
         total += sum_of(losses[:width])
@@ -473,12 +477,20 @@ def _engine_softmax(
 
 @cache
 def engine_loss(
-    family: str, value: Callable[..., Any], gradient: Callable[..., Any], num_parameters: int, dtype: str
+    family: str,
+    value: Callable[..., Any],
+    gradient: Callable[..., Any],
+    num_parameters: int,
+    dtype: str,
+    with_class_terms: bool = False,
 ) -> cpu.Kernel:
-    """The loss as the native engine calls it: ``family`` is pointwise, classes or probabilities."""
+    """The loss as the native engine calls it: ``family`` is pointwise, classes or probabilities.
+
+    ``with_class_terms``: a weight and an offset for each class follow the parameters (softmax losses only).
+    """
     if family == "pointwise":
         bindings = _bindings(value, gradient, num_parameters, narrow=dtype == "float32")
         return cpu.compile_kernel(_engine_pointwise, ENGINE_LOSS(dtype), bindings)
-    bindings = _softmax_bindings(value, gradient, num_parameters, dtype, False)
-    bindings["with_probabilities"] = family == "probabilities"
+    bindings = _softmax_bindings(value, gradient, num_parameters, dtype, with_class_terms)
+    bindings |= {"with_probabilities": family == "probabilities", "with_class_terms": with_class_terms}
     return cpu.compile_kernel(_engine_softmax, ENGINE_LOSS(dtype), bindings)

@@ -47,6 +47,8 @@ class FittedModel:
         record: the run that gave it: hyperparameters, curve, why it ended. A loaded model's record has no
             time (``seconds`` is NaN) and no flat ``parameters``.
         data_sha256: digest of the table it was trained on.
+        gives_log_rate: whether its output is the logarithm of the prediction over the training rows' mean, as
+            the losses for counts and amounts have it, and not a standardised prediction.
     """
 
     task: Task
@@ -56,6 +58,7 @@ class FittedModel:
     layers: tuple[Layer, ...]
     record: Record
     data_sha256: str
+    gives_log_rate: bool = False
 
     @property
     def architecture(self) -> Architecture:
@@ -83,8 +86,10 @@ class FittedModel:
             labels = np.asarray(self.classes)
             chosen: NDArray[Any] = labels[self.predict_proba(data).argmax(axis=1)]
             return chosen
-        standardised = self._outputs(data)[:, 0].astype(np.float64)
-        return standardised * self.encoding.target_scale + self.encoding.target_mean
+        output = self._outputs(data)[:, 0].astype(np.float64)
+        if self.gives_log_rate:
+            return np.exp(output) * self.encoding.target_mean
+        return output * self.encoding.target_scale + self.encoding.target_mean
 
     def predict_proba(self, data: Any) -> NDArray[np.float64]:
         """Class probabilities for the rows of a table, (rows, classes), columns in the order of ``classes``.
@@ -106,7 +111,7 @@ class FittedModel:
         """The same network as a plain torch module.
 
         It takes encoded rows (``model.encoding.apply``), and gives what the last layer gives: a
-        standardised prediction, or logits.
+        standardised prediction, the logarithm of a prediction over the mean, or logits.
         """
         from steepest.training.modules import build_module
 
@@ -143,6 +148,7 @@ class FittedModel:
                 "hidden": run.architecture.hidden,
                 "activation": run.architecture.activation,
                 "num_outputs": len(self.layers[-1].bias),
+                "gives_log_rate": self.gives_log_rate,
             },
             "loss": run.loss,
             "loss_options": run.loss_options,
@@ -243,6 +249,7 @@ def _model(manifest: dict[str, Any], weights: bytes) -> FittedModel:
         layers=_layers(weights, layer_sizes(num_features, architecture, shape["num_outputs"])),
         record=_record(run, manifest["record"]),
         data_sha256=manifest["data_sha256"],
+        gives_log_rate=bool(shape.get("gives_log_rate", False)),
     )
 
 

@@ -58,7 +58,7 @@ def _best_trial(plan: Plan, trials: Trials, winner: Contestant) -> Trial:
 def fitted_model(prepared: Prepared, record: Record, metric: str) -> FittedModel:
     """A record that has parameters, with what it takes to use it."""
     assert record.parameters is not None
-    from steepest.training.native import num_outputs
+    from steepest.training.native import formula_of, num_outputs
 
     num_features, num_classes = prepared.x_train.shape[1], prepared.training_data().num_classes
     sizes = (num_features, record.run.architecture, num_outputs(record.run.loss, num_classes))
@@ -72,4 +72,5 @@ def fitted_model(prepared: Prepared, record: Record, metric: str) -> FittedModel
         layers=tuple(layers),
         record=record,
         data_sha256=prepared.data_sha256,
+        gives_log_rate=formula_of(record.run.loss).prediction == "log_rate",
     )

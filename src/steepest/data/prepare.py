@@ -77,6 +77,7 @@ class Prepared:
             x_validation=self.x_validation,
             y_validation=self.y_validation,
             target_scale=self.encoding.target_scale,
+            target_mean=self.encoding.target_mean,
         )
 
 

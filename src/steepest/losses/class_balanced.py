@@ -19,28 +19,6 @@ from steepest.losses.switches import Switches
 
 __all__ = ["ClassBalancedCrossEntropyLoss", "class_balanced_cross_entropy", "class_balanced_weights"]
 
-FORMULA = replace(
-    CROSS_ENTROPY,
-    name="class_balanced",
-    title="class-balanced cross-entropy",
-    tasks=(),
-    formula="mean over rows of -Σ_c w_c y_c log p_c, w_c in proportion to (1 - β) / (1 - β^n_c), Σ_c w_c = C, "
-    "p = softmax(x); of class indices the sum divided by that of the rows' w_y",
-    gradient_formula="p_c Σ_k w_k y_k - w_c y_c, by the logit x_c",
-    domain="any logits; class indices, one-hot rows or probabilities that sum to 1; n_c rows of class c of C; "
-    "β is beta",
-    source="Cui, Jia, Lin, Song and Belongie 2019, Class-Balanced Loss Based on Effective Number of Samples, CVPR, "
-    "proposition 1 and section 4",
-    good_at=(
-        "rare classes, with a milder hand than inverse counts: beyond 1 / (1 - β) rows more of them add little",
-    ),
-    bad_at=(
-        "very rare classes: few rows carry large weights, and their noise with them",
-        "probabilities at face value: the weights shift them towards the rare classes",
-    ),
-    compared_by_default=False,
-)
-
 _BETA = Interval(0.0, 1.0, "[)")
 
 
@@ -62,6 +40,37 @@ def class_balanced_weights(class_counts: Tensor | Sequence[float], beta: float =
     left = -torch.expm1(counts * (math.log(beta) if beta > 0 else -math.inf))
     weights = 1.0 / left
     return weights * (len(weights) / weights.sum())
+
+
+def _class_terms(class_counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights with beta = (N - 1) / N of all N rows, scaled to a mean of 1 over the rows; no offsets."""
+    num_rows = class_counts.sum()
+    weights = class_balanced_weights(class_counts, float((num_rows - 1) / num_rows))
+    return weights * (num_rows / (class_counts * weights).sum()), torch.zeros_like(weights)
+
+
+FORMULA = replace(
+    CROSS_ENTROPY,
+    name="class_balanced",
+    title="class-balanced cross-entropy",
+    tasks=("binary", "multiclass"),
+    formula="mean over rows of -Σ_c w_c y_c log p_c, w_c in proportion to (1 - β) / (1 - β^n_c), Σ_c w_c = C, "
+    "p = softmax(x); of class indices the sum divided by that of the rows' w_y",
+    gradient_formula="p_c Σ_k w_k y_k - w_c y_c, by the logit x_c",
+    domain="any logits; class indices, one-hot rows or probabilities that sum to 1; n_c rows of class c of C; "
+    "β is beta",
+    source="Cui, Jia, Lin, Song and Belongie 2019, Class-Balanced Loss Based on Effective Number of Samples, CVPR, "
+    "proposition 1 and section 4",
+    good_at=(
+        "rare classes, with a milder hand than inverse counts: beyond 1 / (1 - β) rows more of them add little",
+    ),
+    bad_at=(
+        "very rare classes: few rows carry large weights, and their noise with them",
+        "probabilities at face value: the weights shift them towards the rare classes",
+    ),
+    compared_by_default=False,
+    class_terms=_class_terms,
+)
 
 
 def class_balanced_cross_entropy(

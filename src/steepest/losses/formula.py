@@ -64,6 +64,9 @@ class LossFormula:
     parameters: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # name -> default
     valid: Mapping[str, Interval] = field(default_factory=lambda: MappingProxyType({}))
     compared_by_default: bool = True
+    # Of a softmax loss that is fitted to the classes' sizes: from each class's number of training rows, the weight
+    # and the offset of its logit that an engine trains with.
+    class_terms: Callable[[Any], tuple[Any, Any]] | None = None
     key: str = field(init=False)  # what a torch operator, which takes texts and not formulas, is given
 
     def __post_init__(self) -> None:

@@ -19,25 +19,6 @@ from steepest.losses.switches import Switches
 
 __all__ = ["LogitAdjustedCrossEntropyLoss", "logit_adjusted_cross_entropy"]
 
-FORMULA = replace(
-    CROSS_ENTROPY,
-    name="logit_adjusted",
-    title="logit-adjusted cross-entropy",
-    tasks=(),
-    formula="mean over rows of -Σ_c y_c log p_c, p = softmax(x + τ log π), π the classes' shares of the rows",
-    domain="any logits; class indices, one-hot rows or probabilities that sum to 1; π above 0; τ is tau",
-    source="Menon et al. 2021, Long-tail Learning via Logit Adjustment, ICLR, eq. 10",
-    good_at=(
-        "rare classes: at τ = 1 the logits are those of a balanced table, so the highest one errs least by class",
-        "one number to tune, and none at τ = 1, which is consistent for the balanced error",
-    ),
-    bad_at=(
-        "the table's own proportions: where they hold in use too, plain cross-entropy is right more often",
-        "softmax(x) as a probability: it is that of balanced classes; add τ log π to come back",
-    ),
-    compared_by_default=False,
-)
-
 _TAU = Interval(0.0, math.inf, "[)")
 
 
@@ -52,6 +33,33 @@ def _offset(class_priors: Tensor | Sequence[float], tau: float) -> Tensor:
     if not _TAU.holds(tau):
         raise InputError(f"logit_adjusted: tau is {tau}; it must lie in {_TAU}.")
     return tau * torch.log(priors / priors.sum())
+
+
+def _class_terms(class_counts: Tensor) -> tuple[Tensor, Tensor]:
+    """No weights; the offsets of tau = 1."""
+    offset = _offset(class_counts, 1.0)
+    return torch.ones_like(offset), offset
+
+
+FORMULA = replace(
+    CROSS_ENTROPY,
+    name="logit_adjusted",
+    title="logit-adjusted cross-entropy",
+    tasks=("binary", "multiclass"),
+    formula="mean over rows of -Σ_c y_c log p_c, p = softmax(x + τ log π), π the classes' shares of the rows",
+    domain="any logits; class indices, one-hot rows or probabilities that sum to 1; π above 0; τ is tau",
+    source="Menon et al. 2021, Long-tail Learning via Logit Adjustment, ICLR, eq. 10",
+    good_at=(
+        "rare classes: at τ = 1 the logits are those of a balanced table, so the highest one errs least by class",
+        "one number to tune, and none at τ = 1, which is consistent for the balanced error",
+    ),
+    bad_at=(
+        "the table's own proportions: where they hold in use too, plain cross-entropy is right more often",
+        "softmax(x) as a probability: it is that of balanced classes; add τ log π to come back",
+    ),
+    compared_by_default=False,
+    class_terms=_class_terms,
+)
 
 
 def _loss(

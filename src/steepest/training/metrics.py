@@ -22,6 +22,7 @@ from steepest.backends.cpu_vocabulary import exp, log1p, softplus
 __all__ = [
     "LOGIT",
     "LOGITS",
+    "LOG_RATE",
     "METRICS",
     "PROBABILITY",
     "REAL",
@@ -30,7 +31,8 @@ __all__ = [
     "metric_signature",
 ]
 
-REAL, LOGIT, PROBABILITY, LOGITS = 0, 1, 2, 3  # what a loss takes; metrics see the logit before PROBABILITY
+# What a loss takes; metrics see the logit before PROBABILITY.
+REAL, LOGIT, PROBABILITY, LOGITS, LOG_RATE = 0, 1, 2, 3, 4
 _TYPES = {"float32": types.float32, "float64": types.float64}
 
 
@@ -84,9 +86,15 @@ def _kernel(add: Callable[..., Any], finish: Callable[..., Any], dtype: str) -> 
 # --- regression ------------------------------------------------------------------------------------------------
 
 
+def _predicted(output: Any, kind: int) -> Any:
+    """The value an output stands for, in the units of the targets beside it."""
+    wide = np.float64(output)
+    return exp(wide) if kind == LOG_RATE else wide
+
+
 def _add_squares(outputs: Any, targets: Any, rows: int, num_outputs: int, kind: int, sums: Any) -> None:
     for i in range(rows):
-        error = np.float64(outputs[i]) - np.float64(targets[i])
+        error = _predicted(outputs[i], kind) - np.float64(targets[i])
         sums[0] += error * error
 
 
@@ -96,7 +104,7 @@ def _root_mean(sums: Any, total: int, num_outputs: int) -> float:
 
 def _add_absolutes(outputs: Any, targets: Any, rows: int, num_outputs: int, kind: int, sums: Any) -> None:
     for i in range(rows):
-        sums[0] += abs(np.float64(outputs[i]) - np.float64(targets[i]))
+        sums[0] += abs(_predicted(outputs[i], kind) - np.float64(targets[i]))
 
 
 def _mean(sums: Any, total: int, num_outputs: int) -> float:

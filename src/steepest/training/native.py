@@ -30,7 +30,7 @@ from steepest.losses.formula import LossFormula
 from steepest.optim import OPTIMIZERS
 from steepest.optim.rule import Rule
 from steepest.training.activations import ACTIVATIONS
-from steepest.training.metrics import LOGIT, LOGITS, METRICS, PROBABILITY, REAL
+from steepest.training.metrics import LOG_RATE, LOGIT, LOGITS, METRICS, PROBABILITY, REAL
 from steepest.training.native_kernel import MICRO_BATCH, train_kernel
 from steepest.training.random import initial_parameters
 from steepest.training.run import STOP_REASONS, Curve, Record, Run, TrainingData
@@ -38,7 +38,9 @@ from steepest.training.run import STOP_REASONS, Curve, Record, Run, TrainingData
 __all__ = ["NativeEngine", "formula_of", "layer_sizes", "num_outputs", "rows_a_step"]
 
 DIVERGENCE_FACTOR = 1e4  # a step's loss above this many times (1 + the first step's) is beyond all reason
-_KINDS = {"real": REAL, "logit": LOGIT, "probability": PROBABILITY, "logits": LOGITS}
+_KINDS = {
+    "real": REAL, "logit": LOGIT, "probability": PROBABILITY, "logits": LOGITS, "log_rate": LOG_RATE,
+}  # fmt: skip
 _INTERRUPTED = STOP_REASONS.index("interrupted")
 _SECONDS = STOP_REASONS.index("seconds")
 
@@ -81,10 +83,37 @@ class NativeEngine:
         self.data = data
         self.metric = METRICS[metric]
         self.dtype = dtype
+        self._multiples: tuple[NDArray[Any], ...] | None = None
+        self._least = 0.0
         self._x, self._y, self._xv, self._yv = (
             np.ascontiguousarray(array, dtype=dtype)
             for array in (data.x_train, data.y_train, data.x_validation, data.y_validation)
         )
+
+    def targets(self, formula: LossFormula) -> tuple[NDArray[Any], NDArray[Any], float]:
+        """Training and validation targets as a loss takes them, and what one of its units is in the target's own.
+
+        Standardised values as they are; for the logarithm of a mean, multiples of the training rows' mean, so
+        that a model that gives 0 predicts that mean.
+
+        Raises:
+            InputError: a loss for counts or amounts, and targets that are none.
+        """
+        data = self.data
+        if formula.prediction != "log_rate":
+            return self._y, self._yv, data.target_scale
+        if self._multiples is None:
+            originals = [_original(data, y) for y in (data.y_train, data.y_validation)]
+            self._least = float(np.concatenate(originals).min())
+            with np.errstate(
+                divide="ignore", invalid="ignore"
+            ):  # by a mean of 0: such targets are refused below
+                self._multiples = tuple(
+                    np.ascontiguousarray(y / data.target_mean, dtype=self.dtype) for y in originals
+                )
+        check_range(formula, self._least)
+        train, validation = self._multiples
+        return train, validation, data.target_mean
 
     def run_all(
         self,
@@ -146,7 +175,49 @@ class NativeEngine:
         )
         with torch.no_grad():
             outputs = module(torch.as_tensor(features, dtype=next(module.parameters()).dtype)).numpy()
-        return to_predictions(outputs, formula_of(run.loss))
+        formula = formula_of(run.loss)
+        predictions = to_predictions(outputs, formula)
+        if formula.prediction == "log_rate":
+            return (predictions - 1.0) * self.data.target_mean / self.data.target_scale
+        return predictions
+
+
+def _original(data: TrainingData, standardised: NDArray[Any]) -> NDArray[np.float64]:
+    """Standardised targets in their own units."""
+    values: NDArray[np.float64] = standardised.astype(np.float64) * data.target_scale + data.target_mean
+    # A target of 0 comes back but for the rounding of its standardised form.
+    values[np.abs(values) < 1e-6 * (abs(data.target_mean) + data.target_scale)] = 0.0
+    return values
+
+
+def class_terms(formula: LossFormula, targets: NDArray[Any], num_classes: int) -> NDArray[np.float64]:
+    """What a loss fitted to the classes' sizes makes of them: weights and offsets, (2, classes); (2, 0) for others.
+
+    Args:
+        targets: the training rows' class indices, or their probabilities (rows, classes).
+    """
+    if formula.class_terms is None:
+        return np.zeros((2, 0))
+    counts = (
+        targets.sum(axis=0) if targets.ndim == 2 else np.bincount(targets.astype(np.int64), None, num_classes)
+    )
+    weights, offsets = formula.class_terms(torch.as_tensor(counts, dtype=torch.float64))
+    return np.stack([weights.numpy(), offsets.numpy()])
+
+
+def check_range(formula: LossFormula, least: float) -> None:
+    """The targets of a loss for counts or amounts are such.
+
+    Args:
+        least: the smallest target, in the target's own units.
+
+    Raises:
+        InputError: it is below 0, or 0 where the loss takes none.
+    """
+    if formula.target == "positive" and not least > 0.0:
+        raise InputError(f"loss {formula.name} takes targets above 0; the smallest one here is {least:g}.")
+    if formula.target == "count" and not least >= 0.0:
+        raise InputError(f"loss {formula.name} takes targets from 0 up; the smallest one here is {least:g}.")
 
 
 def to_predictions(outputs: NDArray[Any], formula: LossFormula) -> NDArray[Any]:
@@ -154,6 +225,8 @@ def to_predictions(outputs: NDArray[Any], formula: LossFormula) -> NDArray[Any]:
     if formula.prediction == "real":
         return outputs[:, 0]
     wide = torch.as_tensor(outputs, dtype=torch.float64)
+    if formula.prediction == "log_rate":
+        return torch.exp(wide[:, 0]).numpy()
     if formula.prediction == "logits":
         return torch.softmax(wide, dim=1).numpy()
     return torch.cat([torch.sigmoid(-wide), torch.sigmoid(wide)], dim=1).numpy()
@@ -271,6 +344,7 @@ class _Job:
                 f"not for a {data.task} task."
             )
         self.loss_parameters = loss_parameters(run)
+        self.y, self.y_validation, self.target_unit = engine.targets(self.formula)
         rows_a_step(run, len(engine._x))
         self.rule, self.hyperparameters = optimizer_of(run)
         if run.architecture.activation not in ACTIVATIONS:
@@ -280,8 +354,14 @@ class _Job:
         if self.formula.family == "softmax":
             family = "classes" if engine._y.ndim == 1 else "probabilities"
         self.loss = cpu_losses.engine_loss(
-            family, self.formula.value, self.formula.gradient, len(self.loss_parameters), dtype
+            family,
+            self.formula.value,
+            self.formula.gradient,
+            len(self.loss_parameters),
+            dtype,
+            self.formula.class_terms is not None,
         )
+        self.class_terms = class_terms(self.formula, data.y_train, data.num_classes)
         self.step = cpu_optim.optimizer_step(self.rule, dtype)
         self.activate, self.derive = ACTIVATIONS[run.architecture.activation].kernels(dtype)
         self.metric = engine.metric.kernel(dtype)
@@ -335,11 +415,11 @@ class _Job:
         numbers = np.array([stop.min_gradient_norm or 0.0, self._target_metric(), DIVERGENCE_FACTOR])
         scalars = self.rule.scalars_at_first(self.hyperparameters)
         hyper = np.array([*self.hyperparameters.values(), *scalars], dtype=np.float64)
-        options = np.array(list(self.loss_parameters.values()), dtype=np.float64)
+        options = np.array([*self.loss_parameters.values(), *self.class_terms.ravel()], dtype=np.float64)
         sums = np.zeros(2 + 2 * max(sizes[-1], 2))
         curve, result = np.full((max_epochs, 4), np.nan), np.zeros(6)
         arrays: list[NDArray[Any]] = [
-            integers, numbers, np.array(sizes, dtype=np.int64), engine._x, engine._y, engine._xv, engine._yv,
+            integers, numbers, np.array(sizes, dtype=np.int64), engine._x, self.y, engine._xv, self.y_validation,
             parameters, gradient, best, workspace, np.empty(n + max(num_validation, widest), dtype=np.int64),
             table, hyper, options, sums, curve, self.control, result,
         ]  # fmt: skip
@@ -378,7 +458,7 @@ class _Job:
         return wanted / self._scale()
 
     def _scale(self) -> float:
-        return self.engine.data.target_scale if self.engine.metric.in_target_units else 1.0
+        return self.target_unit if self.engine.metric.in_target_units else 1.0
 
     def _record(self, buffers: _Buffers, seconds: float) -> Record:
         num_epochs, num_steps, num_examples, reason, best_epoch = (

@@ -67,7 +67,8 @@ class TrainingData:
     Features are float32 of shape (rows, features). Targets are float32 of shape (rows,) for
     regression (standardised on the training rows) and for binary tasks (0 or 1), int64 class indices
     of shape (rows,) for multi-class tasks. ``target_scale`` turns an error in standardised units into
-    the target's own units (1 for classes).
+    the target's own units (1 for classes), and ``target_mean`` is the target that 0 stands for: a loss whose
+    model gives the logarithm of a mean needs both, for it has no use for targets below 0.
     """
 
     task: Task
@@ -77,6 +78,7 @@ class TrainingData:
     x_validation: NDArray[np.float32]
     y_validation: NDArray[Any]
     target_scale: float = 1.0
+    target_mean: float = 0.0
 
 
 @dataclass

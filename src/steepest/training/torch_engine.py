@@ -16,10 +16,13 @@ from torch import Tensor, nn
 
 from steepest.errors import InputError, near_names
 from steepest.losses import LOSSES
+from steepest.losses.apply import softmax_loss
 from steepest.optim import OPTIMIZERS
 from steepest.training.metrics import METRICS
 from steepest.training.native import (
     DIVERGENCE_FACTOR,
+    check_range,
+    class_terms,
     formula_of,
     loss_parameters,
     optimizer_of,
@@ -219,9 +222,13 @@ class TorchEngine:
                 f"loss {run.loss} is for {' and '.join(formula.tasks) or 'your own code'}, "
                 f"not for a {self.task} task."
             )
+        if formula.prediction == "log_rate":
+            check_range(formula, float(self.train.targets.min()))
         options: dict[str, Any] = loss_parameters(run)
         if "pos_weight" in options:
             options["pos_weight"] = torch.tensor(options["pos_weight"])
+        if formula.class_terms is not None:
+            return _OfClasses(run.loss, self.train.targets).to(self.device)
         loss: nn.Module = LOSSES[run.loss](**options)
         return loss.to(self.device)
 
@@ -240,6 +247,26 @@ class TorchEngine:
             # A logit meets a 0 or a 1, a row of logits meets a class index.
             targets = targets.to(outputs.dtype) if outputs.shape == targets.shape else targets.to(torch.int64)
         return outputs, targets
+
+
+class _OfClasses(nn.Module):
+    """A softmax loss fitted to the classes' sizes: the mean over a batch's rows, as in the native engine."""
+
+    weight: Tensor
+    offset: Tensor
+
+    def __init__(self, loss: str, targets: Tensor) -> None:
+        super().__init__()
+        self.formula = formula_of(loss)
+        num_classes = targets.shape[1] if targets.dim() == 2 else int(targets.max()) + 1
+        weight, offset = class_terms(self.formula, targets.numpy(), num_classes)
+        self.register_buffer("weight", torch.as_tensor(weight))
+        self.register_buffer("offset", torch.as_tensor(offset))
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return softmax_loss(
+            self.formula, outputs, targets, weight=self.weight, offset=self.offset, reduction="none"
+        ).mean()
 
 
 def _moved(inputs: Any, device: torch.device) -> Any:
