@@ -26,9 +26,9 @@ from steepest.losses.switches import Switches, check_switches
 __all__ = ["LinearCrossEntropyLoss", "linear_cross_entropy"]
 
 _LOGITS_A_CHUNK = 1 << 22  # 16 MiB of float32
-_PRODUCT = 1 << 21  # elements of the weight's gradient made at a time
-_LEAST_ROWS_A_CHUNK = 256  # fewer would leave the matrix products waiting for memory
+_LEAST_ROWS_A_CHUNK = 192  # fewer would leave the matrix products waiting for memory
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_WIDE = {torch.float16: torch.float32, torch.bfloat16: torch.float32}  # what is computed in; others in their own
 
 
 def value(x_NF: Tensor, weight_CF: Tensor, target: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -217,13 +217,14 @@ def _chunks(
     x_NF: Tensor, weight: Tensor, bias: Tensor | None, layer: _Layer
 ) -> Iterator[tuple[slice, Tensor, fused.Run]]:
     """Rows, their logits (n, C, d1, ...) in memory of their own, and the cross-entropy kernel over them."""
-    wide = torch.float32 if x_NF.dtype in (torch.float16, torch.bfloat16) else x_NF.dtype
+    wide = _WIDE.get(x_NF.dtype, x_NF.dtype)
     weight_OF = weight.flatten(0, -2).to(wide)
     bias_O = None if bias is None else bias.flatten().to(wide)
     for start in range(0, x_NF.shape[0], layer.rows_a_chunk):
         rows = slice(start, start + layer.rows_a_chunk)
         logits = nn.functional.linear(x_NF[rows].to(wide), weight_OF, bias_O).reshape(-1, *layer.outputs)
         yield rows, logits, fused.softmax_run(pair.FORMULA, logits, layer.target[rows], layer.settings)
+        del logits  # before the next are made; whoever was given them lets go too
 
 
 def _gradients(
@@ -237,9 +238,10 @@ def _gradients(
 ) -> tuple[float, tuple[Tensor | None, ...]]:
     """The summed loss, and its gradients times ``scale`` (times ``of_rows``, row by row) by input, weight and bias."""
     by_input = torch.empty_like(x_NF) if wanted[0] else None
-    # Chunks are added up in float64, which leaves what one product over all rows would have lost.
+    # Added up in place, chunk by chunk: a few roundings more than one product over all rows, and no memory more.
     outputs = math.prod(layer.outputs)
-    by_weight = x_NF.new_zeros((outputs, x_NF.shape[1]), dtype=torch.float64) if wanted[1] else None
+    wide = _WIDE.get(x_NF.dtype, x_NF.dtype)
+    by_weight = x_NF.new_zeros((outputs, x_NF.shape[1]), dtype=wide) if wanted[1] else None
     by_bias = x_NF.new_zeros(outputs, dtype=torch.float64) if wanted[2] else None
     sums = []
     for rows, logits, run in _chunks(x_NF, weight, bias, layer):
@@ -250,22 +252,15 @@ def _gradients(
         if by_input is not None:
             by_input[rows] = slopes_nO @ weight.flatten(0, -2).to(slopes_nO.dtype)
         if by_weight is not None:
-            _add_product(by_weight, slopes_nO, x_NF[rows].to(slopes_nO.dtype))
+            by_weight.addmm_(slopes_nO.T, x_NF[rows].to(wide))
         if by_bias is not None:
             by_bias += slopes_nO.sum(0, dtype=torch.float64)
+        del logits, slopes_nO, run
     return _sum(sums), (
         by_input,
         None if by_weight is None else by_weight.to(weight.dtype).reshape(weight.shape),
         None if by_bias is None or bias is None else by_bias.to(bias.dtype).reshape(bias.shape),
     )
-
-
-def _add_product(total_OF: Tensor, slopes_nO: Tensor, x_nF: Tensor) -> None:
-    """``total += slopes^T x``, for some outputs at a time: the product needs memory too."""
-    step = max(1, _PRODUCT // x_nF.shape[1])
-    for start in range(0, total_OF.shape[0], step):
-        outputs = slice(start, start + step)
-        total_OF[outputs] += slopes_nO[:, outputs].T @ x_nF
 
 
 def _sum(parts: list[float]) -> float:
