@@ -28,7 +28,10 @@ __all__ = ["LinearCrossEntropyLoss", "linear_cross_entropy"]
 _LOGITS_A_CHUNK = 1 << 22  # 16 MiB of float32
 _LEAST_ROWS_A_CHUNK = 192  # fewer would leave the matrix products waiting for memory
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_WIDE = {torch.float16: torch.float32, torch.bfloat16: torch.float32}  # what is computed in; others in their own
+_WIDE = {
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+}  # what is computed in; others in their own
 
 
 def value(x_NF: Tensor, weight_CF: Tensor, target: Tensor, bias: Tensor | None = None) -> Tensor:
