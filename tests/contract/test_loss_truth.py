@@ -211,6 +211,8 @@ def test_softmax_values_and_gradients(backend: str, name: str, kind: str, dtype:
         bar = SOFTMAX_BARS[backend, dtype]
         if block == "many" and kind != "index" and dtype == "float64":
             bar = max(bar, MANY_CLASSES_BAR)
+        if (backend, dtype) == ("reference", "float64"):
+            bar += 2.0 * classes  # the largest p_k may be as small as 1 / classes
         off, at = worst_ulps(loss, values)
         assert off <= bar, f"{block}: value off by {off:.3g} ulp in row {at}"
         off, at = worst_ulps(gradient, gradients, scales)
