@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from steepest.comparison.fit import fit
+from steepest.comparison.fitted import load
 from steepest.errors import InputError
 from steepest.optim import OPTIMIZERS
 
@@ -126,3 +128,16 @@ def test_divergence_is_said_plainly(
 def test_the_model_predicts_what_was_planted(pair: Any) -> None:
     model = fit(pair, hidden=(), lr=0.1)
     np.testing.assert_allclose(model.predict(pair[0]) - pair[1], model.record.validation_score, atol=1e-5)
+
+
+def test_a_loss_for_counts_predicts_counts(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 2))
+    rate = np.exp(0.5 + x @ [0.6, -0.4])
+    y = rng.poisson(rate).astype(float)
+    model = fit((x, y), task="regression", loss="poisson_nll", hidden=(), lr=0.03, max_epochs=60)
+    predicted = model.predict(x)
+    assert abs(predicted.mean() - y.mean()) < 0.15
+    assert np.corrcoef(np.log(predicted), np.log(rate))[0, 1] > 0.9
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(load(tmp_path / "model").predict(x), predicted)

@@ -190,3 +190,18 @@ def test_a_wrong_parameter_is_one_clear_sentence(
 
 def test_the_names_are_public() -> None:
     assert {"SteepestClassifier", "SteepestRegressor"} <= set(steepest.__all__)
+
+
+def test_counts_are_predicted_in_their_own_units(rows: Any) -> None:
+    rate = np.exp(0.5 + StandardScaler().fit_transform(rows) @ [0.5, -0.4, 0.2])
+    counts = np.random.default_rng(3).poisson(rate).astype(float)
+    model = SteepestRegressor(loss="poisson_nll", hidden=(), lr=0.03, epochs=200).fit(rows, counts)
+    predicted = model.predict(rows)
+    assert predicted.min() > 0.0
+    assert np.corrcoef(np.log(predicted), np.log(rate))[0, 1] > 0.9
+    assert abs(predicted.mean() - counts.mean()) < 0.1
+    with torch.no_grad():
+        logs = model.to_torch()(torch.tensor(rows, dtype=torch.float32))[:, 0]
+    np.testing.assert_allclose(np.exp(logs.numpy()), predicted, rtol=1e-4)
+    with pytest.raises(InputError, match="takes targets from 0 up; the smallest one here is -1"):
+        model.fit(rows, counts - 1.0)

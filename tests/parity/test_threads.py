@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
+import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +15,7 @@ from tests.contract.backends import COMPILED
 from tests.contract.samples import DTYPES, generator, pointwise_samples
 from torch import Tensor, nn
 
+from steepest.backends import threads as pool
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 
@@ -77,3 +81,47 @@ def test_optimizers(name: str, dtype: str) -> None:
         results.append([parameter.detach() for parameter in parameters] + slots)
     for other in results[1:]:
         assert all(torch.equal(mine, its) for mine, its in zip(results[0], other, strict=True))
+
+
+def in_place() -> list[Tensor]:
+    """A loss and a step that are worth several threads."""
+    torch.set_num_threads(2)
+    given = torch.linspace(-3, 3, 2_000_000).requires_grad_()
+    loss = LOSSES["bce"]()(given, torch.full_like(given.detach(), 0.3))
+    loss.backward()
+    parameter = nn.Parameter(given.detach().clone())
+    parameter.grad = given.grad
+    OPTIMIZERS["adam"].cls([parameter], lr=0.1).step()
+    return [loss.detach(), parameter.detach()]
+
+
+def test_a_pool_of_its_own_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torch has another runtime than the one whose threads are borrowed."""
+    by_torchs = in_place()
+    monkeypatch.setattr(pool, "_torchs_team", lambda: None)
+    assert all(map(torch.equal, by_torchs, in_place()))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    """OpenMP's runtime would wait for threads that the fork has not taken along."""
+    torch.set_num_threads(2)
+    given = torch.linspace(-3, 3, 2_000_000).requires_grad_()
+    target = torch.full_like(given.detach(), 0.3)
+    loss = LOSSES["bce"](reduction="sum")
+
+    def gradient() -> Any:
+        return torch.autograd.grad(loss(given, target), given)[0].numpy()
+
+    wanted = gradient()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if pool._is_fork and (gradient() == wanted).all() else 1)
+    deadline = time.monotonic() + 60
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if ended == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended == (child, 0)

@@ -9,20 +9,25 @@ from typing import Annotated
 import typer
 
 from steepest.cli import parse
-from steepest.cli.options import Activation, Hidden, Metric, Seed, Task, Threads, given
+from steepest.cli.options import (
+    Activation,
+    DataIfAny,
+    Hidden,
+    Metric,
+    Seed,
+    TargetIfAny,
+    Task,
+    Threads,
+    given,
+)
 from steepest.errors import InputError
 
 __all__ = ["compare"]
 
 
 def compare(
-    data: Annotated[
-        str | None,
-        typer.Argument(help="A table: CSV, TSV or Parquet.", metavar="DATA", show_default=False),
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="The column to predict.", metavar="COLUMN", show_default=False)
-    ] = None,
+    data: DataIfAny = None,
+    target: TargetIfAny = None,
     task: Task = None,
     losses: Annotated[
         str | None,

@@ -10,19 +10,23 @@ import typer
 __all__ = [
     "Activation",
     "Data",
+    "DataIfAny",
     "Hidden",
     "Metric",
     "Seed",
     "Target",
+    "TargetIfAny",
     "Task",
     "Threads",
     "given",
 ]
 
-Data = Annotated[
-    str, typer.Argument(help="A table: CSV, TSV or Parquet.", metavar="DATA", show_default=False)
-]
-Target = Annotated[str, typer.Option(help="The column to predict.", metavar="COLUMN", show_default=False)]
+_DATA = typer.Argument(help="A table: CSV, TSV or Parquet.", metavar="DATA", show_default=False)
+_TARGET = typer.Option(help="The column to predict.", metavar="COLUMN", show_default=False)
+Data = Annotated[str, _DATA]
+DataIfAny = Annotated[str | None, _DATA]
+Target = Annotated[str, _TARGET]
+TargetIfAny = Annotated[str | None, _TARGET]
 Task = Annotated[
     str | None,
     typer.Option(

@@ -28,7 +28,7 @@ from steepest.data.split import split_rows
 from steepest.errors import InputError
 from steepest.optim import OPTIMIZERS
 from steepest.training.metrics import default_metric
-from steepest.training.native import NativeEngine, layer_sizes, num_outputs, rows_a_step
+from steepest.training.native import NativeEngine, formula_of, layer_sizes, num_outputs, rows_a_step
 from steepest.training.run import BatchSize, Record, Run, Stop, Task, TrainingData
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         self._scaler = StandardScaler().fit(x)
         rows = self._standardised(x)
         run = replace(run, lr=self._rate(run, rows, y, task, num_classes))
-        record = _engine(rows, y, task, num_classes).run_all([run], num_threads=1)[0]
+        record = self._engine(rows, y, task, num_classes).run_all([run], num_threads=1)[0]
         assert record is not None
         self._keep(record, num_classes)
 
@@ -98,7 +98,7 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             self._scaler = StandardScaler().fit(x)
         # Another seed for each pass, or each would take the rows in the same order.
         run = replace(run, stop=Stop(max_epochs=1), seed=(run.seed + passes) % 2**31)
-        engine = _engine(self._standardised(x), y, task, num_classes)
+        engine = self._engine(self._standardised(x), y, task, num_classes)
         record = engine.run_all([run], num_threads=1, initial=initial)[0]
         assert record is not None
         self._keep(record, num_classes)
@@ -159,8 +159,30 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         train, held_out, _ = split_rows(
             len(x), labels, classes, validation=_HELD_OUT, test=0.0, seed=run.seed
         )
-        engine = _engine(x[train], y[train], task, num_classes, x[held_out], y[held_out])
+        engine = self._engine(x[train], y[train], task, num_classes, x[held_out], y[held_out])
         return look_for_rate(engine, run, default_metric(task), 1)
+
+    def _engine(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        task: Task,
+        num_classes: int,
+        x_validation: NDArray[Any] | None = None,
+        y_validation: NDArray[Any] | None = None,
+    ) -> NativeEngine:
+        """The native engine in the rows' own precision; without validation rows the last weights are kept."""
+        data = TrainingData(
+            task=task,
+            num_classes=num_classes,
+            x_train=x,
+            y_train=y,
+            x_validation=x[:0] if x_validation is None else x_validation,
+            y_validation=y[:0] if y_validation is None else y_validation,
+            target_scale=self._target_scale,
+            target_mean=self._target_mean,
+        )
+        return NativeEngine(data, default_metric(task), dtype=x.dtype.name)
 
     def _standardised(self, x: NDArray[Any]) -> NDArray[Any]:
         scaled: NDArray[Any] = self._scaler.transform(x)
@@ -170,8 +192,8 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """The network as a plain torch module, float32: ``Linear``, activation, ..., ``Linear``.
 
         It takes rows as :meth:`predict` does: the standardisation is part of its first and last layer. It gives
-        predictions in the target's own units (rows, 1); for classes logits, one a row for two classes (that of
-        the second) and one a class for more.
+        predictions in the target's own units (rows, 1), or, of the losses for counts and amounts, their logarithms;
+        for classes logits, one a row for two classes (that of the second) and one a class for more.
         """
         from steepest.training.modules import build_module
 
@@ -181,33 +203,21 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         weight = weight / self._scaler.scale_
         layers[0] = [weight, bias - weight @ self._scaler.mean_]
         weight, bias = layers[-1]
-        layers[-1] = [weight * self._target_scale, bias * self._target_scale + self._target_mean]
+        if self._gives_log_rate:
+            layers[-1] = [weight, bias + math.log(self._target_mean)]
+        else:
+            layers[-1] = [weight * self._target_scale, bias * self._target_scale + self._target_mean]
         flat = np.concatenate([part.ravel() for layer in layers for part in layer]).astype(np.float32)
         sizes = [self.n_features_in_, *(len(bias) for _, bias in layers)]
         return build_module(sizes, self._architecture, flat)
+
+    @property
+    def _gives_log_rate(self) -> bool:
+        """Whether the last layer gives the logarithm of the prediction over the training rows' mean."""
+        return formula_of(self.loss_).prediction == "log_rate"
 
     def _outputs(self, X: Any) -> NDArray[Any]:
         """What the last layer gives for rows as they come, (rows, outputs)."""
         check_is_fitted(self)
         x = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         return outputs(self.layers_, self._architecture.activation, self._standardised(x))
-
-
-def _engine(
-    x: NDArray[Any],
-    y: NDArray[Any],
-    task: Task,
-    num_classes: int,
-    x_validation: NDArray[Any] | None = None,
-    y_validation: NDArray[Any] | None = None,
-) -> NativeEngine:
-    """The native engine in the rows' own precision; without validation rows the last weights are kept."""
-    data = TrainingData(
-        task=task,
-        num_classes=num_classes,
-        x_train=x,
-        y_train=y,
-        x_validation=x[:0] if x_validation is None else x_validation,
-        y_validation=y[:0] if y_validation is None else y_validation,
-    )
-    return NativeEngine(data, default_metric(task), dtype=x.dtype.name)

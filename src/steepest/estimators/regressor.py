@@ -68,7 +68,11 @@ class SteepestRegressor(RegressorMixin, Network):  # type: ignore[misc]  # sciki
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predictions (rows,) in the target's own units."""
-        return self._outputs(X)[:, 0] * self._target_scale + self._target_mean
+        output: NDArray[Any] = self._outputs(X)[:, 0]
+        if self._gives_log_rate:
+            rates: NDArray[Any] = np.exp(output) * self._target_mean
+            return rates
+        return output * self._target_scale + self._target_mean
 
     def _validated(self, X: Any, y: Any, reset: bool) -> tuple[NDArray[Any], NDArray[Any]]:
         x, targets = validate_data(self, X, y, reset=reset, dtype=[np.float64, np.float32], y_numeric=True)
