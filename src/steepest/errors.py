@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "near_names"]
+__all__ = ["InputError", "near_names", "told"]
 
 
 class InputError(ValueError):
@@ -27,3 +27,10 @@ def near_names(word: str, known: Iterable[str]) -> str:
     if near:
         return "; did you mean " + " or ".join(repr(by_lower[name]) for name in near) + "?"
     return "; choose from " + ", ".join(choices[:20]) + ("." if len(choices) <= 20 else ", ...")
+
+
+def told(error: BaseException, most: int = 300) -> str:
+    """The end of a sentence: an error of the user's own code, its class and its words on one line."""
+    words = " ".join(str(error).split())
+    words = f"{words[:most]}..." if len(words) > most else words.rstrip(".")
+    return f"{type(error).__name__}: {words}." if words else f"{type(error).__name__}."

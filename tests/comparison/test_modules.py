@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 import steepest
-from steepest.comparison.modules import prepare_modules
+from steepest.comparison.modules import PreparedModules, prepare_modules
 from steepest.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -82,15 +84,128 @@ def test_the_task_and_the_losses_follow_from_targets_and_outputs(
     assert list(prepared.options(Options()).losses) == losses
 
 
+def batch(prepared: PreparedModules, order: list[int]) -> tuple:
+    return next(iter(prepared.x_train.batches(order, 3)))
+
+
 def test_data_sets_and_loaders_are_the_same_rows() -> None:
     arrays = prepare_modules(linear, parts(Y))
     sets = [TensorDataset(torch.tensor(X[part]), torch.tensor(Y[part])) for part in PARTS]
     loaders = [DataLoader(part, batch_size=7) for part in sets]
-    order = np.array([3, 1, 2])
+    order = [3, 1, 2]
     for given in (sets, loaders):
         other = prepare_modules(linear, given)
-        for mine, theirs in zip(arrays.x_train.batch(order), other.x_train.batch(order), strict=True):
+        for mine, theirs in zip(batch(arrays, order), batch(other, order), strict=True):
             assert torch.equal(mine, theirs)
+
+
+def normed() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1))
+
+
+SHORT = {"losses": ["mse"], "optimizers": ["sgd"], "max_epochs": 1}
+
+
+def test_a_lone_last_row_and_batch_norm_are_said() -> None:
+    found = steepest.compare(model=normed, data=parts(Y), batch_sizes=[29], **SHORT)
+    assert found.verdict["status"] == "complete"
+    (note,) = (note for note in found.verdict["notes"] if "batch norm" in note)
+    assert note.startswith("In batches of 29, an epoch's last one is a single row")
+    assert set(found.runs["num_examples"]) == {29}
+    plain = prepare_modules(linear, parts(Y))
+    assert plain.notes_on([29]) == []
+    assert prepare_modules(normed, parts(Y)).notes_on([10, 30, "full", 1]) == []
+
+
+def test_the_callers_random_numbers_stay_where_they_were() -> None:
+    def drawn() -> list[float]:
+        return [float(torch.rand(())), np.random.random(), random.random()]
+
+    def seeded() -> None:
+        torch.manual_seed(3)
+        np.random.seed(3)
+        random.seed(3)
+
+    seeded()
+    expected = drawn()
+    seeded()
+    found = steepest.compare(model=normed, data=parts(Y), **SHORT)
+    found.model.predict(X)
+    assert drawn() == expected
+
+
+def test_a_loaders_batch_size_is_the_comparisons_unless_another_is_asked_for() -> None:
+    train, *others = (TensorDataset(torch.tensor(X[part]), torch.tensor(Y[part])) for part in PARTS)
+    data = (DataLoader(train, batch_size=6, shuffle=True), *others)
+    assert steepest.compare(model=linear, data=data, **SHORT).plan.batch_sizes == (6,)
+    asked = steepest.compare(model=linear, data=data, batch_sizes=[15], **SHORT)
+    assert asked.plan.batch_sizes == (15,)
+    own = DataLoader(train, batch_size=6, sampler=SubsetRandomSampler(range(20)))
+    with pytest.raises(InputError, match="own sampler decides the batches"):
+        steepest.compare(model=linear, data=(own, *others), batch_sizes=[15], **SHORT)
+    found = steepest.compare(model=linear, data=(own, *others), **SHORT)
+    assert found.plan.num_train_rows == 20
+    assert any("loader's own sampler" in note for note in found.verdict["notes"])
+
+
+def test_what_no_seed_repeats_is_said() -> None:
+    class Restless(TensorDataset):
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
+            x, y = super().__getitem__(index)
+            return x + torch.tensor(np.random.default_rng().normal(size=3), dtype=torch.float32), y
+
+    train = Restless(torch.tensor(X[:30]), torch.tensor(Y[:30]))
+    prepared = prepare_modules(linear, (train, *parts(Y)[1:]))
+    assert any(note.startswith("The train inputs are other ones each time") for note in prepared.notes)
+
+
+@pytest.mark.parametrize("classes_last", [True, False])
+def test_a_comparison_on_sequences_hands_over_a_module_that_predicts_in_their_shape(
+    classes_last: bool,
+) -> None:
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = nn.GRU(3, 6, batch_first=True), nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = self.head(self.layer(x)[0])
+            return logits if classes_last else logits.movedim(-1, 1)
+
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(40, 5, 3)).astype(np.float32)
+    y = x.argmax(axis=2) + (x[:, :, 0] < -1)
+    data = tuple((x[part], y[part]) for part in (slice(20), slice(20, 30), slice(30, 40)))
+    found = steepest.compare(
+        model=Tagger, data=data, losses=["cross_entropy"], optimizers=["adam"], max_epochs=1
+    )
+    assert found.verdict["task"] == "multiclass"
+    assert found.verdict["num_rows"] == {"train": 20, "validation": 10, "test": 10}
+    assert found.model.predict(x[:3]).shape == (3, 5)
+    probabilities = found.model.predict_proba(x[:3])
+    assert probabilities.shape == (3, 5, 4)
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-6)
+    known = found.model.record.validation_score
+    at_true = np.take_along_axis(found.model.predict_proba(x[20:30]), y[20:30, :, None], -1)
+    assert known == pytest.approx(-np.log(at_true).mean(), rel=1e-5)
+
+
+def test_the_saved_weights_of_a_compiled_module_have_its_own_names(tmp_path: Path) -> None:
+    found = steepest.compare(
+        model=lambda: torch.compile(linear(), backend="eager"), data=parts(Y), out=tmp_path / "out", **SHORT
+    )
+    module = linear()
+    module.load_state_dict(load_file(tmp_path / "out" / "model" / "model.safetensors"))
+    with torch.no_grad():
+        direct = module(torch.tensor(X)).squeeze(1).numpy()
+    np.testing.assert_array_equal(found.model.predict(X), direct)
+    assert found.verdict["architecture"] == {"module": "Sequential"}
+    assert any("_orig_mod" in note for note in found.verdict["notes"])
+
+
+class Unreadable(TensorDataset):
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
+        raise OSError(f"row {index} is gone")
 
 
 def failing() -> nn.Module:
@@ -110,6 +225,9 @@ def failing() -> nn.Module:
         (lambda: linear(2), parts(Y), {}, "gives 2"),
         (lambda: linear(3), parts(LABELS + 2), {}, "Class indices run from 2 to 3"),
         (linear, parts(LABELS), {"losses": ["cross_entropy"]}, "the module gives 1"),
+        (linear, parts(Y), {"device": "abacus"}, "The device 'abacus' cannot be used"),
+        (lambda: linear(3), parts(LABELS * 0 - 100), {}, "Every target is -100"),
+        (linear, (Unreadable(torch.zeros(9, 3)), *parts(Y)[1:]), {}, "item 0: OSError: row 0 is gone"),
     ],
 )
 def test_bad_input_is_one_sentence(factory: object, data: tuple, options: dict, message: str) -> None:

@@ -151,6 +151,22 @@ def test_a_learning_curve_is_the_mean_of_its_seeds() -> None:
     assert [point["updates"] for point in one] == sorted({point["updates"] for point in one})
 
 
+def test_what_an_engine_counted_on_the_way_goes_before_what_is_spread_over_the_steps() -> None:
+    verdict, _, runs = sample.regression()
+    lengths = pl.col("curve_step").list.len()
+    counted = runs.with_columns(
+        curve_examples=pl.int_ranges(lengths, dtype=pl.Int64),
+        curve_seconds=pl.when(pl.col("seed") % 2 == 0).then(
+            pl.int_ranges(lengths, dtype=pl.Int64).cast(pl.List(pl.Float64))
+        ),
+    )
+    plain, own = (
+        summary.learning_curves(summary.check_runs(table), verdict["cells"]) for table in (runs, counted)
+    )
+    assert own[0]["examples"] == 0 < plain[0]["examples"]
+    assert own[0]["seconds"] == pytest.approx(plain[0]["seconds"] / 2, rel=0.3)  # half the seeds say 0
+
+
 def test_curves_are_thinned_but_keep_their_ends() -> None:
     points = [{"updates": index} for index in range(1_000)]
     thin = summary._thinned(points, 40)

@@ -236,7 +236,7 @@ def test_a_loaders_own_way_to_collate_is_used() -> None:
 
     data = TensorDataset(torch.ones(4, 2), torch.zeros(4))
     rows = as_rows(DataLoader(data, collate_fn=doubled), "train")
-    inputs, targets = rows.batch(np.array([2, 0]))
+    inputs, targets = next(iter(rows.batches([2, 0], 2)))
     assert torch.equal(inputs, torch.full((2, 2), 2.0))
     assert targets.shape == (2,)
 

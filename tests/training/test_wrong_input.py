@@ -162,9 +162,9 @@ def test_modules_that_cannot_be_trained(case: int) -> None:
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-class Streaming(torch.utils.data.IterableDataset[Any]):
-    def __iter__(self) -> Any:
-        yield torch.zeros(2), torch.zeros(1)
+class WithoutLength(torch.utils.data.Dataset[Any]):
+    def __getitem__(self, index: int) -> Any:
+        return SOME[index], 0.0
 
 
 SOME = np.zeros((4, 2), np.float32)
@@ -173,10 +173,9 @@ DATA: list[tuple[Any, list[str]]] = [
     ((SOME[:0], np.zeros(0)), ["train", "no rows"]),
     ((np.array([["a"]]), np.zeros(1)), ["train", "as numbers"]),
     (42, ["train", "int", "Dataset"]),
-    (Streaming(), ["train", "map-style"]),
-    (torch.utils.data.DataLoader(Streaming()), ["train", "map-style"]),
+    (WithoutLength(), ["train", "no __len__"]),
     ([SOME, SOME, SOME], ["train", "list"]),
-    (torch.utils.data.TensorDataset(torch.zeros(3, 2)), ["train", "(input, target)"]),
+    (torch.utils.data.TensorDataset(torch.zeros(3, 2)), ["train", "(inputs, targets)"]),
 ]
 
 

@@ -112,7 +112,7 @@ def compare(
     task: str = "auto",
     losses: Sequence[str] | str | None = None,
     optimizers: Sequence[str] | str | None = None,
-    batch_sizes: Sequence[BatchSize | str] | BatchSize | str = (32,),
+    batch_sizes: Sequence[BatchSize | str] | BatchSize | str | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: str = "relu",
     metric: str | None = None,
@@ -134,12 +134,14 @@ def compare(
             ``(X, y)``, a ``Dataset`` or a ``DataLoader``.
         target: the column to predict; None for a pair.
         model: a function without arguments that gives a fresh ``nn.Module``, to compare on in place of the
-            perceptrons (whose ``hidden`` and ``activation`` then mean nothing). Its outputs are (rows,) or
-            (rows, 1) for regression and two classes, or (rows, classes) logits.
+            perceptrons (whose ``hidden`` and ``activation`` then mean nothing). Its outputs have the targets' shape
+            (regression, two classes), or are logits with one axis more: (rows, classes, ...), as in torch, or
+            (rows, ..., classes).
         task: ``"regression"``, ``"binary"``, ``"multiclass"``, ``"classification"`` or ``"auto"``.
         losses: names out of ``steepest.losses.LOSSES``; None: the defaults that fit the task.
         optimizers: names out of ``steepest.optim.OPTIMIZERS``; None: the defaults.
-        batch_sizes: rows a step, ``"full"`` for all of them; each regime is compared.
+        batch_sizes: rows a step, ``"full"`` for all of them; each regime is compared. None: 32, or what the train
+            DataLoader has.
         hidden: widths of the hidden layers; ``()`` is a linear model.
         activation: ``relu``, ``tanh``, ``gelu``, ``silu`` or ``sigmoid``.
         metric: what decides, the same for every run; None: ``rmse`` or ``log_loss``.
@@ -279,11 +281,15 @@ def _comparison(
         outcome.winners,
         sentence=outcome.sentence,
         interrupted=outcome.interrupted,
-        notes=outcome.notes,
+        notes=[*outcome.notes, *_notes_on_batches(plan, prepared)],
         seconds=time.perf_counter() - started,
     )
     model = model_of(plan, prepared, engine, trials, outcome.winners)
     return Comparison(verdict, runs_frame(plan, trials), plan, model, outcome.interrupted)
+
+
+def _notes_on_batches(plan: Plan, prepared: Prepared | PreparedModules) -> list[str]:
+    return prepared.notes_on(plan.batch_sizes) if isinstance(prepared, PreparedModules) else []
 
 
 def _plan_object(plan: Plan) -> dict[str, Any]:

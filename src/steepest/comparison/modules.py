@@ -11,15 +11,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from steepest.comparison.canonical import canonical_json
 from steepest.comparison.options import Options, check_losses
 from steepest.comparison.versions import versions
-from steepest.errors import InputError, near_names
+from steepest.errors import InputError, near_names, told
 from steepest.losses import LOSSES
-from steepest.training.run import Record, Task
+from steepest.training.layout import IGNORED, layout_of, rows_of_outputs
+from steepest.training.metrics import default_metric
+from steepest.training.native import formula_of
+from steepest.training.run import BatchSize, Record, Task
+from steepest.training.seeds import borrowed
 from steepest.training.torch_data import Rows, as_rows, digest_of
-from steepest.training.torch_engine import TorchEngine
+from steepest.training.torch_engine import TorchEngine, has_batch_norm, inner_module, predictions_of
 
 __all__ = ["PreparedModules", "TrainedModule", "prepare_modules"]
 
@@ -43,12 +48,17 @@ class TrainedModule:
     _engine: TorchEngine
 
     def predict(self, inputs: Any) -> NDArray[Any]:
-        """Values for regression, class indices for classes, for a batch of inputs (an array or a tensor)."""
+        """Values for regression, class indices for classes, in the shape of the targets.
+
+        Args:
+            inputs: a batch of them (an array or a tensor), or a Dataset or DataLoader of (input, target) pairs
+                whose targets are not looked at.
+        """
         given = self._predict(inputs)
-        return given if self.task == "regression" else given.argmax(axis=1)
+        return given if self.task == "regression" else given.argmax(axis=-1)
 
     def predict_proba(self, inputs: Any) -> NDArray[Any]:
-        """Class probabilities (rows, classes).
+        """Class probabilities, the classes along the last axis.
 
         Raises:
             InputError: the module predicts numbers.
@@ -58,10 +68,22 @@ class TrainedModule:
         return self._predict(inputs)
 
     def _predict(self, inputs: Any) -> NDArray[Any]:
-        nothing = np.zeros(len(inputs), dtype=np.float32)
-        return self._engine.predict(
-            self.record.run, self.module.state_dict(), as_rows((inputs, nothing), "given")
-        )
+        if not isinstance(inputs, (Dataset, DataLoader)):
+            inputs = (inputs, np.zeros(len(inputs), dtype=np.float32))
+        formula = formula_of(self.record.run.loss)
+        has_classes, classes_last = formula.family == "softmax", self._engine.classes_last
+        parts = []
+        with borrowed(self.record.run.seed, self._engine.device):
+            for output, _ in self._engine.outputs(self.module, as_rows(inputs, "given")):
+                shape = output.shape
+                if has_classes:
+                    shape = shape[:-1] if classes_last else shape[:1] + shape[2:]
+                elif shape[1:] == (1,):
+                    shape = shape[:1]
+                flat = rows_of_outputs(output, has_classes, classes_last).float().cpu().numpy()
+                predictions = predictions_of(flat, formula)
+                parts.append(predictions.reshape(*shape, *predictions.shape[1:]))
+        return np.concatenate(parts)
 
     def write_into(self, directory: Path) -> None:
         """Write ``model.safetensors`` (the module's state) and ``manifest.json`` into a directory that exists."""
@@ -106,7 +128,9 @@ class PreparedModules:
     x_train: Rows
     x_validation: Rows
     x_test: Rows
-    num_outputs: int
+    num_outputs: int  # a target
+    classes_last: bool
+    has_batch_norm: bool
     num_features: int
     module_name: str
     data_sha256: str
@@ -117,19 +141,14 @@ class PreparedModules:
     diagnosis: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def y_train(self) -> NDArray[Any]:
-        """Targets, (rows,)."""
-        return self.x_train.targets.numpy()
-
-    @property
-    def y_validation(self) -> NDArray[Any]:
-        """Targets, (rows,)."""
-        return self.x_validation.targets.numpy()
+    def num_rows(self) -> dict[str, int]:
+        """The number of rows of each part."""
+        return {part.name: len(part) for part in (self.x_train, self.x_validation, self.x_test)}
 
     @property
     def y_test(self) -> NDArray[Any]:
-        """Targets, (rows,)."""
-        return self.x_test.targets.numpy()
+        """The test targets that a score is worked out from, (targets,): a row may have several."""
+        return self.start_engine(default_metric(self.task)).scored(self.x_test)
 
     @property
     def y_test_original(self) -> NDArray[Any]:
@@ -143,25 +162,50 @@ class PreparedModules:
             InputError: a loss that takes another number of outputs.
         """
         wide = self.num_outputs > 1
-        fitting = [
-            name
-            for name in check_losses(given.losses, self.task)
-            if (LOSSES[name].formula.family == "softmax") == wide
-        ]
-        if given.losses is not None and len(fitting) < len(check_losses(given.losses, self.task)):
-            other = next(name for name in check_losses(given.losses, self.task) if name not in fitting)
+        asked = check_losses(given.losses, self.task)
+        fitting = [name for name in asked if (LOSSES[name].formula.family == "softmax") == wide]
+        if given.losses is not None and len(fitting) < len(asked):
+            other = next(name for name in asked if name not in fitting)
             needed = "one output a row" if wide else "an output a class"
             raise InputError(f"The loss {other!r} takes {needed}; the module gives {self.num_outputs}.")
+        own = self.x_train.batch_size
+        if self.x_train.batches_are_own and given.batch_sizes is not None:
+            raise InputError(
+                "The train loader's own sampler decides the batches; leave batch_sizes out, or give the data set."
+            )
+        if given.batch_sizes is None and own is not None:
+            given = replace(given, batch_sizes=(own,))
         return replace(given, losses=fitting)
+
+    def notes_on(self, batch_sizes: Sequence[BatchSize]) -> list[str]:
+        """What is to be said of training in batches of these sizes."""
+        rows = len(self.x_train)
+        lone = [str(size) for size in batch_sizes if size != "full" and 1 < size < rows and rows % size == 1]
+        if not self.has_batch_norm or self.x_train.drops_last or not lone:
+            return []
+        sizes = " and ".join(lone)
+        note = (
+            f"In batches of {sizes}, an epoch's last one is a single row, from which batch norm cannot learn: it is "
+            "left out, another row each epoch."
+        )
+        return [note]
 
     def start_engine(self, metric: str) -> TorchEngine:
         """The engine that trains modules from this factory on these rows."""
-        return TorchEngine(self.factory, self.x_train, self.x_validation, self.task, metric, self.device)
+        return TorchEngine(
+            self.factory,
+            self.x_train,
+            self.x_validation,
+            self.task,
+            metric,
+            self.device,
+            classes_last=self.classes_last,
+        )
 
     def trained(self, record: Record, metric: str) -> TrainedModule:
         """The module with a record's weights."""
         engine = self.start_engine(metric)
-        module = engine.make(record.run.seed)
+        module = inner_module(engine.make(record.run.seed))
         module.load_state_dict(record.parameters)
         return TrainedModule(module.eval(), record, self.task, metric, self.data_sha256, engine)
 
@@ -188,43 +232,87 @@ def prepare_modules(
         raise InputError(
             "With model=..., data is (train, validation, test), each (X, y), a Dataset or a DataLoader."
         )
-    train, validation, test = (
-        as_rows(part, name) for part, name in zip(data, ("train", "validation", "test"), strict=True)
-    )
-    name, outputs = _try(factory, train, device)
-    found = _task(task, train, outputs)
-    _check_classes(found, (train, validation, test), outputs)
-    inputs, _ = train.batch(np.arange(1))
+    _check_device(device)
+    parts = [as_rows(part, name) for part, name in zip(data, ("train", "validation", "test"), strict=True)]
+    train, validation, test = parts
+    tried = _try(factory, train, device)
+    found = _task(task, train, tried.num_outputs)
+    _check_classes(found, parts, tried.num_outputs)
+    outputs = f"{tried.num_outputs} output{'s' * (tried.num_outputs > 1)}"
+    notes = [f"The module has {outputs} a target: a {found} task.", *tried.notes]
     return PreparedModules(
         factory=factory,
         task=found,
         x_train=train,
         x_validation=validation,
         x_test=test,
-        num_outputs=outputs,
-        num_features=inputs[0].numel() if isinstance(inputs, torch.Tensor) else 0,
-        module_name=name,
-        data_sha256=digest_of((train, validation, test)),
+        num_outputs=tried.num_outputs,
+        classes_last=tried.classes_last,
+        has_batch_norm=tried.has_batch_norm,
+        num_features=tried.num_features,
+        module_name=tried.name,
+        data_sha256=digest_of(parts),
         device=device,
-        notes=[f"The module has {outputs} output{'s' if outputs > 1 else ''} a row: a {found} task."],
+        notes=notes + [note for part in parts for note in _notes_on(part)],
     )
 
 
-def _try(factory: Callable[[], nn.Module], train: Rows, device: str) -> tuple[str, int]:
-    """The module's class and its number of outputs a row, from one small batch."""
-    engine = TorchEngine(factory, train, None, "regression", "rmse", device)
-    with torch.random.fork_rng(devices=[]):
-        module = engine.make(0)
-        inputs, targets = train.batch(np.arange(min(2, len(train))))
-        module.eval()
-        with torch.no_grad():
-            output = engine.forward(module, inputs)
-    if output.dim() == 0 or len(output) != len(targets) or output.dim() > 2:
-        raise InputError(
-            f"The model gave outputs of shape {tuple(output.shape)} for a batch of {len(targets)} rows; "
-            "it must give (rows,) or (rows, outputs)."
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"The device {device!r} cannot be used: {told(error)}") from error
+
+
+def _notes_on(rows: Rows) -> list[str]:
+    """What is out of the ordinary about a part."""
+    notes = []
+    if rows.batches_are_own and rows.name == "train":
+        notes.append("The order of the training rows and their batches are the loader's own sampler's.")
+    if not rows.is_repeatable:
+        notes.append(
+            f"The {rows.name} inputs are other ones each time they are read, whatever the seed: their numbers come "
+            "from a generator of their own. Runs cannot be repeated to the bit."
         )
-    return type(module).__qualname__, 1 if output.dim() == 1 else output.shape[1]
+    return notes
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What one small batch shows."""
+
+    name: str
+    num_outputs: int
+    classes_last: bool
+    has_batch_norm: bool
+    num_features: int
+    notes: list[str]
+
+
+def _try(factory: Callable[[], nn.Module], train: Rows, device: str) -> _Tried:
+    """Make a module, and put one small batch through it."""
+    engine = TorchEngine(factory, train, None, "regression", "rmse", device)
+    with borrowed(0, engine.device):
+        made = engine.make(0)
+        inputs, targets = next(iter(train.batches(range(min(2, len(train))), 2)))
+        with_batch_norm = has_batch_norm(made.train())
+        made.eval()
+        with torch.no_grad():
+            output = engine.forward(made, inputs)
+    num_outputs, classes_last = layout_of(output, targets.to(output.device))
+    module = inner_module(made)
+    compiled = (
+        "The factory compiles its module; the saved weights have the names of the module inside, so load them into "
+        "that: factory()._orig_mod."
+    )
+    return _Tried(
+        name=type(module).__qualname__,
+        num_outputs=num_outputs,
+        classes_last=classes_last,
+        has_batch_norm=with_batch_norm,
+        num_features=inputs[0].numel() if isinstance(inputs, torch.Tensor) else 0,
+        notes=[] if module is made else [compiled],
+    )
 
 
 def _task(task: str, train: Rows, outputs: int) -> Task:
@@ -244,8 +332,12 @@ def _check_classes(task: Task, parts: Sequence[Rows], outputs: int) -> None:
         return
     if task == "multiclass" and outputs < 3:
         raise InputError(f"A multiclass module gives an output a class; this one gives {outputs} a row.")
-    most = max(int(part.targets.max()) for part in parts)
-    least = min(int(part.targets.min()) for part in parts)
+    seen = torch.cat([part.targets.reshape(-1).to(torch.int64) for part in parts])
+    if outputs > 1:  # the losses for one output a class pass over these
+        seen = seen[seen != IGNORED]
+    if not len(seen):
+        raise InputError(f"Every target is {IGNORED}, which is passed over; there is nothing to learn.")
+    least, most = int(seen.min()), int(seen.max())
     classes = max(outputs, 2)
     if least < 0 or most >= classes:
         raise InputError(

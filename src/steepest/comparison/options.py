@@ -18,6 +18,7 @@ __all__ = ["MIN_SEEDS", "Options"]
 
 MIN_SEEDS = 3
 MAX_SEEDS = 1000
+DEFAULT_BATCH_SIZE = 32
 
 DEFAULT_METRICS: Mapping[str, str] = {"regression": "rmse", "binary": "log_loss", "multiclass": "log_loss"}
 
@@ -29,7 +30,7 @@ class Options:
     task: str = "auto"
     losses: Sequence[str] | str | None = None
     optimizers: Sequence[str] | str | None = None
-    batch_sizes: Sequence[BatchSize | str] | BatchSize | str = (32,)
+    batch_sizes: Sequence[BatchSize | str] | BatchSize | str | None = None
     hidden: Sequence[int] = (64, 64)
     activation: str = "relu"
     metric: str | None = None
@@ -94,9 +95,11 @@ def check_metric(given: str | None, task: Task) -> str:
 
 
 def check_batch_sizes(
-    given: Sequence[BatchSize | str] | BatchSize | str, num_train_rows: int
+    given: Sequence[BatchSize | str] | BatchSize | str | None, num_train_rows: int
 ) -> tuple[BatchSize, ...]:
-    """The batch regimes to compare."""
+    """The batch regimes to compare: those given, or the default."""
+    if given is None:
+        return (min(DEFAULT_BATCH_SIZE, num_train_rows),)
     items = _words(given) if isinstance(given, (str, int)) else tuple(given)
     return _distinct("batch size", [check_batch_size(item, num_train_rows) for item in items])
 

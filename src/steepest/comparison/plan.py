@@ -158,7 +158,7 @@ def make_plan(prepared: Prepared | PreparedModules, options: Options) -> Plan:
     Raises:
         InputError: an option names nothing known, does not fit the task, or is out of range.
     """
-    num_train_rows = len(prepared.y_train)
+    num_train_rows = prepared.num_rows["train"]
     optimizers = check.check_optimizers(options.optimizers)
     num_seeds = check.check_seeds(options.seeds)
     seed = check.check_seed(options.seed)

@@ -40,6 +40,8 @@ _CURVES: dict[str, Any] = {
     "curve_step": pl.List(pl.Int64),
     "curve_train_loss": pl.List(pl.Float64),
     "curve_validation": pl.List(pl.Float64),
+    "curve_examples": pl.List(pl.Int64),  # these two where the engine counts them on the way
+    "curve_seconds": pl.List(pl.Float64),
 }
 
 
@@ -89,6 +91,8 @@ def _row(
         "curve_step": np.asarray(curve.step).tolist(),
         "curve_train_loss": _numbers(curve.train_loss),
         "curve_validation": _numbers(curve.validation_score),
+        "curve_examples": np.asarray(curve.examples).tolist() or None,
+        "curve_seconds": _numbers(curve.seconds) or None,
     }
 
 

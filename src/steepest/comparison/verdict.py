@@ -50,11 +50,7 @@ def assemble(
         "cells": [_cell(plan, trials, contestant) for contestant in contestants],
         "num_runs": len(trials.entries),
         "num_diverged": trials.count_diverged(),
-        "num_rows": {
-            "train": len(prepared.y_train),
-            "validation": len(prepared.y_validation),
-            "test": len(prepared.y_test),
-        },
+        "num_rows": prepared.num_rows,
         "num_features": prepared.num_features,
         "architecture": _architecture(plan, prepared),
         "epochs": plan.epochs,

@@ -20,6 +20,8 @@ CELL_KEYS = ["loss", "optimizer", "batch_size"]
 TUNING_STAGES = ("tune", "extend")
 MAX_CURVE_POINTS = 5_000
 RATE_TOLERANCE = 1e-9
+# What some engines count on the way; where they do not, the whole run's figure is spread over its steps.
+_COUNTED = {"curve_examples": pl.List(pl.Int64), "curve_seconds": pl.List(pl.Float64)}
 
 
 def check_runs(runs: pl.DataFrame) -> pl.DataFrame:
@@ -32,7 +34,9 @@ def check_runs(runs: pl.DataFrame) -> pl.DataFrame:
         )
     score = pl.col("validation_score").cast(pl.Float64)
     usable = score.is_finite() & ~pl.col("diverged")
+    absent = [pl.lit(None, dtype).alias(name) for name, dtype in _COUNTED.items() if name not in runs.columns]
     return runs.with_columns(
+        *absent,
         pl.col("batch_size").cast(pl.String),
         pl.when(usable).then(score).otherwise(None).alias("validation_score"),
     )
@@ -114,8 +118,8 @@ def _mean_curve(runs: pl.DataFrame) -> list[dict[str, Any]]:
     gathered = exploded.group_by("evaluation").agg(
         pl.col("curve_epoch").mean().alias("epochs"),
         steps.mean().alias("updates"),
-        (steps * pl.col("num_examples") / a_step).mean().alias("examples"),
-        (steps * pl.col("seconds") / a_step).mean().alias("seconds"),
+        _counted("curve_examples", steps * pl.col("num_examples") / a_step).mean().alias("examples"),
+        _counted("curve_seconds", steps * pl.col("seconds") / a_step).mean().alias("seconds"),
         score.mean().alias("score"),
         (score.mean() - _standard_error(score)).alias("low"),
         (score.mean() + _standard_error(score)).alias("high"),
@@ -123,6 +127,10 @@ def _mean_curve(runs: pl.DataFrame) -> list[dict[str, Any]]:
     )
     enough = gathered.filter(pl.col("seeds") * 2 >= runs.height).sort("evaluation").drop("evaluation")
     return [{key: rounded(value) for key, value in row.items()} for row in enough.to_dicts()]
+
+
+def _counted(name: str, spread: pl.Expr) -> pl.Expr:
+    return pl.coalesce(pl.col(name).list.get(pl.col("evaluation"), null_on_oob=True), spread)
 
 
 def _standard_error(score: pl.Expr) -> pl.Expr:

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from steepest.backends import cpu
 
-__all__ = ["data_order", "initial_parameters", "permute"]
+__all__ = ["data_order", "epoch_seed", "initial_parameters", "permute"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 
-_ORDER, _WEIGHTS = 1, 2  # streams
+_ORDER, _WEIGHTS, _EPOCHS = 1, 2, 3  # streams
 
 
 def _mix(z: Any) -> Any:
@@ -63,6 +63,13 @@ def data_order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
     kernel = _order_kernel()
     kernel(order.ctypes.data_as(kernel.function.argtypes[0]), num_rows, seed, epoch)
     return order
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed, below 2**32, of what a module and its data draw in an epoch (counted from 0)."""
+    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is meant
+        key = _mix(_mix(np.uint64(seed)) + np.uint64(_EPOCHS))
+        return int(_mix(key + np.uint64(epoch) * _GOLDEN) >> _S32)
 
 
 def initial_parameters(sizes: list[int], seed: int) -> NDArray[np.float32]:

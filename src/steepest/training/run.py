@@ -89,6 +89,9 @@ class Curve:
     step: NDArray[np.int64]
     train_loss: NDArray[np.float64]  # mean loss of the steps since the last evaluation, loss's own units
     validation_score: NDArray[np.float64]  # the metric, in original units; NaN without validation rows
+    # Examples seen and seconds since the start, where an engine counts them on the way; else empty.
+    examples: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    seconds: NDArray[np.float64] = field(default_factory=lambda: np.empty(0, np.float64))
 
 
 @dataclass

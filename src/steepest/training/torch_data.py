@@ -1,106 +1,261 @@
-"""Rows for the torch engine: tensors, arrays, or any map-style ``torch.utils.data.Dataset``."""
+"""Rows for the torch engine: tensors, arrays, or any data set or loader of torch's."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from steepest.errors import InputError
+from steepest.errors import InputError, told
+from steepest.training.seeds import borrowed
+from steepest.training.torch_loading import Items, OwnBatches, Stream, has_own_order, settings_of
 
-__all__ = ["Rows", "as_rows"]
+__all__ = ["AT_ONCE", "Rows", "as_rows", "digest_of"]
+
+AT_ONCE = 256  # rows that go through a module together where nothing is learned
+_MOST_ROWS = 100_000_000  # of a stream: one that goes on is taken for endless
+_CPU = torch.device("cpu")
+
+
+class Source(Protocol):
+    """Where examples come from."""
+
+    def batches(self, order: Sequence[int], batch_size: int) -> Iterator[tuple[Any, Tensor]]:
+        """Inputs and targets, so many rows at a time, in that order (if the order is not the source's own)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Inputs and targets that lie in memory."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def batches(self, order: Sequence[int], batch_size: int) -> Iterator[tuple[Any, Tensor]]:
+        """The rows of those numbers, in that order, so many at a time."""
+        places = torch.as_tensor(np.asarray(order, dtype=np.int64))
+        for at in places.split(batch_size):
+            yield self.inputs[at], self.targets[at]
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Examples that can be fetched by number, as a batch of inputs and a batch of targets."""
+    """The examples of one part, as the engine takes them.
 
-    source: Any  # (inputs, targets) tensors, or a Dataset
-    targets: Tensor  # all of them, (rows, ...)
-    collate: Any = default_collate
+    Attributes:
+        name: "train", "validation" or "test", for messages.
+        targets: all of them in the order of a pass, (rows, ...); flat where rows have unlike many.
+        num_rows: how many examples a pass gives.
+        sha256: of the content.
+        batch_size: the rows a batch of the loader they came from; None where they came from none.
+        batches_are_own: the order and the batches are the loader's, and no other can be had.
+        drops_last: whether the loader leaves a short last batch out of training.
+        is_repeatable: whether one seed gives the same inputs again. Where not, they are not in ``sha256``.
+    """
+
+    name: str
+    source: Source
+    targets: Tensor
+    num_rows: int
+    sha256: str
+    batch_size: int | None = None
+    batches_are_own: bool = False
+    drops_last: bool = False
+    is_repeatable: bool = True
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return self.num_rows
 
-    def batch(self, index: NDArray[np.int64]) -> tuple[Any, Tensor]:
-        """The examples of those numbers, in that order."""
-        if isinstance(self.source, tuple):
-            at = torch.as_tensor(index)
-            return self.source[0][at], self.source[1][at]
-        inputs, targets = self.collate([self.source[int(i)] for i in index])
-        return inputs, targets
+    def batches(self, order: Sequence[int] | None, batch_size: int) -> Iterator[tuple[Any, Tensor]]:
+        """Inputs and targets, batch by batch; ``order`` None is that of ``targets``."""
+        return self.source.batches(range(self.num_rows) if order is None else order, batch_size)
 
-    def digest(self, hasher: Any) -> None:
-        """Feed the content into a hash: all of it for tensors, the targets for other data sets."""
-        tensors = self.source if isinstance(self.source, tuple) else (self.targets,)
-        for tensor in tensors:
-            hasher.update(repr((tuple(tensor.shape), str(tensor.dtype))).encode())
-            hasher.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    def passed(self) -> Iterator[tuple[Any, Tensor]]:
+        """One pass in the order of ``targets``.
+
+        Raises:
+            InputError: it gives other targets than the first pass did, so no score would mean anything.
+        """
+        at = 0
+        flat = self.targets.reshape(-1)
+        for inputs, targets in self.batches(None, self.batch_size or AT_ONCE):
+            again = targets.reshape(-1)
+            if not torch.equal(again, flat[at : at + len(again)]):
+                raise self._unlike()
+            at += len(again)
+            yield inputs, targets
+        if at != len(flat):
+            raise self._unlike()
+
+    def _unlike(self) -> InputError:
+        return InputError(
+            f"The {self.name} data gives other targets in a second pass than in the first; rows that are scored "
+            "must be the same in every pass, and in the same order."
+        )
 
 
 def as_rows(data: Any, name: str) -> Rows:
-    """Rows from ``(X, y)`` arrays or tensors, a Dataset of ``(input, target)`` pairs, or a DataLoader of one.
+    """Rows from ``(X, y)`` arrays or tensors, a Dataset of ``(input, target)`` pairs, or a DataLoader.
+
+    Every example is read once here: for the targets, the count and the digest.
 
     Args:
-        data: the examples. A DataLoader gives its data set and its way to collate; order and batch size
-            are the comparison's.
+        data: the examples. A DataLoader gives its data set, its batch size, its way to collate and its workers; the
+            order of the rows is the comparison's, unless its sampler does more than shuffle, or the data set is
+            an IterableDataset: then the order (and with a batch sampler, the batches) are its own.
         name: "train", "validation" or "test", for messages.
 
     Raises:
-        InputError: nothing that can be fetched by number, no rows, or inputs and targets of unlike length.
+        InputError: no rows, inputs and targets of unlike length, or data whose code fails.
     """
     if isinstance(data, DataLoader):
-        return _from_dataset(data.dataset, name, data.collate_fn)
+        return _of_loader(data, name)
+    if isinstance(data, IterableDataset):
+        return _read(Stream(name, data), name, None)
     if isinstance(data, Dataset):
-        return _from_dataset(data, name, default_collate)
-    if isinstance(data, Sequence) and len(data) == 2:
-        inputs, targets = (_tensor(part, name) for part in data)
-        if len(inputs) != len(targets):
-            raise InputError(
-                f"The {name} data has {len(inputs)} inputs and {len(targets)} targets; there must be as many."
-            )
-        if not len(inputs):
-            raise InputError(f"The {name} data has no rows.")
-        return Rows((inputs, targets), targets)
+        return _of_items(Items(name, data), name)
+    if isinstance(data, Sequence) and not isinstance(data, str) and len(data) == 2:
+        return _of_arrays(data, name)
     raise InputError(
         f"The {name} data is a {type(data).__name__}; give (inputs, targets), a Dataset or a DataLoader."
     )
+
+
+def _of_arrays(data: Sequence[Any], name: str) -> Rows:
+    inputs, targets = (_tensor(part, name) for part in data)
+    if inputs.dim() == 0 or targets.dim() == 0 or len(inputs) != len(targets):
+        counts = " and ".join(
+            f"{len(part) if part.dim() else 'no'} {word}"
+            for part, word in ((inputs, "inputs"), (targets, "targets"))
+        )
+        raise InputError(f"The {name} data has {counts}; there must be as many.")
+    if not len(inputs):
+        raise InputError(f"The {name} data has no rows.")
+    hasher = hashlib.sha256()
+    _feed(hasher, (inputs, targets))
+    return Rows(name, Tensors(inputs, targets), targets, len(targets), hasher.hexdigest())
 
 
 def _tensor(part: Any, name: str) -> Tensor:
     try:
         tensor = torch.as_tensor(np.ascontiguousarray(part) if not isinstance(part, Tensor) else part)
     except (TypeError, ValueError) as error:
-        raise InputError(f"The {name} data cannot be read as numbers: {error}.") from None
+        raise InputError(f"The {name} data cannot be read as numbers: {told(error)}") from error
     return tensor.float() if tensor.dtype == torch.float64 else tensor
 
 
-def _from_dataset(dataset: Any, name: str, collate: Any) -> Rows:
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise InputError(f"The {name} data set cannot be fetched by number; give a map-style Dataset.")
-    if not len(dataset):
-        raise InputError(f"The {name} data has no rows.")
-    try:
-        targets = torch.as_tensor(np.stack([np.asarray(dataset[i][1]) for i in range(len(dataset))]))
-    except (TypeError, IndexError, KeyError, ValueError) as error:
+def _of_loader(loader: DataLoader[Any], name: str) -> Rows:
+    if has_own_order(loader):
+        return _read(OwnBatches(name, loader), name, loader.batch_size, batches_are_own=True)
+    kind = Stream if isinstance(loader.dataset, IterableDataset) else Items
+    source = kind(name, loader.dataset, loader.collate_fn, settings_of(loader))
+    if isinstance(source, Items):
+        return _of_items(source, name, loader.batch_size, loader.drop_last)
+    return _read(source, name, loader.batch_size, drops_last=loader.drop_last)
+
+
+def _of_items(source: Items, name: str, batch_size: int | None = None, drops_last: bool = False) -> Rows:
+    if not hasattr(source.dataset, "__len__") or not hasattr(source.dataset, "__getitem__"):
         raise InputError(
-            f"The {name} data set does not give (input, target) pairs of one shape: {error}."
-        ) from None
-    if targets.dtype == torch.float64:
-        targets = targets.float()
-    return Rows(dataset, targets, collate)
+            f"The {name} data set has no __len__ or no __getitem__; give a map-style Dataset with both, or an "
+            "IterableDataset."
+        )
+    try:
+        num_rows = len(source.dataset)
+    except Exception as error:
+        raise InputError(f"The {name} data set's length cannot be told: {told(error)}") from error
+    return _read(source, name, batch_size, num_rows=num_rows, drops_last=drops_last)
+
+
+def _read(
+    source: Source,
+    name: str,
+    batch_size: int | None,
+    *,
+    num_rows: int = 0,
+    batches_are_own: bool = False,
+    drops_last: bool = False,
+) -> Rows:
+    """One pass over all examples (``num_rows`` of them, where that is known)."""
+    first, again = (_first_digest(source, min(num_rows, 2)) for _ in range(2))
+    is_repeatable = first == again
+    hasher = hashlib.sha256()
+    targets: list[Tensor] = []
+    total = 0
+    with borrowed(0, _CPU):
+        for inputs, some in source.batches(range(num_rows), batch_size or AT_ONCE):
+            _feed(hasher, (inputs, some) if is_repeatable else some)
+            targets.append(some)
+            total += len(some)
+            if total > _MOST_ROWS:
+                raise InputError(
+                    f"The {name} data has given {total:,} rows and no end; give a pass that ends."
+                )
+    if not total:
+        raise InputError(f"The {name} data has no rows.")
+    return Rows(
+        name,
+        source,
+        _together(targets, name),
+        total,
+        hasher.hexdigest(),
+        batch_size=batch_size or (round(total / len(targets)) if batches_are_own else None),
+        batches_are_own=batches_are_own,
+        drops_last=drops_last,
+        is_repeatable=is_repeatable,
+    )
+
+
+def _first_digest(source: Source, num_rows: int) -> str:
+    """Of the first examples alone, on the same seed each time."""
+    hasher = hashlib.sha256()
+    with borrowed(0, _CPU):
+        for batch in islice(source.batches(range(num_rows), 2), 1):
+            _feed(hasher, batch)
+    return hasher.hexdigest()
+
+
+def _together(batches: Sequence[Tensor], name: str) -> Tensor:
+    if len({batch.dtype for batch in batches}) > 1:
+        kinds = " and ".join(sorted({str(batch.dtype).removeprefix("torch.") for batch in batches}))
+        raise InputError(f"The {name} data's targets are of unlike types from batch to batch: {kinds}.")
+    if len({batch.shape[1:] for batch in batches}) > 1:  # padded batch by batch
+        return torch.cat([batch.reshape(-1) for batch in batches])
+    return torch.cat(list(batches))
+
+
+def _feed(hasher: Any, content: Any) -> None:
+    """Feed a batch into a hash: numbers and texts in any nesting; of other objects, their class."""
+    if isinstance(content, np.ndarray) and content.dtype != object:
+        content = torch.as_tensor(np.ascontiguousarray(content))
+    if isinstance(content, Tensor):
+        tensor = content.detach().cpu()
+        hasher.update(repr((tuple(tensor.shape), str(tensor.dtype))).encode())
+        if tensor.layout == torch.strided:
+            tensor = tensor.resolve_conj().resolve_neg().contiguous()
+            hasher.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            hasher.update(repr(key).encode())
+            _feed(hasher, value)
+    elif isinstance(content, (list, tuple)):
+        hasher.update(repr((type(content).__name__, len(content))).encode())
+        for value in content:
+            _feed(hasher, value)
+    elif isinstance(content, (str, bytes, int, float, bool, type(None))):
+        hasher.update(repr(content).encode())
+    else:
+        hasher.update(type(content).__qualname__.encode())
 
 
 def digest_of(parts: Sequence[Rows]) -> str:
     """The sha256 of train, validation and test together."""
-    hasher = hashlib.sha256()
-    for part in parts:
-        part.digest(hasher)
-    return hasher.hexdigest()
+    return hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()

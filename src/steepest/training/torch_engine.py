@@ -6,18 +6,21 @@ import copy
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from steepest.errors import InputError, near_names
+from steepest.errors import InputError, near_names, told
 from steepest.losses import LOSSES
 from steepest.losses.apply import softmax_loss
+from steepest.losses.formula import LossFormula
 from steepest.optim import OPTIMIZERS
+from steepest.training.layout import alike, class_rows, is_kept, rows_of_outputs
 from steepest.training.metrics import METRICS
 from steepest.training.native import (
     DIVERGENCE_FACTOR,
@@ -29,29 +32,32 @@ from steepest.training.native import (
     rows_a_step,
     to_predictions,
 )
-from steepest.training.random import data_order
+from steepest.training.random import data_order, epoch_seed
 from steepest.training.run import Curve, Record, Run, Task
+from steepest.training.seeds import borrowed, seed_all
 from steepest.training.torch_data import Rows
 
-__all__ = ["TorchEngine"]
+__all__ = ["TorchEngine", "has_batch_norm", "inner_module"]
 
-_AT_ONCE = 256  # rows a validation pass takes through the module together
+_SCORING_SEED = 0  # what validation data draw, the same each time: a score depends on the weights alone
 
 
 class TorchEngine:
     """Trains modules made by a factory; the same records and stop conditions as the native engine.
 
-    Runs go one after another (modules draw on torch's global random numbers), each from its own seed: the
-    factory is called after ``torch.manual_seed(seed)``, so runs of one seed share initial weights, and the
-    order of the rows is the native engine's for that seed.
+    Runs go one after another (modules and data sets draw on global random numbers), each from its own seed: the
+    factory is called after all generators were seeded with it, so runs of one seed share initial weights, and the
+    order of the rows is the native engine's for that seed. Every epoch begins from a seed of its own. The
+    caller's random numbers stay where they were.
 
     Args:
-        factory: called without arguments, gives a fresh module. Its outputs are (rows,) or (rows, 1) for
-            regression and for bce, (rows, classes) logits for cross_entropy.
+        factory: called without arguments, gives a fresh module. Its outputs have the targets' shape (or one axis of
+            one more) for regression and for bce; for cross_entropy they are logits, (rows, classes, ...).
         train, validation: the rows; validation may be None.
         task: regression, binary or multiclass.
         metric: the word of the metric that validation scores are in.
         device: where modules and batches go.
+        classes_last: logits are (rows, ..., classes).
     """
 
     def __init__(
@@ -62,12 +68,14 @@ class TorchEngine:
         task: Task,
         metric: str,
         device: str | torch.device = "cpu",
+        classes_last: bool = False,
     ) -> None:
         self.factory, self.train, self.validation, self.task = factory, train, validation, task
         if metric not in METRICS:
             raise InputError(f"metric is {metric!r}{near_names(metric, METRICS)}")
         self.metric = METRICS[metric]
         self.device = torch.device(device)
+        self.classes_last = classes_last
 
     def run_all(
         self,
@@ -89,10 +97,12 @@ class TorchEngine:
         return records
 
     def predict(self, run: Run, parameters: Any, features: Rows) -> NDArray[Any]:
-        """Values (rows,) for regression, probabilities (rows, classes) for classes."""
-        module = self.make(run.seed)
-        module.load_state_dict(parameters)
-        return self._predict(module, run, features)
+        """Values (targets,) for regression, probabilities (targets, classes) for classes: one for each target that
+        counts, in the order of the rows' flat targets."""
+        with borrowed(run.seed, self.device):
+            module = self.make(run.seed)
+            inner_module(module).load_state_dict(parameters)
+            return self._predict(module, run, features)
 
     # --- one run ---------------------------------------------------------------------------------------------
 
@@ -100,27 +110,25 @@ class TorchEngine:
         started = time.perf_counter()
         loss_function = self._loss(run)
         optimizer_of(run)  # checks the options, so that a mistake is the user's and not the module's
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+        with borrowed(run.seed, self.device):
             module = self.make(run.seed)
-            entry = OPTIMIZERS[run.optimizer]
-            optimizer = entry.cls(
-                module.parameters(), lr=run.lr, **{**entry.options, **run.optimizer_options}
-            )
-            progress = _Progress(run, self.metric.greater_is_better)
+            optimizer = self._optimizer(run, module)
+            progress = _Progress(run, self.metric.greater_is_better, started)
             epoch = 0
             while progress.reason is None:
                 if run.stop.max_epochs is not None and epoch >= run.stop.max_epochs:
                     progress.reason = "epochs"
                     break
-                self._epoch(run, epoch, module, loss_function, optimizer, progress, started, stop_event)
+                self._epoch(run, epoch, module, loss_function, optimizer, progress, stop_event)
                 epoch += 1
                 progress.evaluate(epoch, self._validate(module, run), module)
-                if self.validation is not None and math.isnan(progress.curve[-1][3]):
+                if self.validation is not None and math.isnan(progress.curve[-1].score):
                     progress.reason = "diverged"
-        group = optimizer.param_groups[0]
         return progress.record(
-            hyperparameters={**entry.cls.hyperparameters_of(group), **loss_parameters(run)},
-            seconds=time.perf_counter() - started,
+            hyperparameters={
+                **OPTIMIZERS[run.optimizer].cls.hyperparameters_of(optimizer.param_groups[0]),
+                **loss_parameters(run),
+            },
             final=module,
         )
 
@@ -132,28 +140,39 @@ class TorchEngine:
         loss_function: nn.Module,
         optimizer: torch.optim.Optimizer,
         progress: _Progress,
-        started: float,
         stop_event: threading.Event | None,
     ) -> None:
-        n = len(self.train)
-        batch_size = rows_a_step(run, n)
-        order = np.arange(n) if batch_size == n else data_order(n, run.seed, epoch)
+        seed_all(epoch_seed(run.seed, epoch), self.device)
         module.train()
-        for start in range(0, n, batch_size):
-            inputs, targets = self.train.batch(order[start : start + batch_size])
+        for inputs, targets in self._batches(run, epoch, module):
             optimizer.zero_grad()
             outputs = self.forward(module, inputs)
-            loss = loss_function(*self._fit_shapes(run, outputs, targets.to(self.device)))
-            loss.backward()
+            loss = self._loss_of(run, loss_function, outputs, targets.to(self.device))
+            _backward(loss)
             if progress.step_allowed(float(loss.detach()), len(targets), module):
                 optimizer.step()
                 progress.count_step()
             if stop_event is not None and stop_event.is_set():
                 progress.reason = "interrupted"
-            elif run.stop.max_sec is not None and time.perf_counter() - started >= run.stop.max_sec:
+            elif run.stop.max_sec is not None and progress.seconds >= run.stop.max_sec:
                 progress.reason = progress.reason or "seconds"
             if progress.reason is not None:
                 return
+
+    def _batches(self, run: Run, epoch: int, module: nn.Module) -> Iterator[tuple[Any, Tensor]]:
+        """An epoch's batches. A short last one is left out where the loader says so, and where it is one lone row
+        and the module has batch norm, which cannot learn from it; another row each epoch."""
+        n = len(self.train)
+        batch_size = rows_a_step(run, n)
+        order = np.arange(n) if batch_size == n else data_order(n, run.seed, epoch)
+        least = 1
+        if self.train.drops_last:
+            least = batch_size
+        elif batch_size > 1 and has_batch_norm(module):
+            least = 2
+        for number, (inputs, targets) in enumerate(self.train.batches(order.tolist(), batch_size)):
+            if number == 0 or len(targets) >= least:
+                yield inputs, targets
 
     def _validate(self, module: nn.Module, run: Run) -> float:
         if self.validation is None:
@@ -161,22 +180,34 @@ class TorchEngine:
         predictions = self._predict(module, run, self.validation)
         if not np.isfinite(predictions).all():
             return math.nan
-        return self.metric.compute(self.validation.targets.numpy(), predictions)
+        return self.metric.compute(self.scored(self.validation), predictions)
+
+    def scored(self, rows: Rows) -> NDArray[Any]:
+        """The targets that a score is worked out from: flat, without ignored classes."""
+        flat = rows.targets.reshape(-1)
+        return (flat if self.task == "regression" else flat[is_kept(flat)]).numpy()
 
     def _predict(self, module: nn.Module, run: Run, rows: Rows) -> NDArray[Any]:
-        module.eval()
-        outputs = []
-        with torch.no_grad():
-            for start in range(0, len(rows), _AT_ONCE):
-                inputs, _ = rows.batch(np.arange(start, min(start + _AT_ONCE, len(rows))))
-                output = self.forward(module, inputs)
-                outputs.append(output.reshape(len(output), -1).float().cpu())
-        together = torch.cat(outputs).numpy()
         formula = formula_of(run.loss)
-        if formula.prediction == "probability":  # the module's own last word, no logit
-            wide = together.astype(np.float64)
-            return np.concatenate([1.0 - wide, wide], axis=1)
-        return to_predictions(together, formula)
+        outputs = []
+        for output, targets in self.outputs(module, rows):
+            flat = rows_of_outputs(output, formula.family == "softmax", self.classes_last)
+            kept = is_kept(targets.reshape(-1)) if self.task != "regression" else slice(None)
+            if len(flat) != targets.numel():
+                raise InputError(
+                    f"The model gave outputs of shape {tuple(output.shape)} for targets of shape "
+                    f"{tuple(targets.shape)}; they do not belong together."
+                )
+            outputs.append(flat[kept].float().cpu())
+        return predictions_of(torch.cat(outputs).numpy(), formula)
+
+    def outputs(self, module: nn.Module, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
+        """What a module at rest makes of the rows, with their targets, batch by batch."""
+        seed_all(_SCORING_SEED, self.device)
+        module.eval()
+        with torch.no_grad():
+            for inputs, targets in rows.passed():
+                yield self.forward(module, inputs), targets
 
     # --- what goes into a run ----------------------------------------------------------------------------------
 
@@ -186,11 +217,11 @@ class TorchEngine:
         Raises:
             InputError: the factory fails, or gives something else.
         """
-        torch.manual_seed(seed)
-        try:
-            module = self.factory()
-        except Exception as error:
-            raise InputError(f"The model factory failed: {type(error).__name__}: {error}.") from error
+        with borrowed(seed, self.device):
+            try:
+                module = self.factory()
+            except Exception as error:
+                raise InputError(f"The model factory failed: {told(error)}") from error
         if not isinstance(module, nn.Module):
             raise InputError(
                 f"The model factory gave a {type(module).__name__}; it must give a torch.nn.Module."
@@ -210,10 +241,25 @@ class TorchEngine:
         except InputError:
             raise
         except Exception as error:
-            raise InputError(f"The model failed on a batch: {type(error).__name__}: {error}.") from error
+            raise InputError(f"The model failed on a batch: {told(error)}") from error
         if not isinstance(output, Tensor):
-            raise InputError(f"The model gave a {type(output).__name__}; it must give one tensor.")
+            raise InputError(
+                f"The model gave a {type(output).__name__}; it must give one tensor. A recurrent layer's (output, "
+                "state), say, is to be put in a module whose forward returns the output alone."
+            )
         return output
+
+    def _optimizer(self, run: Run, module: nn.Module) -> torch.optim.Optimizer:
+        entry = OPTIMIZERS[run.optimizer]
+        try:
+            optimizer: torch.optim.Optimizer = entry.cls(
+                module.parameters(), lr=run.lr, **{**entry.options, **run.optimizer_options}
+            )
+        except ValueError as error:
+            raise InputError(
+                f"The optimizer {run.optimizer} cannot train this module: {told(error)}"
+            ) from error
+        return optimizer
 
     def _loss(self, run: Run) -> nn.Module:
         formula = formula_of(run.loss)
@@ -232,21 +278,66 @@ class TorchEngine:
         loss: nn.Module = LOSSES[run.loss](**options)
         return loss.to(self.device)
 
+    def _loss_of(self, run: Run, loss_function: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
+        """A batch's loss.
+
+        Raises:
+            InputError: outputs and targets do not belong together, or the loss fails on them.
+        """
+        outputs, targets = self._fit_shapes(run, outputs, targets)
+        try:
+            loss: Tensor = loss_function(outputs, targets)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"The loss {run.loss} failed on outputs {tuple(outputs.shape)} and targets "
+                f"{tuple(targets.shape)}: {told(error)}"
+            ) from error
+        return loss
+
     def _fit_shapes(self, run: Run, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs (rows, 1) meet targets (rows,): the one reshaping that cannot be meant otherwise."""
+        """Outputs and targets as the loss takes them; see :mod:`steepest.training.layout`."""
         if formula_of(run.loss).family == "softmax":
-            if outputs.dim() < 2 or outputs.shape[1] < 2:
+            if outputs.dim() < 2 or outputs.shape[-1 if self.classes_last else 1] < 2:
                 raise InputError(
                     f"loss {run.loss} needs one output a class, (rows, classes); the model gave {tuple(outputs.shape)}."
                 )
+            outputs, targets = class_rows(outputs, targets, self.classes_last)
             # Labels 0.0, 1.0, ... as a table may hold them.
             return outputs, targets.to(torch.int64) if targets.dim() < outputs.dim() else targets
-        if self.task != "multiclass" and outputs.shape == (*targets.shape, 1):
-            outputs = outputs.squeeze(-1)
+        if self.task != "multiclass":
+            outputs, targets = alike(outputs, targets)
         if self.task != "regression":
             # A logit meets a 0 or a 1, a row of logits meets a class index.
             targets = targets.to(outputs.dtype) if outputs.shape == targets.shape else targets.to(torch.int64)
         return outputs, targets
+
+
+def predictions_of(outputs: NDArray[Any], formula: LossFormula) -> NDArray[Any]:
+    """From outputs (targets, outputs) to values (targets,), or probabilities (targets, classes)."""
+    if formula.prediction == "probability":  # the module's own last word, no logit
+        wide = outputs.astype(np.float64)
+        return np.concatenate([1.0 - wide, wide], axis=1)
+    return to_predictions(outputs, formula)
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether a part of the module learns from a batch's spread, which one row has none of."""
+    return any(isinstance(part, _BatchNorm) and part.training for part in module.modules())
+
+
+def inner_module(module: nn.Module) -> nn.Module:
+    """The module that ``torch.compile`` wrapped, whose weights have their own names; else the module itself."""
+    inner = getattr(module, "_orig_mod", module)
+    return inner if isinstance(inner, nn.Module) else module
+
+
+def _backward(loss: Tensor) -> None:
+    try:
+        loss.backward()
+    except Exception as error:
+        raise InputError(f"The gradient through the model failed: {told(error)}") from error
 
 
 class _OfClasses(nn.Module):
@@ -258,39 +349,63 @@ class _OfClasses(nn.Module):
     def __init__(self, loss: str, targets: Tensor) -> None:
         super().__init__()
         self.formula = formula_of(loss)
-        num_classes = targets.shape[1] if targets.dim() == 2 else int(targets.max()) + 1
+        if targets.is_floating_point() and targets.dim() == 2:  # shares of the classes
+            num_classes = targets.shape[1]
+        else:
+            targets = targets.reshape(-1)
+            targets = targets[is_kept(targets)]
+            num_classes = int(targets.max()) + 1
         weight, offset = class_terms(self.formula, targets.numpy(), num_classes)
         self.register_buffer("weight", torch.as_tensor(weight))
         self.register_buffer("offset", torch.as_tensor(offset))
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return softmax_loss(
+        losses = softmax_loss(
             self.formula, outputs, targets, weight=self.weight, offset=self.offset, reduction="none"
-        ).mean()
+        )
+        return losses.sum() / is_kept(targets).sum() if targets.dim() < outputs.dim() else losses.mean()
 
 
 def _moved(inputs: Any, device: torch.device) -> Any:
     if isinstance(inputs, Tensor):
         return inputs.to(device)
+    if isinstance(inputs, tuple) and hasattr(inputs, "_fields"):
+        return type(inputs)(*(_moved(part, device) for part in inputs))
     if isinstance(inputs, (list, tuple)):
         return type(inputs)(_moved(part, device) for part in inputs)
     if isinstance(inputs, dict):
         return {key: _moved(part, device) for key, part in inputs.items()}
-    return inputs
+    return inputs.to(device) if hasattr(inputs, "to") else inputs
+
+
+class _Mark(NamedTuple):
+    """What is known at an epoch's end."""
+
+    epoch: int
+    step: int
+    train_loss: float
+    score: float
+    examples: int
+    seconds: float
 
 
 class _Progress:
     """Where a run stands: steps, examples, curve, best weights, and why it ended."""
 
-    def __init__(self, run: Run, greater_is_better: bool) -> None:
-        self.run, self.greater_is_better = run, greater_is_better
+    def __init__(self, run: Run, greater_is_better: bool, started: float) -> None:
+        self.run, self.greater_is_better, self._started = run, greater_is_better, started
         self.reason: str | None = None
         self.steps = self.examples = 0
         self.limit = math.inf
         self.best_epoch, self.best_score = 0, math.nan
         self.best_state: dict[str, Any] | None = None
-        self.curve: list[tuple[int, int, float, float]] = []
+        self.curve: list[_Mark] = []
         self._loss_sum, self._loss_rows, self._first_loss = 0.0, 0, math.nan
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return time.perf_counter() - self._started
 
     def step_allowed(self, loss: float, rows: int, module: nn.Module) -> bool:
         """Note a batch's loss; False where the run ends before this step."""
@@ -315,14 +430,14 @@ class _Progress:
     def evaluate(self, epoch: int, score: float, module: nn.Module) -> None:
         """Note the score at an epoch's end; keep the weights where it is the best so far."""
         mean_loss = self._loss_sum / max(self._loss_rows, 1)
-        self.curve.append((epoch, self.steps, mean_loss, score))
+        self.curve.append(_Mark(epoch, self.steps, mean_loss, score, self.examples, self.seconds))
         self._loss_sum, self._loss_rows = 0.0, 0
         stop = self.run.stop
         if math.isnan(score):
             return
         if self.best_epoch == 0 or self._better(score, self.best_score):
             self.best_epoch, self.best_score = len(self.curve), score
-            self.best_state = copy.deepcopy(module.state_dict())
+            self.best_state = _state(module)
         if self.reason is None:
             if stop.target_metric is not None and not self._better(stop.target_metric, score):
                 self.reason = "target_metric"
@@ -332,9 +447,12 @@ class _Progress:
     def _better(self, a: float, b: float) -> bool:
         return a > b if self.greater_is_better else a < b
 
-    def record(self, hyperparameters: dict[str, float], seconds: float, final: nn.Module) -> Record:
+    def record(self, hyperparameters: dict[str, float], final: nn.Module) -> Record:
         diverged = self.reason == "diverged"
-        marks = np.array(self.curve, dtype=np.float64).reshape(-1, 4)
+
+        def column(name: str, dtype: type) -> NDArray[Any]:
+            return np.array([getattr(mark, name) for mark in self.curve], dtype=dtype)
+
         return Record(
             run=self.run,
             hyperparameters=hyperparameters,
@@ -344,10 +462,21 @@ class _Progress:
             stop_reason=self.reason or "epochs",
             best_epoch=0 if diverged else self.best_epoch,
             validation_score=math.nan if diverged else self.best_score,
-            curve=Curve(marks[:, 0].astype(np.int64), marks[:, 1].astype(np.int64), marks[:, 2], marks[:, 3]),
-            seconds=seconds,
-            parameters=self.best_state if self.best_state is not None else copy.deepcopy(final.state_dict()),
+            curve=Curve(
+                column("epoch", np.int64),
+                column("step", np.int64),
+                column("train_loss", np.float64),
+                column("score", np.float64),
+                column("examples", np.int64),
+                column("seconds", np.float64),
+            ),
+            seconds=self.seconds,
+            parameters=self.best_state if self.best_state is not None else _state(final),
         )
+
+
+def _state(module: nn.Module) -> dict[str, Any]:
+    return copy.deepcopy(inner_module(module).state_dict())
 
 
 def _gradient_norm(module: nn.Module) -> float:
