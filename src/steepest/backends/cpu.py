@@ -165,6 +165,26 @@ def _next_piece(typingctx: Any, counter: Any) -> Any:
 next_piece: Any = intrinsic(_next_piece)
 
 
+def _half_vectors(typingctx: Any) -> Any:
+    """The function it is called in uses vectors of at most 256 bits.
+
+    A loop that waits for memory does not gain by wider ones, and on some processors stores them in two halves.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        attributes = builder.function.attributes
+        attributes.add("noinline")  # its caller's attributes would count
+        set.add(
+            attributes, '"prefer-vector-width"="256"'
+        )  # llvmlite passes such pairs on, but has no name for them
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+half_vectors: Any = intrinsic(_half_vectors)
+
+
 def call_record(signature: tuple[Any, Any]) -> Any:
     """An intrinsic ``f(record)``: calls the C function of that normalized signature as the record says.
 

@@ -11,7 +11,7 @@ from numba import carray, njit, types
 from numba.np.unsafe import ndarray
 
 from steepest.backends import cpu
-from steepest.backends.cpu import next_piece
+from steepest.backends.cpu import half_vectors, next_piece
 from steepest.backends.cpu_vocabulary import _inline
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def _coefficients_of(step: float, numbers: Any) -> Any:
 
 
 def _step(step: float, num_tensors: int, table: Any, numbers: Any) -> None:
+    half_vectors()
     factors = rounded(coefficients_of(step, numbers))
     width = 3 + num_slots
     t = carray(table, num_tensors * width)

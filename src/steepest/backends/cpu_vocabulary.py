@@ -293,9 +293,25 @@ def sign(x: Any) -> Any:
     return _like(1.0 if x > 0.0 else (-1.0 if x < 0.0 else np.float64(x)), x)
 
 
+@intrinsic
+def _select(typingctx: Any, condition: Any, a: Any, b: Any) -> Any:
+    """One of two numbers, both worked out: a branch, as Python's ``if`` is one, can keep a loop scalar."""
+    chosen = typingctx.unify_types(a, b)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        condition, a, b = signature.args
+        return builder.select(
+            context.cast(builder, args[0], condition, types.boolean),
+            context.cast(builder, args[1], a, chosen),
+            context.cast(builder, args[2], b, chosen),
+        )
+
+    return chosen(condition, a, b), codegen
+
+
 @_inline
 def where(condition: Any, a: Any, b: Any) -> Any:
-    return a if condition else b
+    return _select(condition, a, b)
 
 
 @_inline

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from steepest.backends.reference import abs, log, log1p, sqrt, where
+from steepest.backends.reference import abs, log1p, sqrt, where
 from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
 from steepest.losses.formula import Interval, LossFormula
@@ -15,22 +15,22 @@ from steepest.losses.switches import Switches
 __all__ = ["CauchyLoss", "cauchy_loss"]
 
 # Errors in units of c:
-_FAR = 65536.0  # from here on log(1 + z^2) = 2 log z + log(1 + 1 / z^2) loses nothing
+_FAR = 65536.0  # from here on the gradient is taken from c / e
+_HUGE = 1e75  # from here on log(1 + z^2) = 4 log(1 + sqrt(z)) loses nothing, and z^2 might overflow
 _TINY = 1e-35  # up to here log(1 + z^2) is z^2, to more digits than any type has
 
 
 def value(p: Any, y: Any, c: Any) -> Any:
-    # (c^2 / 2) log(1 + (e / c)^2); of a huge e neither the square nor e / c is taken: log z = 2 log(sqrt(e) / sqrt(c))
+    # (c^2 / 2) log(1 + (e / c)^2); of a huge e neither the square nor e / c is taken, but sqrt(e) / sqrt(c)
     e = p - y
     a = where(e < 0.0, -e, e)
-    near = a < _FAR * c
+    huge = a >= _HUGE * c
     tiny = a <= _TINY * c
-    z = where(near, where(tiny, 0.0, a), 0.0) / c
-    far = where(near, c, a)
-    v = c / far
-    large = 4.0 * log(sqrt(far) / c**0.5) + log1p(v * v)
+    z = where(huge, 0.0, where(tiny, 0.0, a)) / c
+    root = sqrt(where(huge, a, c)) / c**0.5
+    log = where(huge, 4.0, 1.0) * log1p(where(huge, root, z * z))
     square = where(tiny, a, 0.0)
-    return where(tiny, 0.5 * square * square, 0.5 * c * (c * where(near, log1p(z * z), large)))
+    return where(tiny, 0.5 * square * square, 0.5 * c * (c * log))
 
 
 def gradient(p: Any, y: Any, c: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from steepest.backends.reference import exp, expm1, log1p, tanh, where
+from steepest.backends.reference import expm1, log1p, where
 from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
 from steepest.losses.formula import LossFormula
@@ -15,20 +15,26 @@ from steepest.losses.switches import Switches
 __all__ = ["LogCoshLoss", "log_cosh_loss"]
 
 _LOG_2 = 0.6931471805599453
+_NEAR = 0.5  # below, the far form would lose digits; above, the near one would
 
 
 def value(p: Any, y: Any) -> Any:
-    # log cosh e. Near: cosh e - 1 = u^2 / (2 (1 + u)) with u = expm1(|e|). Far: |e| - log 2 + log(1 + exp(-2 |e|)).
+    # log cosh e. Near: -log(1 - tanh(e)^2) / 2. Far: |e| - log 2 + log(1 + exp(-2 |e|)). One logarithm serves both.
     e = p - y
     a = where(e < 0.0, -e, e)
-    u = expm1(where(a < 1.0, a, 0.0))
-    near = log1p(0.5 * u * u / (1.0 + u))
-    return where(a < 1.0, near, (a - _LOG_2) + log1p(exp(-2.0 * a)))
+    u = expm1(-2.0 * a)
+    t = u / (2.0 + u)
+    near = a < _NEAR
+    log = log1p(where(near, -t * t, 1.0 + u))
+    return where(near, -0.5 * log, (a - _LOG_2) + log)
 
 
 def gradient(p: Any, y: Any) -> Any:
-    # tanh(p - y)
-    return tanh(p - y)
+    # tanh(p - y) = (1 - exp(-2 e)) / (1 + exp(-2 e)), in the exponential that the value has
+    e = p - y
+    u = expm1(-2.0 * where(e < 0.0, -e, e))
+    t = u / (2.0 + u)
+    return where(e < 0.0, t, -t)
 
 
 FORMULA = LossFormula(

@@ -1,23 +1,25 @@
 """Where a group's tensors lie: told to the kernel as addresses, and kept while nothing has moved.
 
-Working out a thousand addresses costs more than the step itself, so a step begins by making sure that those
-of the last one still hold: the same tensors in the same memory, counted and laid out as before. Gradients
-may lie anywhere, as backward passes make them anew.
+Working out a thousand rows costs more than the step itself, so a step begins by making sure that those of the
+last one still hold: the same tensors in the same memory, counted and laid out as before. Gradients may lie
+anywhere, as backward passes make them anew.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter, is_, itemgetter
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from steepest.backends import cpu_optim
+from steepest.backends.cpu_tensors import Places
 from steepest.backends.threads import run_together
 from steepest.optim.rule import Rule
 
@@ -32,7 +34,6 @@ _TENSORS = {Tensor, torch.nn.Parameter}  # subclasses may keep their numbers els
 
 _address: Callable[[Tensor], int] = Tensor.data_ptr
 _gradient = attrgetter("grad")
-_num_bytes = attrgetter("nbytes")
 
 
 def fusable(tensors: Sequence[Tensor]) -> bool:
@@ -70,17 +71,14 @@ class StepTable:
         self._table = np.empty((len(length), 1 + addresses.shape[1]), dtype=np.int64)
         self._table[:, 0] = length
         self._table[:, 1:] = addresses[self._owner] + self._offset[:, None]
-        self._gradients = addresses[:, 1].tolist()
         self._num_threads = 0
         self._parts = np.empty((0, 2), dtype=np.int64)
         pointer = self._kernel.function.argtypes[2]
         self._whole = len(length), ctypes.cast(self._table.ctypes.data, pointer)
 
-    def point_at(self, gradients: list[int]) -> None:
+    def point_at(self, gradients: NDArray[np.int64]) -> None:
         """Where the gradients lie now."""
-        if gradients != self._gradients:
-            self._table[:, 2] = np.array(gradients, dtype=np.int64)[self._owner] + self._offset
-            self._gradients = gradients
+        np.add(gradients[self._owner], self._offset, out=self._table[:, 2])
 
     def step(self, step: float, numbers: Sequence[float]) -> list[float]:
         """One step, on as many threads as the work is worth; the new scalars."""
@@ -184,19 +182,21 @@ class GroupTable:
         self.rule, self.parameters = rule, parameters
         counted = ("step",) * counts_steps
         names = (*rule.slots, *counted, *rule.scalars)
-        self._states = [state[p] for p in parameters] if names else []
+        self._states = list(state.values())
+        self._own_states = [state[p] for p in parameters] if names else []
         self._pick = itemgetter(*names) if names else None
         self._is_single = len(names) == 1
-        self._kept = self._state_tensors()
-        self._addresses = list(map(_address, chain(parameters, self._kept)))
-        self._num_bytes = list(map(_num_bytes, parameters))
+        kept = [*parameters, *self._state_tensors()]
+        self._places = Places(kept)
+        self._addresses = self._places.find(kept)  # None, which nothing equals, if they lie in no fit place
+        self._gradient_places = Places(parameters)
         # Where torch keeps no count, a rule with anything to remember is past its first step.
         first = 1.0 if names else 0.0
         few = (*counted, *rule.scalars)
         self._parts = [
             (
                 table,
-                owners,
+                np.array(owners, dtype=np.int64),
                 _Counters(
                     [[state[parameters[i]][name] for name in few] for i in owners],
                     counts_steps=counts_steps,
@@ -220,42 +220,39 @@ class GroupTable:
             for name in (*("step",) * counts_steps, *rule.scalars)
         )
 
-    def _state_tensors(self) -> list[Tensor]:
+    def _state_tensors(self) -> Iterable[Tensor]:
         if self._pick is None:
-            return []
-        picked = map(self._pick, self._states)
-        return list(picked) if self._is_single else list(chain.from_iterable(picked))
+            return ()
+        picked = map(self._pick, self._own_states)
+        return picked if self._is_single else chain.from_iterable(picked)
 
     def holds(self, parameters: Sequence[Tensor], state: Mapping[Tensor, Any]) -> bool:
         """Whether everything lies where it did; takes note of where the gradients lie now."""
         gradients = [g for g in map(_gradient, parameters) if g is not None]
-        if len(gradients) != len(self.parameters):
-            return False
         if len(gradients) != len(parameters):
             parameters = [p for p in parameters if p.grad is not None]
+        if not (
+            len(parameters) == len(self.parameters)
+            and all(map(is_, parameters, self.parameters))
+            and len(state) == len(self._states)
+            and all(map(is_, state.values(), self._states))
+            and _TENSORS.issuperset(map(type, gradients))
+            and not any(map(Tensor.is_neg, gradients))
+        ):
+            return False
         try:
-            if not (
-                all(map(is_, parameters, self.parameters))
-                and _TENSORS.issuperset(map(type, gradients))
-                and all(map(Tensor.is_contiguous, chain(gradients, parameters)))
-                and list(map(_num_bytes, gradients)) == self._num_bytes
-                and list(map(_num_bytes, parameters)) == self._num_bytes
-                and all(map(is_, map(state.get, parameters), self._states))
-            ):
-                return False
-            kept = self._state_tensors()
-            if not (
-                all(map(is_, kept, self._kept))
-                and list(map(_address, chain(parameters, kept))) == self._addresses
-            ):
-                return False
-            where = list(map(_address, gradients))
-            if not all(counters.agree() for *_, counters in self._parts):
-                return False
-        except (RuntimeError, KeyError):  # a sparse gradient has no address, a cleared state no slots
+            addresses = self._places.find(chain(parameters, self._state_tensors()))
+        except KeyError:  # a state without its slots
+            return False
+        where = self._gradient_places.find(gradients)
+        if where is None or addresses is None or self._addresses is None:
+            return False
+        if not np.array_equal(addresses, self._addresses):
+            return False
+        if not all(counters.agree() for *_, counters in self._parts):
             return False
         for table, owners, _ in self._parts:
-            table.point_at([where[i] for i in owners])
+            table.point_at(where[owners])
         self._gradients = gradients  # until they have been used
         return True
 

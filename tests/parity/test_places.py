@@ -1,0 +1,84 @@
+"""Addresses of many tensors at once: those that torch gives one by one, and none where a tensor is another kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from steepest.backends import cpu_tensors
+from steepest.backends.cpu_tensors import Places
+from steepest.optim import Adam
+
+
+@pytest.fixture(params=["in one call", "one by one"], autouse=True)
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "one by one":
+        monkeypatch.setattr(cpu_tensors, "_finder", lambda: None)
+    elif cpu_tensors._finder() is None:
+        pytest.skip("this torch has no table of C functions")
+
+
+SHAPES = [(64,), (), (0,), (3, 1, 5), (1, 7), (2, 3)]
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.uint8, torch.int16]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_addresses_are_torchs(dtype: torch.dtype) -> None:
+    whole = torch.zeros(400, dtype=dtype)
+    tensors = [torch.zeros(shape, dtype=dtype) for shape in SHAPES] + [whole[7:300]]
+    found = Places(tensors).find(iter(tensors))
+    assert found is not None
+    assert found.tolist() == [tensor.data_ptr() for tensor in tensors]
+
+
+OTHERS: dict[str, Callable[[], object]] = {
+    "longer": lambda: torch.zeros(65),
+    "wider": lambda: torch.zeros(64, dtype=torch.float64),
+    "as narrow, of another kind": lambda: torch.zeros(64, dtype=torch.int32),
+    "every other": lambda: torch.zeros(128)[::2],
+    "turned": lambda: torch.zeros(8, 8).t(),
+    "sparse": lambda: torch.zeros(64).to_sparse(),
+    "elsewhere": lambda: torch.zeros(64, device="meta"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_kind_of_tensor_is_not_found(name: str) -> None:
+    tensors: list[object] = [torch.zeros(64) for _ in range(5)]
+    places = Places(tensors)  # type: ignore[arg-type]
+    tensors[3] = OTHERS[name]()
+    assert places.find(tensors) is None  # type: ignore[arg-type]
+    tensors[3] = torch.zeros(8, 1, 8)
+    assert places.find(tensors) is not None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("what", ["gradient", "data", "state", "state's data", "negated", "state entry"])
+def test_a_step_sees_what_was_put_elsewhere(what: str) -> None:
+    """After two steps the addresses are known; the third has to follow what moved."""
+    ours, torchs = ([torch.nn.Parameter(torch.linspace(-1, 1, 9)) for _ in range(4)] for _ in range(2))
+    pair = (Adam(ours, lr=0.1), ours), (torch.optim.Adam(torchs, lr=0.1), torchs)
+    for step in range(5):
+        for optimizer, parameters in pair:
+            for k, parameter in enumerate(parameters):
+                parameter.grad = torch.full((9,), 0.5 + k + step)
+            chosen = parameters[2]
+            state = optimizer.state[chosen]
+            if step >= 2 and what == "gradient":
+                chosen.grad = torch.arange(18.0)[::2]
+            elif step >= 2 and what == "negated":
+                chosen.grad = torch._neg_view(torch.arange(9.0))
+            elif step == 2 and what == "data":
+                chosen.data = chosen.data.clone() + 1.0
+            elif step == 2 and what == "state":
+                state["exp_avg"] = state["exp_avg"].clone() * 2.0
+            elif step == 2 and what == "state's data":
+                state["exp_avg"].data = state["exp_avg"].data.clone() * 2.0
+            elif step == 2 and what == "state entry":
+                optimizer.state[chosen] = {name: value.clone() for name, value in state.items()}
+                optimizer.state[chosen]["step"].fill_(40.0)
+            optimizer.step()
+    for mine, theirs in zip(ours, torchs, strict=True):
+        np.testing.assert_allclose(mine.detach().numpy(), theirs.detach().numpy(), rtol=0, atol=2e-6)
