@@ -92,7 +92,8 @@ def test_every_option_of_fit_reaches_the_library(run: Run, fitted: SimpleNamespa
     options = (
         "--task binary --loss bce --optimizer sgd --lr 0.1 --batch-size full --hidden none --activation tanh "
         "--metric accuracy --validation 0.3 --epochs 9 --max-steps 100 --max-sec 2.5 --patience 4 "
-        "--min-gradient-norm 1e-6 --target-metric 0.9 --seed 5 --threads 2 --out m"
+        "--min-gradient-norm 1e-6 --target-metric 0.9 --seed 5 --threads 2 --group driver --time when "
+        "--out m"
     )
     ran = run("fit", "cars.csv", "--target", "price", *options.split())
     assert ran.exit_code == 0, ran.err
@@ -117,6 +118,8 @@ def test_every_option_of_fit_reaches_the_library(run: Run, fitted: SimpleNamespa
             "target_metric": 0.9,
             "seed": 5,
             "num_threads": 2,
+            "group": "driver",
+            "time": "when",
         }
     ]
 

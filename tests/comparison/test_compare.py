@@ -122,6 +122,25 @@ def test_a_plan_and_an_option_are_not_mixed(pair: Any, options: dict[str, Any], 
         compare(pair, plan=plan, **options)
 
 
+@pytest.mark.usefixtures("fakes", "blank_report")
+@pytest.mark.parametrize("option", ["group", "time"])
+def test_the_plan_remembers_the_column_that_splits(pair: Any, tmp_path: Path, option: str) -> None:
+    table = pl.DataFrame({"a": pair[0][:, 0], "g": np.arange(200) // 10, "y": pair[1]})
+    compare(table, "y", out=tmp_path / "one", **{option: "g"}, **SMALL)
+    again = compare(table, "y", out=tmp_path / "planned", plan=tmp_path / "one" / "plan.json")
+    assert texts(tmp_path / "one") == texts(tmp_path / "planned")
+    assert (again.verdict[option], again.verdict["num_features"]) == ("g", 1)
+    assert again.model is not None
+    again.model.predict(table.select("a"))  # the column is not asked for
+    with pytest.raises(InputError, match=f"decided {option} already"):
+        compare(table, "y", plan=again.plan, **{option: "a"})
+
+
+def test_modules_come_in_their_parts_already(pair: Any) -> None:
+    with pytest.raises(InputError, match="leave group out"):
+        compare((pair, pair, pair), model=lambda: None, group="g")  # type: ignore[arg-type,return-value]
+
+
 @pytest.mark.usefixtures("fakes")
 def test_a_plan_for_other_data_is_refused(pair: Any) -> None:
     plan = compare(pair, **SMALL).plan

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from steepest.comparison.fit import fit
@@ -67,6 +68,14 @@ def test_what_is_given_is_what_runs(fakes: list[Any], pair: Any) -> None:
     assert (run.stop.max_epochs, run.stop.max_steps, run.stop.patience) == (None, 7, 2)
     assert (run.loss_options, run.optimizer_options) == ({"delta": 2.0}, {"eps": 1e-6})
     assert fakes[0].runs == [run]
+
+
+@pytest.mark.parametrize("option", ["group", "time"])
+def test_a_column_can_decide_the_split(fakes: list[Any], pair: Any, option: str) -> None:
+    table = pl.DataFrame({"a": pair[0][:, 0], "g": np.arange(200) // 10, "y": pair[1]})
+    model = fit(table, "y", hidden=(), lr=0.1, **{option: "g"})
+    assert model.encoding.feature_names == ["a"]
+    assert len(fakes[0].data.y_validation) == 40
 
 
 @pytest.mark.parametrize(

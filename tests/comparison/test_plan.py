@@ -103,6 +103,22 @@ def test_what_is_no_plan_is_refused(text: str) -> None:
         Plan.from_json(text)
 
 
+def test_a_plan_without_the_entries_that_came_later_is_read(plan_of: Callable[..., Plan]) -> None:
+    content = json.loads(plan_of().to_json())
+    del content["group"], content["time"]
+    assert read_plan(content) == plan_of()
+
+
+def test_the_split_is_in_the_plan_and_its_words(prepared: Prepared) -> None:
+    for name in ("group", "time"):
+        plan = make_plan(prepared, Options(**{name: "patient"}))
+        assert read_plan(json.loads(plan.to_json())) == plan
+        assert [
+            f"Split by 'patient', which is no feature: {words}" in " ".join(plan.in_words())
+            for words in ("none of its groups is in two parts", "training rows come first")
+        ] == [name == "group", name == "time"]
+
+
 def test_a_plan_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_plan(tmp_path / "plan.json")

@@ -12,12 +12,14 @@ from steepest.cli import parse
 from steepest.cli.options import (
     Activation,
     DataIfAny,
+    Group,
     Hidden,
     Metric,
     Seed,
     TargetIfAny,
     Task,
     Threads,
+    Time,
     given,
 )
 from steepest.errors import InputError
@@ -45,6 +47,8 @@ def compare(
     hidden: Hidden = None,
     activation: Activation = None,
     metric: Metric = None,
+    group: Group = None,
+    time: Time = None,
     seeds: Annotated[
         int | None, typer.Option(help="Seeds each rate is tuned on.", metavar="N", show_default="3")
     ] = None,
@@ -97,6 +101,8 @@ def compare(
         hidden=None if hidden is None else parse.hidden(hidden),
         activation=activation,
         metric=metric,
+        group=group,
+        time=time,
         seeds=seeds,
         max_epochs=epochs,
         budget=budget,

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from steepest.cli import parse
-from steepest.cli.options import Activation, Data, Hidden, Metric, Seed, Target, Task, Threads, given
+from steepest.cli.options import (
+    Activation,
+    Data,
+    Group,
+    Hidden,
+    Metric,
+    Seed,
+    Target,
+    Task,
+    Threads,
+    Time,
+    given,
+)
 
 __all__ = ["fit"]
 
@@ -34,6 +46,8 @@ def fit(
     hidden: Hidden = None,
     activation: Activation = None,
     metric: Metric = None,
+    group: Group = None,
+    time: Time = None,
     validation: Annotated[
         float | None,
         typer.Option(help="Share of the rows held out for validation.", metavar="X", show_default="0.2"),
@@ -74,6 +88,8 @@ def fit(
         hidden=None if hidden is None else parse.hidden(hidden),
         activation=activation,
         metric=metric,
+        group=group,
+        time=time,
         validation=validation,
         max_epochs=epochs,
         max_steps=max_steps,

@@ -11,6 +11,7 @@ __all__ = [
     "Activation",
     "Data",
     "DataIfAny",
+    "Group",
     "Hidden",
     "Metric",
     "Seed",
@@ -18,6 +19,7 @@ __all__ = [
     "TargetIfAny",
     "Task",
     "Threads",
+    "Time",
     "given",
 ]
 
@@ -52,6 +54,22 @@ Metric = Annotated[
 ]
 Seed = Annotated[
     int | None, typer.Option(help="Everything random follows from it.", metavar="N", show_default="0")
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        help="A column whose groups (patients, machines) stay whole in one part; no feature then.",
+        metavar="COLUMN",
+        show_default=False,
+    ),
+]
+Time = Annotated[
+    str | None,
+    typer.Option(
+        help="A column by whose order rows are cut, the last ones held out; no feature then.",
+        metavar="COLUMN",
+        show_default=False,
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option(help="Runs trained at once.", metavar="N", min=1, show_default="all cores")

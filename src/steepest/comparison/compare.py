@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -126,6 +126,8 @@ def compare(
     progress: Progress | None = None,
     device: str = "cpu",
     resume: str | os.PathLike[str] | None = None,
+    group: str | None = None,
+    time: str | None = None,
 ) -> Comparison:
     """Train every pair of loss and optimizer on a table, tune each one fairly, and say which to use.
 
@@ -157,6 +159,9 @@ def compare(
         device: where ``model``'s modules are trained.
         resume: the ``out`` of a comparison that was interrupted or killed, to go on with: its plan decides the
             options, and what has ended is not run again. ``data`` may be left out where it was a file.
+        group: a column none of whose values is to be in two parts of the rows (patients, machines). It is no
+            feature, and classes are then not kept in proportion.
+        time: a column in whose order the rows are cut: training first, then validation, then test. It is no feature.
 
     Returns:
         The verdict, the runs, the plan and the trained model. An interruption (Ctrl-C) keeps what was
@@ -165,9 +170,20 @@ def compare(
     Raises:
         InputError: the data or an option cannot be used; nothing has been run or written.
     """
-    started = time.perf_counter()
+    started = perf_counter()
     given = Options(
-        task, losses, optimizers, batch_sizes, hidden, activation, metric, seeds, seed, max_epochs
+        task,
+        losses,
+        optimizers,
+        batch_sizes,
+        hidden,
+        activation,
+        metric,
+        seeds,
+        seed,
+        max_epochs,
+        group,
+        time,
     )
     check.check_threads(num_threads)
     seconds = None if budget is None else seconds_of(budget)
@@ -189,8 +205,9 @@ def compare(
 
     prepared: Prepared | PreparedModules
     if model is None:
-        prepared = _prepare(data, target, task, followed, seed)
+        prepared = _prepare(data, target, given, followed)
     else:
+        _check_no_split_column(given)
         prepared = prepare_modules(model, data, task if followed is None else followed.task, device)
         given = prepared.options(given)
     chosen = make_plan(prepared, given) if followed is None else _fitting(followed, prepared)
@@ -198,7 +215,7 @@ def compare(
     with stop_on_interrupt() as stop_event:
         if seconds is not None:
             speed = measure(chosen, engine, num_threads)
-            left_sec = max(1.0, seconds - (time.perf_counter() - started))  # kernels took time to compile
+            left_sec = max(1.0, seconds - (perf_counter() - started))  # kernels took time to compile
             chosen, _ = trim(chosen, speed, num_threads, left_sec)
         observer = progress or Silent()
         observer.plan_made(chosen.in_words())
@@ -224,10 +241,25 @@ def _engine(prepared: Prepared | PreparedModules, metric: str) -> Engine:
     return start_engine(prepared.training_data(), metric)
 
 
-def _prepare(data: Any, target: str | None, task: str, followed: Plan | None, seed: int) -> Prepared:
+def _check_no_split_column(given: Options) -> None:
+    for name in ("group", "time"):
+        if getattr(given, name) is not None:
+            raise InputError(f"With model=..., data holds the three parts already; leave {name} out.")
+
+
+def _prepare(data: Any, target: str | None, given: Options, followed: Plan | None) -> Prepared:
     """The rows, split once and first; a plan to follow has decided the split."""
     if followed is None:
-        return prepare(data, target, task=task, seed=check.check_seed(seed), validation=VALIDATION, test=TEST)
+        return prepare(
+            data,
+            target,
+            task=given.task,
+            seed=check.check_seed(given.seed),
+            validation=VALIDATION,
+            test=TEST,
+            group=given.group,
+            time=given.time,
+        )
     is_pair = isinstance(data, tuple)
     return prepare(
         data,
@@ -236,6 +268,8 @@ def _prepare(data: Any, target: str | None, task: str, followed: Plan | None, se
         seed=followed.seed,
         validation=followed.validation,
         test=followed.test,
+        group=followed.group,
+        time=followed.time,
     )
 
 
@@ -282,7 +316,7 @@ def _comparison(
         sentence=outcome.sentence,
         interrupted=outcome.interrupted,
         notes=[*outcome.notes, *_notes_on_batches(plan, prepared)],
-        seconds=time.perf_counter() - started,
+        seconds=perf_counter() - started,
     )
     model = model_of(plan, prepared, engine, trials, outcome.winners)
     return Comparison(verdict, runs_frame(plan, trials), plan, model, outcome.interrupted)

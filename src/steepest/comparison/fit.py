@@ -59,6 +59,8 @@ def fit(
     num_threads: int | None = None,
     loss_options: Mapping[str, float] | None = None,
     optimizer_options: Mapping[str, Any] | None = None,
+    group: str | None = None,
+    time: str | None = None,
 ) -> FittedModel:
     """Train one model on a table.
 
@@ -85,6 +87,8 @@ def fit(
         num_threads: how many rates ``lr="auto"`` tries at once; None: one a processor.
         loss_options: the loss's own parameters, such as ``{"delta": 1.5}``.
         optimizer_options: the optimizer's own, such as ``{"weight_decay": 0.01}``.
+        group: a column none of whose values is to be in two parts of the rows; it is no feature.
+        time: a column in whose order the rows are cut, validation rows last; it is no feature.
 
     Returns:
         The model. ``record.stop_reason`` says why training ended; ``"interrupted"`` after Ctrl-C.
@@ -96,7 +100,16 @@ def fit(
     stop = _check_stop(
         Stop(max_epochs, max_steps, max_sec, patience, min_gradient_norm, target_metric), validation
     )
-    prepared = prepare(data, target, task=task, seed=check.check_seed(seed), validation=validation, test=0.0)
+    prepared = prepare(
+        data,
+        target,
+        task=task,
+        seed=check.check_seed(seed),
+        validation=validation,
+        test=0.0,
+        group=group,
+        time=time,
+    )
     word = default_loss(prepared.task) if loss == "auto" else check.check_loss(loss, prepared.task)
     judge = check.check_metric(metric, prepared.task)
     run = Run(

@@ -37,6 +37,8 @@ class Options:
     seeds: int = MIN_SEEDS
     seed: int = 0
     max_epochs: int | None = None
+    group: str | None = None
+    time: str | None = None
 
 
 def check_losses(given: Sequence[str] | str | None, task: Task) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -84,6 +84,8 @@ class Plan:
     seed: int
     num_train_rows: int
     data_sha256: str
+    group: str | None = None  # the column whose groups are whole in one part
+    time: str | None = None  # the column in whose order the parts follow one another
     left_out: tuple[str, ...] = ()  # what a budget took away, in sentences
 
     @property
@@ -119,8 +121,18 @@ class Plan:
         return [
             f"Plan: {axes}; for each of the {cells}, {tried}, then {confirmed}.",
             f"About {runs}, more where a best rate is the last of its grid.",
+            *self._split_in_words(),
             *self.left_out,
         ]
+
+    def _split_in_words(self) -> list[str]:
+        if self.group is not None:
+            how = "none of its groups is in two parts, and classes are not kept in proportion"
+            return [f"Split by {self.group!r}, which is no feature: {how}."]
+        if self.time is not None:
+            how = "training rows come first, then validation, then test"
+            return [f"Split by {self.time!r}, which is no feature: {how}."]
+        return []
 
     def run(self, trial: Trial) -> Run:
         """A trial, as the engine takes it."""
@@ -189,6 +201,8 @@ def make_plan(prepared: Prepared | PreparedModules, options: Options) -> Plan:
         seed=seed,
         num_train_rows=num_train_rows,
         data_sha256=prepared.data_sha256,
+        group=options.group,
+        time=options.time,
     )
 
 
@@ -224,6 +238,10 @@ def _plan_of(given: object) -> Plan:
     if not isinstance(given, Mapping) or given.get("format") != FORMAT:
         raise InputError(f'The plan is not one of ours: it should be an object with "format": {FORMAT}.')
     names = {field.name for field in fields(Plan)}
+    # An older plan lacks what it had no choice in.
+    given = {field.name: field.default for field in fields(Plan) if field.default is not MISSING} | dict(
+        given
+    )
     wrong = sorted(names.symmetric_difference(set(given) - {"format"}))
     if wrong:
         raise InputError(f"The plan has missing or unknown entries: {', '.join(wrong)}.")
@@ -271,8 +289,14 @@ def _typed(given: Mapping[str, Any]) -> Plan:
         seed=check.check_seed(given["seed"]),
         num_train_rows=num_train_rows,
         data_sha256=str(given["data_sha256"]),
+        group=_column(given["group"]),
+        time=_column(given["time"]),
         left_out=tuple(given["left_out"]),
     )
+
+
+def _column(given: Any) -> str | None:
+    return None if given is None else str(given)
 
 
 def _rates(given: Any) -> tuple[float, ...]:

@@ -59,6 +59,8 @@ def assemble(
         "seconds": seconds,
         "versions": versions(),
         "data_sha256": prepared.data_sha256,
+        "group": plan.group,
+        "time": plan.time,
         "seed": plan.seed,
     }
     resolved: dict[str, Any] = plain(verdict)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from steepest.data.diagnose import diagnose
@@ -14,7 +15,13 @@ from steepest.data.encoding import Encoding
 from steepest.data.learn import learn_columns
 from steepest.data.parts import check_finite
 from steepest.data.read import read
-from steepest.data.split import Indices, check_options, split_rows
+from steepest.data.split import Indices, Parts, check_options, split_rows
+from steepest.data.split_column import (
+    check_classes_in_training,
+    split_by_groups,
+    split_by_time,
+    split_column,
+)
 from steepest.data.table import Table
 from steepest.data.target import Target, read_target
 from steepest.errors import InputError
@@ -89,6 +96,8 @@ def prepare(
     seed: int = 0,
     validation: float = 0.2,
     test: float = 0.2,
+    group: str | None = None,
+    time: str | None = None,
 ) -> Prepared:
     """Read a table, split its rows and encode them; what is learned is learned from the training rows alone.
 
@@ -101,6 +110,9 @@ def prepare(
         seed: decides which rows go where; 0 to 2**32 - 1.
         validation: share of all rows held out for tuning; 0 for none.
         test: share of all rows held out for the last judgement; 0 for none.
+        group: a column, no feature then, none of whose values is in two parts; the shares are of its groups, and
+            classes are not kept in proportion.
+        time: a column, no feature then, in whose order training rows come first and test rows last.
 
     Returns:
         The encoded parts and what there is to know about them.
@@ -112,10 +124,11 @@ def prepare(
     table = read(data, target)
     found = read_target(table, task)
     _check_columns(table)
-    rows = Table(table.frame.filter(found.present), table.source, found.name)
-    parts = split_rows(
-        rows.num_rows, _labels(found), found.classes, validation=validation, test=test, seed=seed
-    )
+    decisive = split_column(table, found.name, found.present, group, time)
+    frame = table.frame.filter(found.present)
+    rows = Table(frame if decisive is None else frame.drop(decisive.name), table.source, found.name)
+    shares = {"validation": validation, "test": test}
+    parts, split_notes = _split(found, decisive, shares, seed, by_time=time is not None)
     encoding, learned_notes = _learn(rows, found, parts[0])
     features, met_notes = encoding.apply(rows)
     y = _encoded_target(found, encoding, rows.source)
@@ -134,10 +147,27 @@ def prepare(
         y_validation_original=found.values[parts[1]],
         y_test_original=found.values[parts[2]],
         num_rows=dict(zip(("train", "validation", "test"), map(len, parts), strict=True)),
-        notes=[*table.notes, *found.notes, *learned_notes, *met_notes],
+        notes=[*table.notes, *found.notes, *split_notes, *learned_notes, *met_notes],
         diagnosis=diagnose(found.values[parts[0]], found.classes),
         data_sha256=content_sha256(table.frame),
     )
+
+
+def _split(
+    target: Target, decisive: pl.Series | None, shares: dict[str, float], seed: int, *, by_time: bool
+) -> tuple[Parts, list[str]]:
+    """The parts, and notes on how they were made; ``decisive`` is the column that decides, if one does."""
+    labels, validation, test = _labels(target), shares["validation"], shares["test"]
+    if decisive is None:
+        num_rows = len(target.values)
+        return split_rows(num_rows, labels, target.classes, validation=validation, test=test, seed=seed), []
+    if by_time:
+        parts, notes = split_by_time(decisive, validation=validation, test=test)
+    else:
+        parts, notes = split_by_groups(decisive, validation=validation, test=test, seed=seed)
+    if labels is not None:
+        check_classes_in_training(labels, target.classes or [], parts[0], decisive.name)
+    return parts, notes
 
 
 def _labels(target: Target) -> Indices | None:

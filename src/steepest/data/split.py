@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from steepest.errors import InputError
 
-__all__ = ["check_options", "split_rows"]
+__all__ = ["Indices", "Parts", "check_options", "check_rows", "sizes", "split_rows"]
 
 _MIN_ROWS_A_PART = 2
 _MIN_SHARE = 0.001  # of a part, the training rows' own included
 
 Indices = NDArray[np.int64]
+Parts = tuple[Indices, Indices, Indices]  # training, validation, test
 
 
 def check_options(validation: float, test: float, seed: int) -> None:
@@ -60,7 +61,7 @@ def split_rows(
     validation: float,
     test: float,
     seed: int,
-) -> tuple[Indices, Indices, Indices]:
+) -> Parts:
     """Indices of the training, validation and test rows, each part in random order.
 
     Args:
@@ -74,8 +75,8 @@ def split_rows(
     Raises:
         InputError: there are too few rows, in all or of a class.
     """
-    num_validation, num_test = _sizes(num_rows, validation, test)
-    _check_rows(num_rows, validation, test)
+    num_validation, num_test = sizes(num_rows, validation, test)
+    check_rows(num_rows, validation, test)
     if labels is not None:
         _check_classes(labels, classes or [], num_validation, num_test)
     rest, test_rows = _split(np.arange(num_rows), labels, num_test, seed)
@@ -93,17 +94,23 @@ def _split(rows: Indices, labels: Indices | None, num_held_out: int, seed: int) 
     return kept, held_out
 
 
-def _sizes(num_rows: int, validation: float, test: float) -> tuple[int, int]:
+def sizes(num_rows: int, validation: float, test: float) -> tuple[int, int]:
+    """How many of the rows are for validation and for the test."""
     return round(num_rows * validation), round(num_rows * test)
 
 
 def _enough(num_rows: int, validation: float, test: float) -> bool:
-    num_validation, num_test = _sizes(num_rows, validation, test)
+    num_validation, num_test = sizes(num_rows, validation, test)
     held_out = [size for size, share in ((num_validation, validation), (num_test, test)) if share > 0]
     return min(num_rows - num_validation - num_test, *held_out, num_rows) >= _MIN_ROWS_A_PART
 
 
-def _check_rows(num_rows: int, validation: float, test: float) -> None:
+def check_rows(num_rows: int, validation: float, test: float) -> None:
+    """Each part that has a share gets rows.
+
+    Raises:
+        InputError: there are too few.
+    """
     if _enough(num_rows, validation, test):
         return
     least = next(n for n in itertools.count(num_rows) if _enough(n, validation, test))

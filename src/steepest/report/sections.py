@@ -291,7 +291,10 @@ def use(verdict: Context) -> dict[str, str]:
     words += ["--optimizer", str(winner["optimizer"]), "--lr", repr(winner["lr"])]
     words += ["--batch-size", str(winner["batch_size"]), "--epochs", str(verdict["epochs"])]
     words += ["--hidden", ",".join(map(str, architecture["hidden"])) or "none"]
-    words += ["--activation", str(architecture["activation"]), "--out", "DIR"]
+    words += ["--activation", str(architecture["activation"])]
+    for option in ("group", "time"):
+        words += [f"--{option}", str(verdict[option])] if verdict.get(option) else []
+    words += ["--out", "DIR"]
     return {
         "predict": "steepest predict model new_rows.csv --out predictions.csv",
         "python": (
