@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from steepest.comparison.budget import estimate_sec, measure, seconds_of, trim
+from steepest.comparison.budget import RUNGS, estimate_sec, measure, seconds_of, trim
 from steepest.comparison.plan import Plan
 from steepest.errors import InputError
 
@@ -28,16 +28,26 @@ def test_what_fits_is_left_alone(plan: Plan) -> None:
     assert trim(plan, SPEED, 1, 2 * whole(plan)) == (plan, [])
 
 
-def test_neighbours_go_first_then_epochs(plan: Plan) -> None:
+def test_rates_are_pruned_first_then_neighbours_go_then_epochs(plan: Plan) -> None:
     trimmed, sentences = trim(plan, SPEED, 1, 1.1 * whole(plan))
+    assert trimmed.rung_epochs == (10, 30)
+    assert trimmed.confirm_neighbours
+    (sentence,) = sentences
+    assert sentence.startswith(
+        "To keep to the budget, the rates of each pair are pruned: all 16 run 10 of 100 epochs"
+    )
+    assert sentence.endswith(
+        ", the better 6 run 30, the better 2 run all; 2 of those cut are finished all the same."
+    )
+    assert "up to 100 epochs" in trimmed.in_words()[1]
+    trimmed, sentences = trim(plan, SPEED, 1, 0.8 * whole(plan))
     assert not trimmed.confirm_neighbours
     assert trimmed.epochs == plan.epochs
-    (sentence,) = sentences
-    assert "neighbours" in sentence
-    trimmed, sentences = trim(plan, SPEED, 1, 0.5 * whole(plan))
+    assert "neighbours" in sentences[1]
+    trimmed, sentences = trim(plan, SPEED, 1, 0.3 * whole(plan))
     assert 5 < trimmed.epochs < plan.epochs
     assert trimmed.cells == plan.cells
-    assert f"{trimmed.epochs} epochs" in sentences[1]
+    assert f"{trimmed.epochs} epochs" in sentences[2]
 
 
 @pytest.mark.parametrize("share", [0.1, 0.05, 0.02, 0.01, 0.005, 1e-6])
@@ -55,7 +65,7 @@ def test_what_is_fair_stays_however_small_the_budget(plan: Plan, share: float) -
 
 
 def test_the_last_named_go_first(plan: Plan) -> None:
-    floor = replace(plan, epochs=5, confirm_neighbours=False, batch_sizes=(32,))
+    floor = replace(plan, epochs=5, confirm_neighbours=False, batch_sizes=(32,), rungs=RUNGS)
     trimmed, sentences = trim(plan, SPEED, 1, 1.3 * whole(floor))
     assert (trimmed.batch_sizes, trimmed.optimizers, trimmed.losses) == (
         (32,),

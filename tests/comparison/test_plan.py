@@ -84,6 +84,8 @@ def test_a_plan_comes_back_from_its_json(plan_of: Callable[..., Plan], tmp_path:
         ({"rates": {}}, "wrong kind"),
         ({"confirm_neighbours": "yes"}, "confirm_neighbours"),
         ({"architecture": {"hidden": [0], "activation": "relu"}}, "positive"),
+        ({"rungs": [0.3, 0.1]}, "rungs are an ascending list"),
+        ({"rungs": [0.5, 1.0]}, "between 0 and 1"),
         ({"extra": 1}, "extra"),
         ({"task": "ranking"}, "ranking"),
         ({"batch_sizes": [10**6]}, "larger than"),

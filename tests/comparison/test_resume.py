@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,27 @@ def test_refusals(table: Path, tmp_path: Path) -> None:
     shutil.rmtree(out / UNFINISHED)
     with pytest.raises(InputError, match="is complete"):
         steepest.compare(resume=out)
+
+
+@pytest.fixture(scope="module")
+def pruned(table: Path) -> steepest.Comparison:
+    from steepest.comparison.options import Options
+    from steepest.comparison.plan import make_plan
+    from steepest.data import prepare
+
+    plan = make_plan(prepare(table, "y"), Options(**OPTIONS))
+    return steepest.compare(table, "y", plan=replace(plan, rungs=(0.2, 0.4)))
+
+
+@pytest.mark.parametrize("count", [30, 140])
+def test_a_pruned_comparison_goes_on_too(
+    table: Path, pruned: steepest.Comparison, tmp_path: Path, count: int
+) -> None:
+    out = tmp_path / "out"
+    steepest.compare(table, "y", plan=pruned.plan, out=out, progress=StopsAfter(count, signal.SIGINT))
+    again = steepest.compare(resume=out)
+    assert again.runs.drop("seconds").equals(pruned.runs.drop("seconds"))
+    assert again.verdict | {"seconds": 0} == pruned.verdict | {"seconds": 0}
 
 
 def test_modules_go_on_too(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steepest.comparison.plan import Cell, Plan, Trial
+from steepest.comparison.plan import Cell, Plan, Setting
 from steepest.comparison.progress import Silent
 from steepest.comparison.trials import Trials
 from steepest.comparison.tune import Tuned, best_row, tune
@@ -103,7 +103,7 @@ def test_no_run_is_run_twice_and_tuning_keeps_no_weights(
 ) -> None:
     plan, fake = plan_of(), engine()
     trials = Trials(plan, fake, num_threads=1, progress=Silent(), stop_event=threading.Event())
-    trial = Trial(plan.cells[0], 0.1, 1)
+    trial = Setting(plan.cells[0], 0.1).on(1)
     trials.run("tune", [trial, trial])
     trials.run("extend", [trial])
     assert len(fake.runs) == 1
@@ -112,8 +112,8 @@ def test_no_run_is_run_twice_and_tuning_keeps_no_weights(
 
 
 def test_the_first_runs_span_the_grid() -> None:
-    from steepest.comparison.tune import _coarse_to_fine
+    from steepest.comparison.rates import coarse_to_fine
 
-    assert sorted(_coarse_to_fine(16)) == list(range(16))
-    assert sorted(_coarse_to_fine(16)[:4]) == [0, 4, 8, 12]
-    assert sorted(_coarse_to_fine(13)) == list(range(13))
+    assert sorted(coarse_to_fine(16)) == list(range(16))
+    assert sorted(coarse_to_fine(16)[:4]) == [0, 4, 8, 12]
+    assert sorted(coarse_to_fine(13)) == list(range(13))

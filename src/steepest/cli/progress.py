@@ -28,7 +28,9 @@ __all__ = ["LiveProgress", "PlainProgress", "PlanOnly", "Tally", "watch"]
 
 _LINE_EVERY_SEC = 5.0
 _STAGES = {
+    "rung": "pruning",
     "tune": "tuning",
+    "finish": "finishing some of the pruned",
     "extend": "extending the rates",
     "confirm": "confirming on fresh seeds",
     "default": "library defaults",

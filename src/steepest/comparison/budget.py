@@ -12,11 +12,12 @@ from steepest.comparison.plan import MIN_EPOCHS, Plan, rate_grids
 from steepest.errors import InputError
 from steepest.training.run import BatchSize, Run, Stop
 
-__all__ = ["estimate_sec", "measure", "seconds_of", "trim"]
+__all__ = ["RUNGS", "estimate_sec", "measure", "seconds_of", "trim"]
 
 # The rest is kept for wider grids, for the reading of results and for a speed that was measured too well.
 _SHARE_OF_BUDGET = 0.8
 _PROBE = Stop(max_epochs=None, max_steps=200, max_sec=0.5)
+RUNGS = (0.1, 0.3)  # shares of the epochs; after each, a cell's better third goes on
 _UNITS_SEC: Mapping[str, float] = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -51,11 +52,10 @@ def _seconds_a_step(plan: Plan, engine: Engine, batch_size: BatchSize, num_threa
 def estimate_sec(plan: Plan, seconds_per_step: Mapping[BatchSize, float], num_threads: int | None) -> float:
     """How long the plan's runs take, extensions of the grid apart."""
     cells_a_regime = len(plan.losses) * len(plan.optimizers)
-    seconds_a_run = sum(
-        plan.epochs * _steps_an_epoch(plan, batch_size) * seconds_per_step[batch_size]
-        for batch_size in plan.batch_sizes
+    seconds_an_epoch = sum(
+        _steps_an_epoch(plan, batch_size) * seconds_per_step[batch_size] for batch_size in plan.batch_sizes
     )
-    return seconds_a_run * cells_a_regime * plan.runs_a_cell / count_threads(num_threads)
+    return seconds_an_epoch * cells_a_regime * plan.epochs_a_cell / count_threads(num_threads)
 
 
 def _steps_an_epoch(plan: Plan, batch_size: BatchSize) -> int:
@@ -67,7 +67,7 @@ def trim(
 ) -> tuple[Plan, list[str]]:
     """The largest plan on the ladder that fits the budget, and what it leaves out, in sentences.
 
-    From the first rung to the last: no confirmation of neighbouring rates; fewer epochs; fewer batch
+    Step by step: each cell's rates are pruned; no confirmation of neighbouring rates; fewer epochs; fewer batch
     regimes; fewer optimizers or losses, whichever are more, the last named first; two rates a decade in
     place of three. Never fewer seeds, and never a narrower range of rates: those make a comparison fair.
     """
@@ -88,9 +88,11 @@ def trim(
 
 
 def _ladder(plan: Plan, fits: Callable[[Plan], bool]) -> Iterator[Plan]:
-    """Ever smaller plans. After each rung that takes something away, as many epochs as fit are given back."""
+    """Ever smaller plans. After each step that takes something away, as many epochs as fit are given back."""
     yield plan
-    smaller = replace(plan, confirm_neighbours=False)
+    smaller = replace(plan, rungs=RUNGS)
+    yield smaller
+    smaller = replace(smaller, confirm_neighbours=False)
     yield smaller
     yield (smaller := _with_fitting_epochs(smaller, plan.epochs, fits))
     while len(smaller.batch_sizes) > 1:
@@ -123,8 +125,18 @@ def _without_last_optimizer(plan: Plan) -> Plan:
     )
 
 
+def _rungs_in_words(plan: Plan) -> str:
+    first, *kept = plan.rates_at_rungs
+    lengths = [str(epochs) for epochs in (*plan.rung_epochs, "all")]
+    steps = [f"all {first} run {lengths[0]} of {plan.epochs} epochs"]
+    steps += [f"the better {count} run {length}" for count, length in zip(kept, lengths[1:], strict=True)]
+    return f"{', '.join(steps)}; {plan.num_finished} of those cut are finished all the same"
+
+
 def _left_out(plan: Plan, trimmed: Plan) -> list[str]:
     why, sentences = "To keep to the budget", []
+    if trimmed.rung_epochs and not plan.rung_epochs:
+        sentences.append(f"{why}, the rates of each pair are pruned: {_rungs_in_words(trimmed)}.")
     if plan.confirm_neighbours and not trimmed.confirm_neighbours:
         sentences.append(f"{why}, only the best rate of each pair is confirmed, not its neighbours.")
     if trimmed.epochs < plan.epochs:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steepest.comparison.engine import Engine
-from steepest.comparison.plan import Cell, Plan, Trial
+from steepest.comparison.plan import Cell, Plan, Setting
 from steepest.comparison.trials import Trials
 from steepest.comparison.tune import Tuned, best_row
 from steepest.training.metrics import METRICS
@@ -30,12 +30,22 @@ __all__ = ["Finalist", "confirm", "finalists_from_tuning", "score_on_test"]
 class Finalist:
     """A contestant for the verdict."""
 
-    cell: Cell
     kind: Literal["tuned", "default"]
     tuned: bool  # false: the library's default, or the best rate at the grid's edge
-    lr: float
+    setting: Setting
     rate_interval: tuple[float, float]
     barred: str | None  # why it may not win
+    regret: float | None = None  # what pruning would have cost; see prune.regret
+
+    @property
+    def cell(self) -> Cell:
+        """The setting's."""
+        return self.setting.cell
+
+    @property
+    def lr(self) -> float:
+        """The setting's."""
+        return self.setting.lr
 
 
 def confirm(plan: Plan, trials: Trials, tuned: Sequence[Tuned]) -> list[Finalist]:
@@ -45,39 +55,45 @@ def confirm(plan: Plan, trials: Trials, tuned: Sequence[Tuned]) -> list[Finalist
         Interrupted: the user asked to stop.
     """
     seeds = plan.confirmation_seeds
-    candidates = {
-        found: found.best_and_neighbours if plan.confirm_neighbours else (found.best,) for found in tuned
-    }
-    rates = [(found.cell, lr) for found, lrs in candidates.items() for lr in lrs]
-    defaults = [(cell, plan.default_rates[cell.optimizer]) for cell in plan.cells]
-    trials.run("confirm", [Trial(cell, lr, seed) for seed in seeds for cell, lr in rates])
-    trials.run("default", [Trial(cell, lr, seed) for seed in seeds for cell, lr in defaults])
-    finalists = [_confirmed(plan, trials, found, lrs) for found, lrs in candidates.items()]
+    candidates = {found: _candidates(plan, found) for found in tuned}
+    defaults = [Setting(cell, plan.default_rates[cell.optimizer]) for cell in plan.cells]
+    trials.run("confirm", [one.on(seed) for seed in seeds for tried in candidates.values() for one in tried])
+    trials.run("default", [one.on(seed) for seed in seeds for one in defaults])
+    finalists = [_confirmed(plan, trials, found, tried) for found, tried in candidates.items()]
     return finalists + [_default(plan, trials, found) for found in tuned]
+
+
+def _candidates(plan: Plan, found: Tuned) -> list[Setting]:
+    rates = found.best_and_neighbours if plan.confirm_neighbours else (found.best,)
+    return [Setting(found.cell, lr) for lr in rates]
 
 
 def finalists_from_tuning(plan: Plan, tuned: Sequence[Tuned]) -> list[Finalist]:
     """The contestants where there was no time for a confirmation."""
     return [
-        Finalist(found.cell, "tuned", not found.at_edge, found.best, found.rate_interval, _not_tuned(found))
+        Finalist(
+            "tuned",
+            not found.at_edge,
+            Setting(found.cell, found.best, found.epochs),
+            found.rate_interval,
+            _not_tuned(found),
+        )
         for found in tuned
     ]
 
 
-def _confirmed(plan: Plan, trials: Trials, found: Tuned, rates: Sequence[float]) -> Finalist:
-    """The rate with the best mean validation score on the fresh seeds."""
-    costs = np.stack([trials.scores(found.cell, lr, plan.confirmation_seeds) for lr in rates])
-    if METRICS[plan.metric].greater_is_better:
-        costs = -costs
-    lr = rates[best_row(costs)]
-    barred = _diverged(plan, trials, found.cell, lr) or _not_tuned(found)
-    return Finalist(found.cell, "tuned", not found.at_edge, lr, found.rate_interval, barred)
+def _confirmed(plan: Plan, trials: Trials, found: Tuned, tried: Sequence[Setting]) -> Finalist:
+    """The setting with the best mean validation score on the fresh seeds."""
+    costs = np.stack([trials.costs(setting, plan.confirmation_seeds) for setting in tried])
+    setting = tried[best_row(costs)]
+    barred = _diverged(plan, trials, setting) or _not_tuned(found)
+    return Finalist("tuned", not found.at_edge, setting, found.rate_interval, barred, found.regret)
 
 
 def _default(plan: Plan, trials: Trials, found: Tuned) -> Finalist:
-    lr = plan.default_rates[found.cell.optimizer]
-    barred = _diverged(plan, trials, found.cell, lr)
-    return Finalist(found.cell, "default", False, lr, found.rate_interval, barred)
+    setting = Setting(found.cell, plan.default_rates[found.cell.optimizer])
+    barred = _diverged(plan, trials, setting)
+    return Finalist("default", False, setting, found.rate_interval, barred)
 
 
 def _not_tuned(found: Tuned) -> str | None:
@@ -86,9 +102,9 @@ def _not_tuned(found: Tuned) -> str | None:
     return f"not tuned: its best learning rate, {found.best:g}, is the last of the widened grid"
 
 
-def _diverged(plan: Plan, trials: Trials, cell: Cell, lr: float) -> str | None:
+def _diverged(plan: Plan, trials: Trials, setting: Setting) -> str | None:
     seeds = plan.confirmation_seeds
-    failed = int(np.isnan(trials.scores(cell, lr, seeds)).sum())
+    failed = int(np.isnan(trials.scores(setting, seeds)).sum())
     return f"diverged on {failed} of {len(seeds)} fresh seeds" if failed else None
 
 
@@ -102,7 +118,7 @@ def score_on_test(
     """Score the finalists' runs on the test rows, by every metric of the task."""
     truth = _truth(prepared)
     wanted = dict.fromkeys(
-        Trial(finalist.cell, finalist.lr, seed) for finalist in finalists for seed in plan.confirmation_seeds
+        finalist.setting.on(seed) for finalist in finalists for seed in plan.confirmation_seeds
     )
     for trial in wanted:
         entry = trials.entries[trial]

@@ -143,8 +143,9 @@ def _lock(file: BinaryIO, path: Path) -> None:
 
 
 def _key(trial: Trial) -> str:
-    cell = trial.cell
-    return json.dumps([cell.loss, cell.optimizer, str(cell.batch_size), trial.lr, trial.seed])
+    cell, setting = trial.cell, trial.setting
+    way = [] if setting.epochs is None else [setting.epochs]
+    return json.dumps([cell.loss, cell.optimizer, str(cell.batch_size), trial.lr, trial.seed, *way])
 
 
 def _next_payload(file: BinaryIO, left_bytes: int) -> bytes | None:

@@ -45,12 +45,8 @@ def model_of(
 
 def _best_trial(plan: Plan, trials: Trials, winner: Contestant) -> Trial:
     sign = -1.0 if METRICS[plan.metric].greater_is_better else 1.0
-    finalist = winner.finalist
-    tried = [
-        Trial(finalist.cell, finalist.lr, seed)
-        for seed in (*plan.confirmation_seeds, *plan.tuning_seeds)
-        if np.isfinite(trials.score(Trial(finalist.cell, finalist.lr, seed)))
-    ]
+    wanted = [winner.finalist.setting.on(seed) for seed in (*plan.confirmation_seeds, *plan.tuning_seeds)]
+    tried = [trial for trial in wanted if np.isfinite(trials.score(trial))]
     fresh = [trial for trial in tried if trial.seed in plan.confirmation_seeds]
     return min(fresh or tried, key=lambda trial: sign * trials.score(trial))
 

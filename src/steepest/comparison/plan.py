@@ -6,10 +6,11 @@ machine. Written as ``plan.json``, it can be given again and is then followed to
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from steepest.comparison import options as check
 from steepest.comparison.canonical import canonical_json
 from steepest.comparison.options import Options
-from steepest.comparison.rates import equal_grids
+from steepest.comparison.rates import coarse_to_fine, equal_grids
 from steepest.comparison.statistics import seeds_to_tell
 from steepest.errors import InputError
 from steepest.optim import OPTIMIZERS
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from steepest.comparison.modules import PreparedModules
     from steepest.data import Prepared
 
-__all__ = ["Cell", "Plan", "Trial", "make_plan", "rate_grids", "read_plan"]
+__all__ = ["Cell", "Plan", "Setting", "Trial", "make_plan", "rate_grids", "read_plan"]
 
 FORMAT = 1
 VALIDATION = 0.2
@@ -36,6 +37,7 @@ POINTS_PER_DECADE = 3
 CONFIRMATION_SEEDS = 10
 EXAMPLES_A_RUN = 200_000
 MIN_EPOCHS, MAX_EPOCHS = 5, 100
+KEEPS_ONE_IN, MIN_KEPT = 3, 2  # rates of a cell that a rung keeps
 
 # Seeds of one comparison lie in a block of their own: the tuning seeds first, the fresh ones far behind.
 _SEED_BLOCK = 10_000
@@ -52,12 +54,34 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One run of a cell."""
+class Setting:
+    """A cell at a rate: all that decides a run, the seed apart."""
 
     cell: Cell
     lr: float
+    epochs: int | None = None  # None: the plan's; fewer on the way to a rung
+
+    def on(self, seed: int) -> Trial:
+        """The setting on one seed."""
+        return Trial(self, seed)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run: a setting on a seed."""
+
+    setting: Setting
     seed: int
+
+    @property
+    def cell(self) -> Cell:
+        """The setting's."""
+        return self.setting.cell
+
+    @property
+    def lr(self) -> float:
+        """The setting's."""
+        return self.setting.lr
 
 
 @dataclass(frozen=True)
@@ -86,6 +110,9 @@ class Plan:
     data_sha256: str
     group: str | None = None  # the column whose groups are whole in one part
     time: str | None = None  # the column in whose order the parts follow one another
+    rungs: tuple[
+        float, ...
+    ] = ()  # shares of the epochs after which each cell's worse rates are cut; (): none is
     left_out: tuple[str, ...] = ()  # what a budget took away, in sentences
 
     @property
@@ -99,11 +126,60 @@ class Plan:
         )
 
     @property
+    def num_rates(self) -> int:
+        """How many rates the grid of each optimizer has."""
+        return len(next(iter(self.rates.values())))
+
+    @property
+    def rung_epochs(self) -> tuple[int, ...]:
+        """The epochs at which rates are cut, ascending and short of the full length."""
+        found = {max(1, round(share * self.epochs)) for share in self.rungs}
+        return tuple(sorted(epochs for epochs in found if epochs < self.epochs))
+
+    @property
+    def rates_at_rungs(self) -> tuple[int, ...]:
+        """How many rates of each cell begin, and how many are kept at each rung: the better third."""
+        counts = [self.num_rates]
+        for _ in self.rung_epochs:
+            counts.append(max(min(MIN_KEPT, counts[-1]), math.ceil(counts[-1] / KEEPS_ONE_IN)))
+        return tuple(counts)
+
+    @property
+    def num_finished(self) -> int:
+        """How many of the rates that are cut run to full length all the same: one a rung that cuts any."""
+        return sum(before > after for before, after in itertools.pairwise(self.rates_at_rungs))
+
+    @property
     def runs_a_cell(self) -> int:
         """At most so many runs for each cell, extensions of the grid apart: tuning, confirmation, default."""
-        rates = len(next(iter(self.rates.values())))
+        tuning = sum(self.rates_at_rungs) + self.num_finished
+        return tuning * len(self.tuning_seeds) + self._confirmations
+
+    @property
+    def epochs_a_cell(self) -> int:
+        """The epochs of all these runs."""
+        lengths = (*self.rung_epochs, self.epochs)
+        tuning = self.num_finished * self.epochs
+        tuning += sum(count * length for count, length in zip(self.rates_at_rungs, lengths, strict=True))
+        return tuning * len(self.tuning_seeds) + self._confirmations * self.epochs
+
+    @property
+    def _confirmations(self) -> int:
         confirmed = 3 if self.confirm_neighbours else 1
-        return rates * len(self.tuning_seeds) + (confirmed + 1) * len(self.confirmation_seeds)
+        return (confirmed + 1) * len(self.confirmation_seeds)
+
+    def trials(
+        self, grids: Mapping[Cell, Sequence[float]], seeds: Sequence[int], epochs: int | None = None
+    ) -> list[Trial]:
+        """Each cell at its rates, seed by seed and from coarse to fine: an interrupted stage has tried all alike."""
+        most = max((len(rates) for rates in grids.values()), default=0)
+        return [
+            Setting(cell, rates[place], epochs).on(seed)
+            for seed in seeds
+            for place in coarse_to_fine(most)
+            for cell, rates in grids.items()
+            if place < len(rates)
+        ]
 
     def in_words(self) -> list[str]:
         """What is about to be run and what had to be left out, in sentences."""
@@ -113,11 +189,12 @@ class Plan:
             (len(self.batch_sizes), "batch size", "s"),
         ]
         axes = " x ".join(f"{count} {name}{ending * (count != 1)}" for count, name, ending in counted)
-        rates, cells = len(next(iter(self.rates.values()))), len(self.cells)
+        cells = len(self.cells)
         best = "the best rate and its neighbours" if self.confirm_neighbours else "the best rate"
-        tried = f"{rates} learning rates on {len(self.tuning_seeds)} seeds"
+        tried = f"{self.num_rates} learning rates on {len(self.tuning_seeds)} seeds"
+        lengths = f"up to {self.epochs}" if self.rung_epochs else f"{self.epochs}"
         confirmed = f"{best} and the untuned default on {len(self.confirmation_seeds)} fresh seeds"
-        runs = f"{cells * self.runs_a_cell:,} runs of {self.epochs} epochs"
+        runs = f"{cells * self.runs_a_cell:,} runs of {lengths} epochs"
         return [
             f"Plan: {axes}; for each of the {cells}, {tried}, then {confirmed}.",
             f"About {runs}, more where a best rate is the last of its grid.",
@@ -143,7 +220,7 @@ class Plan:
             batch_size=trial.cell.batch_size,
             seed=trial.seed,
             architecture=self.architecture,
-            stop=Stop(max_epochs=self.epochs),
+            stop=Stop(max_epochs=trial.setting.epochs or self.epochs),
         )
 
     def to_json(self) -> str:
@@ -291,8 +368,16 @@ def _typed(given: Mapping[str, Any]) -> Plan:
         data_sha256=str(given["data_sha256"]),
         group=_column(given["group"]),
         time=_column(given["time"]),
+        rungs=_rungs(given["rungs"]),
         left_out=tuple(given["left_out"]),
     )
+
+
+def _rungs(given: Any) -> tuple[float, ...]:
+    rungs = tuple(float(share) for share in given)
+    if list(rungs) != sorted(set(rungs)) or not all(0.0 < share < 1.0 for share in rungs):
+        raise InputError("The plan's rungs are an ascending list of shares of the epochs, between 0 and 1.")
+    return rungs
 
 
 def _column(given: Any) -> str | None:

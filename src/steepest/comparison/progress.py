@@ -11,7 +11,7 @@ __all__ = ["Progress", "Silent"]
 
 
 class Progress(Protocol):
-    """Told what happens, in the calling thread. The stages: tune, extend, confirm, default."""
+    """Told what happens, in the calling thread. The stages: rung, tune, finish, extend, confirm, default."""
 
     def plan_made(self, sentences: Sequence[str]) -> None:
         """All is decided and nothing has begun: what will be run, and what was left out."""

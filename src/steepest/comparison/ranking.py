@@ -50,11 +50,11 @@ def rank(plan: Plan, trials: Trials, finalists: Sequence[Finalist]) -> list[Cont
     seeds = plan.confirmation_seeds
     contestants = []
     for finalist in finalists:
-        scores = trials.test_scores(finalist.cell, finalist.lr, seeds, plan.metric)
+        scores = trials.test_scores(finalist.setting, seeds, plan.metric)
         finite = np.isfinite(scores)
         barred = finalist.barred or (None if finite.all() else "some of its runs gave no test score")
-        validation = trials.mean_score(finalist.cell, finalist.lr, seeds)
-        epochs = trials.mean_best_epoch(finalist.cell, finalist.lr, seeds)
+        validation = trials.mean_score(finalist.setting, seeds)
+        epochs = trials.mean_best_epoch(finalist.setting, seeds)
         contestants.append(Contestant(finalist, scores[finite], validation, barred, epochs_to_best=epochs))
     return _with_differences(plan, _with_intervals(plan, _sorted(plan, contestants)))
 
@@ -63,10 +63,10 @@ def rank_so_far(plan: Plan, trials: Trials, finalists: Sequence[Finalist]) -> li
     """The same from validation scores on the tuning seeds, for a comparison that was interrupted."""
     contestants = []
     for finalist in finalists:
-        scores = trials.scores(finalist.cell, finalist.lr, plan.tuning_seeds)
+        scores = trials.scores(finalist.setting, plan.tuning_seeds)
         scores = scores[np.isfinite(scores)]
         barred = finalist.barred or (None if len(scores) else "no run of it had ended with a score")
-        validation = trials.mean_score(finalist.cell, finalist.lr, plan.tuning_seeds)
+        validation = trials.mean_score(finalist.setting, plan.tuning_seeds)
         contestants.append(Contestant(finalist, scores, validation, barred))
     return _with_intervals(plan, _sorted(plan, contestants))
 

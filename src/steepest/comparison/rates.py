@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-__all__ = ["decade_above", "decade_below", "equal_grids", "rate_at"]
+__all__ = ["coarse_to_fine", "decade_above", "decade_below", "equal_grids", "rate_at"]
 
 
 def rate_at(position: int, points_per_decade: int) -> float:
@@ -40,6 +40,11 @@ def _grid(first: int, last: int, width: int, points_per_decade: int) -> tuple[fl
     missing = width - (last - first)
     first, last = first - missing // 2, last + missing - missing // 2
     return tuple(rate_at(position, points_per_decade) for position in range(first, last + 1))
+
+
+def coarse_to_fine(count: int) -> list[int]:
+    """The places of a grid in an order whose every beginning spans it: those of van der Corput's sequence."""
+    return sorted(range(count), key=lambda place: f"{place:016b}"[::-1])
 
 
 def decade_above(rates: Sequence[float], points_per_decade: int) -> tuple[float, ...]:

@@ -81,7 +81,7 @@ def _row(
         "num_epochs": record.num_epochs,
         "num_steps": record.num_steps,
         "num_examples": record.num_examples,
-        "stop_reason": record.stop_reason,
+        "stop_reason": "pruned" if entry.pruned and not record.diverged else record.stop_reason,
         "diverged": record.diverged,
         "best_epoch": record.best_epoch,
         "validation_score": _number(record.validation_score),

@@ -13,13 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special  # its distributions; scipy.stats takes most of a second to import
 
-__all__ = ["CONFIDENCE", "difference_intervals", "holm", "mean_interval", "paired_p_values", "seeds_to_tell"]
+__all__ = [
+    "CONFIDENCE",
+    "difference_intervals",
+    "holm",
+    "mean_cost",
+    "mean_interval",
+    "paired_p_values",
+    "seeds_to_tell",
+]
 
 CONFIDENCE = 0.95
 _NUM_RESAMPLES = 10_000
 _MOST_SIGNS = 16  # seeds; up to here every pattern of signs is tried, above it a sample of them
 
 Floats = NDArray[np.float64]
+
+
+def mean_cost(costs: Floats) -> tuple[int, float]:
+    """On how many seeds there is no cost (a divergence), and the mean of the others: sorts settings best first."""
+    finite = costs[np.isfinite(costs)]
+    return len(costs) - len(finite), float(finite.mean()) if len(finite) else 0.0
 
 
 def mean_interval(scores: Floats, rng: np.random.Generator) -> tuple[float, float]:

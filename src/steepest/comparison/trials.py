@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from steepest.comparison.engine import Engine
 from steepest.comparison.journal import Journal
-from steepest.comparison.plan import Cell, Plan, Trial
+from steepest.comparison.plan import Cell, Plan, Setting, Trial
 from steepest.comparison.progress import Progress
+from steepest.training.metrics import METRICS
 from steepest.training.run import Record
 
 __all__ = ["Entry", "Interrupted", "Trials"]
@@ -32,6 +33,7 @@ class Entry:
     stage: str
     record: Record
     test: dict[str, float] = field(default_factory=dict)  # metric -> score on test rows, finalists only
+    pruned: bool = False  # it ended at a rung, and its rate was cut there
 
     @property
     def finished(self) -> bool:
@@ -117,18 +119,28 @@ class Trials:
             self._progress.stage_finished()
         return ended
 
-    def scores(self, cell: Cell, lr: float, seeds: Sequence[int]) -> NDArray[np.float64]:
-        """Validation scores, one a seed; NaN where the run diverged."""
-        return np.array([self.score(Trial(cell, lr, seed)) for seed in seeds], dtype=np.float64)
+    def mark_pruned(self, cut: Iterable[Trial]) -> None:
+        """These runs ended at a rung where their rate was cut."""
+        for trial in cut:
+            self.entries[trial].pruned = True
 
-    def mean_score(self, cell: Cell, lr: float, seeds: Sequence[int]) -> float:
+    def scores(self, setting: Setting, seeds: Sequence[int]) -> NDArray[np.float64]:
+        """Validation scores, one a seed; NaN where the run diverged."""
+        return np.array([self.score(setting.on(seed)) for seed in seeds], dtype=np.float64)
+
+    def costs(self, setting: Setting, seeds: Sequence[int]) -> NDArray[np.float64]:
+        """The same so that less is better, whichever way the metric goes."""
+        scores = self.scores(setting, seeds)
+        return -scores if METRICS[self._plan.metric].greater_is_better else scores
+
+    def mean_score(self, setting: Setting, seeds: Sequence[int]) -> float:
         """The mean validation score over the seeds that gave one; NaN where none did."""
-        scores = self.scores(cell, lr, seeds)
+        scores = self.scores(setting, seeds)
         return float(scores[np.isfinite(scores)].mean()) if np.isfinite(scores).any() else float("nan")
 
-    def mean_best_epoch(self, cell: Cell, lr: float, seeds: Sequence[int]) -> float:
+    def mean_best_epoch(self, setting: Setting, seeds: Sequence[int]) -> float:
         """The mean epoch whose weights were kept, over the seeds that have run; 0 where none has."""
-        entries = [self.entries.get(Trial(cell, lr, seed)) for seed in seeds]
+        entries = [self.entries.get(setting.on(seed)) for seed in seeds]
         epochs = [entry.record.best_epoch for entry in entries if entry is not None]
         return float(np.mean(epochs)) if epochs else 0.0
 
@@ -137,9 +149,9 @@ class Trials:
         entry = self.entries.get(trial)
         return entry.record.validation_score if entry is not None and entry.usable else float("nan")
 
-    def test_scores(self, cell: Cell, lr: float, seeds: Sequence[int], metric: str) -> NDArray[np.float64]:
+    def test_scores(self, setting: Setting, seeds: Sequence[int], metric: str) -> NDArray[np.float64]:
         """Scores on test rows, one a seed; NaN where the run diverged or was not scored."""
-        entries = [self.entries.get(Trial(cell, lr, seed)) for seed in seeds]
+        entries = [self.entries.get(setting.on(seed)) for seed in seeds]
         return np.array([entry.test.get(metric, np.nan) if entry else np.nan for entry in entries])
 
     def count_diverged(self, cell: Cell | None = None, lr: float | None = None) -> int:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.comparison.plan import Cell, Plan, Trial
+from steepest.comparison.plan import Cell, Plan, Setting
+from steepest.comparison.prune import finish_where_all_diverged, prune, regret
 from steepest.comparison.rates import decade_above, decade_below
+from steepest.comparison.statistics import mean_cost
 from steepest.comparison.trials import Trials
-from steepest.training.metrics import METRICS
 
 __all__ = ["Tuned", "best_row", "choose_rate", "tune", "tuned_so_far"]
 
@@ -24,10 +25,12 @@ class Tuned:
     """A cell with the rates it was tried at and the best of them."""
 
     cell: Cell
-    rates: tuple[float, ...]  # ascending, extensions included
+    rates: tuple[float, ...]  # ascending, extensions and what was pruned included
     best: float
     at_edge: bool  # still the last rate tried: the cell is not tuned
     rate_interval: tuple[float, float]  # the rates within one standard error of the best
+    epochs: int | None = None  # of the runs that this was read from; None: the plan's
+    regret: float | None = None  # see prune.regret
 
     @property
     def best_and_neighbours(self) -> tuple[float, ...]:
@@ -43,40 +46,41 @@ def tune(plan: Plan, trials: Trials) -> list[Tuned]:
         Interrupted: the user asked to stop.
     """
     grids = {cell: plan.rates[cell.optimizer] for cell in plan.cells}
-    trials.run("tune", _trials(plan, grids))
+    pruned = prune(plan, trials, grids)
+    trials.run("tune", plan.trials({cell: one.kept for cell, one in pruned.items()}, plan.tuning_seeds))
+    trials.run("finish", plan.trials({cell: one.finished for cell, one in pruned.items()}, plan.tuning_seeds))
+    pruned = finish_where_all_diverged(plan, trials, pruned)
     for _ in range(MAX_EXTENSIONS):
         longer = {cell: _extended(plan, trials, cell, rates) for cell, rates in grids.items()}
         if longer == grids:
             break
-        trials.run("extend", _trials(plan, longer))
+        wanted = plan.trials(longer, plan.tuning_seeds)
+        trials.run("extend", [trial for trial in wanted if trial.lr not in pruned[trial.cell].left])
         grids = longer
-    return [choose_rate(plan, trials, cell, rates) for cell, rates in grids.items()]
+    return [
+        replace(choose_rate(plan, trials, cell, rates), regret=regret(plan, trials, cell, pruned[cell]))
+        for cell, rates in grids.items()
+    ]
 
 
 def tuned_so_far(plan: Plan, trials: Trials) -> list[Tuned]:
-    """What an interrupted tuning has found: each cell at the rates it was tried at."""
+    """What an interrupted tuning has found: each cell at the rates it was tried at, as far as all cells got."""
     tried: dict[Cell, set[float]] = {cell: set(plan.rates[cell.optimizer]) for cell in plan.cells}
     for trial in trials.entries:
         if trial.seed in plan.tuning_seeds:
             tried[trial.cell].add(trial.lr)
-    return [choose_rate(plan, trials, cell, tuple(sorted(rates))) for cell, rates in tried.items()]
+    epochs = _length_reached(plan, trials)
+    return [choose_rate(plan, trials, cell, tuple(sorted(rates)), epochs) for cell, rates in tried.items()]
 
 
-def _trials(plan: Plan, grids: dict[Cell, tuple[float, ...]]) -> list[Trial]:
-    """Seed by seed and from coarse to fine, so that an interrupted stage has tried every cell alike."""
-    most = max(len(rates) for rates in grids.values())
-    return [
-        Trial(cell, rates[place], seed)
-        for seed in plan.tuning_seeds
-        for place in _coarse_to_fine(most)
-        for cell, rates in grids.items()
-        if place < len(rates)
-    ]
-
-
-def _coarse_to_fine(count: int) -> list[int]:
-    """The places of a grid in an order whose every beginning spans it: those of van der Corput's sequence."""
-    return sorted(range(count), key=lambda place: f"{place:016b}"[::-1])
+def _length_reached(plan: Plan, trials: Trials) -> int | None:
+    """The epochs of the longest runs that every cell has begun; None: the plan's."""
+    lengths = (None, *reversed(plan.rung_epochs))
+    begun = {
+        epochs: {trial.cell for trial in trials.entries if trial.setting.epochs == epochs}
+        for epochs in lengths
+    }
+    return next((epochs for epochs in lengths if len(begun[epochs]) == len(plan.cells)), lengths[-1])
 
 
 def _extended(plan: Plan, trials: Trials, cell: Cell, rates: tuple[float, ...]) -> tuple[float, ...]:
@@ -89,11 +93,11 @@ def _extended(plan: Plan, trials: Trials, cell: Cell, rates: tuple[float, ...]) 
     return rates + decade_above(rates, plan.points_per_decade)
 
 
-def choose_rate(plan: Plan, trials: Trials, cell: Cell, rates: tuple[float, ...]) -> Tuned:
+def choose_rate(
+    plan: Plan, trials: Trials, cell: Cell, rates: tuple[float, ...], epochs: int | None = None
+) -> Tuned:
     """The rate with the best seed mean of the validation score, and what is nearly as good."""
-    costs = np.stack([trials.scores(cell, lr, plan.tuning_seeds) for lr in rates])
-    if METRICS[plan.metric].greater_is_better:
-        costs = -costs
+    costs = np.stack([trials.costs(Setting(cell, lr, epochs), plan.tuning_seeds) for lr in rates])
     best = best_row(costs)
     low, high = _nearly_as_good(costs, best)
     return Tuned(
@@ -102,6 +106,7 @@ def choose_rate(plan: Plan, trials: Trials, cell: Cell, rates: tuple[float, ...]
         best=rates[best],
         at_edge=best in (0, len(rates) - 1) and bool(np.isfinite(costs[best]).all()),
         rate_interval=(rates[low], rates[high]),
+        epochs=epochs,
     )
 
 
@@ -111,14 +116,9 @@ def best_row(costs: NDArray[np.float64]) -> int:
     A row with a divergence (NaN) is taken only when every row has one. Of equally good rows the middle
     one is taken: a plateau that reaches the grid's edge is no reason to widen the grid.
     """
-    ranks = [_rank(row) for row in costs]
+    ranks = [mean_cost(row) for row in costs]
     equal = [index for index, rank in enumerate(ranks) if rank == min(ranks)]
     return equal[len(equal) // 2]
-
-
-def _rank(costs: NDArray[np.float64]) -> tuple[int, float]:
-    finite = costs[np.isfinite(costs)]
-    return len(costs) - len(finite), float(finite.mean()) if len(finite) else 0.0
 
 
 def _nearly_as_good(costs: NDArray[np.float64], best: int) -> tuple[int, int]:
@@ -127,7 +127,7 @@ def _nearly_as_good(costs: NDArray[np.float64], best: int) -> tuple[int, int]:
     if len(seeds) < 2:
         return best, best
     limit = seeds.mean() + seeds.std(ddof=1) / np.sqrt(len(seeds))
-    good = [rank[0] == 0 and rank[1] <= limit for rank in map(_rank, costs)]
+    good = [rank[0] == 0 and rank[1] <= limit for rank in map(mean_cost, costs)]
     return _walk(good, best, -1), _walk(good, best, +1)
 
 

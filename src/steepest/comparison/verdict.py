@@ -9,7 +9,8 @@ import numpy as np
 
 from steepest.comparison.canonical import plain
 from steepest.comparison.modules import PreparedModules
-from steepest.comparison.plan import Plan
+from steepest.comparison.plan import Cell, Plan
+from steepest.comparison.prune import facts, in_words
 from steepest.comparison.ranking import Contestant
 from steepest.comparison.trials import Trials
 from steepest.comparison.versions import versions
@@ -37,6 +38,8 @@ def assemble(
 ) -> dict[str, Any]:
     """The verdict as JSON's own types; only ``seconds`` differs between two equal comparisons."""
     metric = METRICS[plan.metric]
+    pruning = None if interrupted else facts(plan, trials, _regrets(contestants))
+    pruning_notes = [] if pruning is None else [in_words(plan, pruning)]
     verdict = {
         "format": FORMAT,
         "status": "interrupted" if interrupted else "complete",
@@ -54,7 +57,8 @@ def assemble(
         "num_features": prepared.num_features,
         "architecture": _architecture(plan, prepared),
         "epochs": plan.epochs,
-        "notes": [*prepared.notes, *plan.left_out, *notes],
+        "pruning": pruning,
+        "notes": [*prepared.notes, *plan.left_out, *notes, *pruning_notes],
         "diagnosis": prepared.diagnosis,
         "seconds": seconds,
         "versions": versions(),
@@ -94,16 +98,21 @@ def _cell(plan: Plan, trials: Trials, contestant: Contestant) -> dict[str, Any]:
         "test": _test(plan, trials, contestant),
         "difference": contestant.difference,
         "p_value": contestant.p_value,
+        "regret": finalist.regret,
     }
+
+
+def _regrets(contestants: Sequence[Contestant]) -> dict[Cell, float | None]:
+    tuned = [one.finalist for one in contestants if one.finalist.kind == "tuned"]
+    return {finalist.cell: finalist.regret for finalist in tuned}
 
 
 def _test(plan: Plan, trials: Trials, contestant: Contestant) -> Mapping[str, float]:
     """Means over the confirmation seeds that gave a score, by every metric of the task."""
-    cell, lr = contestant.finalist.cell, contestant.finalist.lr
     names = [name for name, metric in METRICS.items() if plan.task in metric.tasks]
     means = {}
     for name in names:
-        scores = trials.test_scores(cell, lr, plan.confirmation_seeds, name)
+        scores = trials.test_scores(contestant.finalist.setting, plan.confirmation_seeds, name)
         scores = scores[np.isfinite(scores)]
         if len(scores):
             means[name] = float(scores.mean())

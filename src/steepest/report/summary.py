@@ -17,7 +17,7 @@ COLUMNS = (
     *("validation_score", "seconds", "curve_epoch", "curve_step", "curve_validation"),
 )
 CELL_KEYS = ["loss", "optimizer", "batch_size"]
-TUNING_STAGES = ("tune", "extend")
+TUNING_STAGES = ("tune", "finish", "extend")
 MAX_CURVE_POINTS = 5_000
 RATE_TOLERANCE = 1e-9
 # What some engines count on the way; where they do not, the whole run's figure is spread over its steps.
