@@ -9,25 +9,20 @@ from typing import Any
 import pytest
 import torch
 
+from steepest.explain.descent import Descent, best_descent, descend, rates
 from steepest.explain.figure import BESIDE, CONTOUR, Figure, Line, broken_at_jumps
 from steepest.explain.loss_figure import loss_figure
 from steepest.explain.optimizer_figure import optimizer_figure
-from steepest.explain.ravine import (
-    MAX_STEPS,
-    NEAR,
-    OPTIMUM,
-    START,
-    WATCHED,
-    Descent,
-    best_descent,
-    descend,
-    hessian,
-    rates,
-)
 from steepest.explain.regime_figure import NUM_EPOCHS, NUM_ROWS, optimum, regime_figure
 from steepest.explain.regime_figure import descend as descend_table
+from steepest.explain.surfaces import RAVINE, hessian
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
+
+START = torch.tensor(RAVINE.start, dtype=torch.float64)
+OPTIMUM = torch.tensor(RAVINE.minima[0], dtype=torch.float64)
+NEAR, MAX_STEPS = RAVINE.near, RAVINE.max_steps
+WATCHED = 2 * MAX_STEPS  # passing near is not taken for staying there
 
 DRAWN = [name for name in LOSSES if LOSSES[name].formula.family != "composite"]
 TORCH: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -207,7 +202,7 @@ def test_the_rate_drawn_is_the_best_of_the_grid(name: str) -> None:
     assert chosen.lr in grid[1:-1]
     assert len(chosen.path) == MAX_STEPS + 1
     tried = [chosen.lr, *grid[::8]]
-    paths = descend(entry, tried)
+    paths = descend(entry, tried, WATCHED)
     torch.testing.assert_close(paths[: MAX_STEPS + 1, 0], chosen.path)
     arrivals = [max(outside(paths[:, i])) + 1 for i in range(len(tried))]
     if chosen.arrives:  # and nothing else does sooner
@@ -219,9 +214,8 @@ def test_the_rate_drawn_is_the_best_of_the_grid(name: str) -> None:
 
 
 def test_it_is_watched_longer_than_it_is_counted() -> None:
-    assert WATCHED == 2 * MAX_STEPS == len(descend(OPTIMIZERS["sgd"], [0.01])) - 1
     # At this rate RMSProp is near after 316 steps, up to the last that counts, and then leaves again.
-    path = descend(OPTIMIZERS["rmsprop"], [10 ** (-31 / 16)])[:, 0]
+    path = descend(OPTIMIZERS["rmsprop"], [10 ** (-31 / 16)], WATCHED)[:, 0]
     last = outside(path)
     assert max(step for step in last if step <= MAX_STEPS) < MAX_STEPS - 50 < MAX_STEPS + 50 < max(last)
     assert not best("rmsprop").arrives

@@ -174,6 +174,11 @@ class Program:
         """The text of all that was added."""
         return "".join(self._texts.values())
 
+    @property
+    def names(self) -> list[str]:
+        """What is in it."""
+        return list(self._texts)
+
     def text(self, name: str) -> str:
         """The text of one function, by its name in the program."""
         return self._texts[name]

@@ -18,7 +18,11 @@ def explain(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Save the drawing: .svg, .png or .html.", metavar="FILE", show_default=False),
+        typer.Option(
+            help="Save the drawing, .svg or .png, or the page that moves, .html.",
+            metavar="FILE",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Show a loss or an optimizer: formula, gradient, domain, defaults, source, its strengths and faults."""
@@ -37,4 +41,5 @@ def explain(
         for line in explanation.terminal():
             screen.print(line, markup=False, soft_wrap=True)
     else:
-        screen.print(f"Drawing: {out}", markup=False, soft_wrap=True)
+        what = "Page" if out.suffix.lower() == ".html" else "Drawing"
+        screen.print(f"{what}: {out}", markup=False, soft_wrap=True)

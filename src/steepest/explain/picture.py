@@ -12,7 +12,6 @@ from typing import Any
 
 from steepest.errors import InputError
 from steepest.explain.figure import BESIDE, CONTOUR, Figure, Line, Panel, Window
-from steepest.explain.web import web_page
 
 __all__ = ["save", "svg"]
 
@@ -25,8 +24,8 @@ _BESIDE_DASH = [5, 4]
 _MANY = 1000  # points from which a line is drawn thin
 
 
-def save(path: str | os.PathLike[str], figure: Figure, web: Callable[[], str]) -> None:
-    """Write a figure as its suffix says: ``.png``, ``.svg``, or ``.html`` around what ``web`` gives.
+def save(path: str | os.PathLike[str], figure: Figure, page: Callable[[], str]) -> None:
+    """Write a figure as its suffix says: ``.png``, ``.svg``, or ``.html``, which is what ``page`` gives.
 
     Raises:
         InputError: another suffix, or a place where no file can be written.
@@ -35,7 +34,7 @@ def save(path: str | os.PathLike[str], figure: Figure, web: Callable[[], str]) -
     makers: dict[str, Callable[[], bytes]] = {
         ".png": lambda: png(figure),
         ".svg": lambda: svg(figure).encode(),
-        ".html": lambda: web_page(figure.title, web()).encode(),
+        ".html": lambda: page().encode(),
     }
     suffix = place.suffix.lower()
     if suffix not in makers:

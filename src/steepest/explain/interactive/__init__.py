@@ -1,0 +1,5 @@
+"""Pages that compute: an optimizer's path and a loss's curves redrawn in the browser by the library's own formulas."""
+
+from steepest.explain.interactive.optimizer import optimizer_web_page
+
+__all__ = ["optimizer_web_page"]

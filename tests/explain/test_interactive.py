@@ -1,0 +1,352 @@
+"""The pages that compute, in a real browser: their numbers are the library's, and everything in them answers."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from steepest.explain import explain
+from steepest.explain.descent import best_descent, descend, shares
+from steepest.explain.interactive import optimizer as optimizer_module
+from steepest.explain.interactive import optimizer_web_page
+from steepest.explain.interactive.mathematics import set_formula, set_lines
+from steepest.explain.interactive.sliders import loss_sliders, optimizer_sliders
+from steepest.explain.surfaces import SURFACES
+from steepest.losses import LOSSES
+from steepest.optim import OPTIMIZERS
+
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+DESKTOP, PHONE = (1280, 900), (390, 844)
+BYTES = 1_000_000
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def opened(browser: Any, tmp_path: Path) -> Iterator[Open]:
+    """Opens a page; afterwards: no error, no word on the console, and no request but the file's own."""
+    faults: list[str] = []
+    asked: list[str] = []
+    contexts = []
+
+    def open_page(text: str, size: tuple[int, int] = DESKTOP, motion: str = "reduce") -> Any:
+        path = tmp_path / "page.html"
+        path.write_text(text, encoding="utf-8")
+        context = browser.new_context(
+            viewport={"width": size[0], "height": size[1]}, color_scheme="light", reduced_motion=motion
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: faults.append(f"console: {message.type}: {message.text}"))
+        page.on("pageerror", lambda error: faults.append(f"error: {error}"))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-ready]", state="attached")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not faults
+    assert set(asked) == {(tmp_path / "page.html").as_uri()}
+
+
+@cache
+def adam() -> str:
+    """Adam's page, whole."""
+    return optimizer_web_page(OPTIMIZERS["adam"], explain("adam"))
+
+
+def untuned(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A page whose rates are the defaults: nothing is searched for."""
+    entry = OPTIMIZERS[name]
+    monkeypatch.setattr(optimizer_module, "best_descent", lambda *_: SimpleNamespace(lr=entry.default_lr))
+    monkeypatch.setattr(optimizer_module, "_tuned", lambda *_: 0.01)
+    return optimizer_web_page(entry, explain(name))
+
+
+def wait_until(page: Any, expression: str) -> None:
+    """Waits for an expression to hold; the page's policy forbids playwright's own way, which evaluates there."""
+    for _ in range(200):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(25)
+    raise AssertionError(f"never true: {expression}")
+
+
+def ink(page: Any, canvas: str) -> str:
+    """An expression for what a canvas shows, after it has been drawn."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    text: str = page.evaluate(f"document.getElementById('{canvas}').toDataURL()")
+    return text
+
+
+# --- optimizers: the numbers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_path_in_the_page_is_the_librarys(name: str, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = opened(untuned(name, monkeypatch))
+    low, high = (math.log10(end) for end in OPTIMIZERS[name].rates)
+    grid = [10 ** (low + share * (high - low)) for share in (0.3, 0.5)]
+    script = """([lr, surface]) => {
+      const { rule, hyperparameters } = data.racers[0];
+      return descend(rule, { ...hyperparameters, lr }, surface, surface.start, 40);
+    }"""
+    for place, surface in enumerate(SURFACES.values()):
+        ours = descend(OPTIMIZERS[name], grid, 40, surface)
+        for i, lr in enumerate(grid):
+            theirs = torch.tensor(
+                page.evaluate(script, [lr, page.evaluate(f"data.surfaces[{place}]")]), dtype=torch.float64
+            )
+            finite = int(ours[:, i].isfinite().all(dim=1).sum())  # where it diverges, the page stops
+            assert len(theirs) == min(41, finite + 1)
+            torch.testing.assert_close(theirs[:finite], ours[:finite, i], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.browser
+def test_the_rates_are_those_the_library_finds(opened: Open) -> None:
+    page = opened(adam())
+    racers = page.evaluate("data.racers")
+    assert [racer["name"] for racer in racers] == ["adam", "sgd", "momentum", "rmsprop"]
+    for racer in (racers[0], racers[2]):
+        for name, surface in SURFACES.items():
+            best = best_descent(OPTIMIZERS[racer["name"]], surface)
+            assert racer["rates"][name] == best.lr
+    # What the table says of them is what the library counted.
+    best = best_descent(OPTIMIZERS["adam"])
+    cells = page.locator("#racers tr").first.locator("td")
+    assert cells.nth(1).inner_text() == f"{best.num_steps} steps"
+    assert page.locator("#slider-lr + *, .slider output").first.inner_text() == f"{best.lr:.3g}"
+
+
+@pytest.mark.parametrize("surface", SURFACES.values(), ids=SURFACES)
+def test_a_surface_is_what_it_says(surface: Any) -> None:
+    for x, y in surface.minima:
+        assert float(surface.value(torch.tensor(x), torch.tensor(y))) == pytest.approx(0.0, abs=1e-12)
+    window = surface.window
+    assert (window.right - window.left) / (window.top - window.bottom) == pytest.approx(4 / 3)
+    for x, y in (surface.start, *surface.minima):
+        assert window.left < x < window.right
+        assert window.bottom < y < window.top
+    # Momentum gets near a minimum on each, and stays there: the map shows something that works.
+    best = best_descent(OPTIMIZERS["momentum"], surface)
+    assert best.arrives
+    assert float(shares(surface, best.path)[-1]) <= surface.near
+
+
+# --- optimizers: the page -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.browser
+def test_a_slider_redraws_the_path_at_once(opened: Open) -> None:
+    page = opened(adam())
+    before, drawn = page.evaluate("ways[0].path"), ink(page, "map")
+    others = page.evaluate("ways.slice(1)")
+    page.locator("#slider-beta1").press("ArrowRight")
+    assert page.evaluate("sliders.beta1.value") > 0.9
+    assert page.evaluate("ways[0].path") != before
+    assert page.evaluate("ways.slice(1)") == others
+    assert ink(page, "map") != drawn
+    page.locator("#slider-lr").press("End")
+    assert page.evaluate("ways[0].lr") == OPTIMIZERS["adam"].rates[1]
+    page.locator("#reset").click()
+    assert page.evaluate("ways[0].path") == before
+    assert ink(page, "map") == drawn
+
+
+@pytest.mark.browser
+def test_play_pause_step_and_restart(opened: Open) -> None:
+    page = opened(adam(), motion="no-preference")  # it begins to play by itself
+    wait_until(page, "state.time > 5")
+    play = page.locator("#play")
+    assert play.inner_text() == "Pause"
+    drawn = ink(page, "map")
+    wait_until(page, "state.time > 10")
+    assert ink(page, "map") != drawn
+    play.press("Enter")
+    assert play.inner_text() == "Play"
+    held = page.evaluate("state.time")
+    assert ink(page, "map") == ink(page, "map")
+    page.locator("#step").press("Enter")
+    assert page.evaluate("state.time") == math.floor(held) + 1
+    assert (
+        page.locator("#status").inner_text().startswith(f"Step {math.floor(held) + 1}: the loss of adam is ")
+    )
+    page.locator("#restart").click()
+    assert page.evaluate("state.time") == 0
+    assert page.locator("#clock").inner_text() == "0 / 400"
+    page.locator("#time").press("End")
+    assert page.evaluate("state.time") == 400
+    play.click()  # from the end it begins anew
+    wait_until(page, "state.playing && state.time > 0 && state.time < 300")
+
+
+@pytest.mark.browser
+def test_where_motion_is_not_wanted_nothing_moves_by_itself(opened: Open) -> None:
+    page = opened(adam(), motion="reduce")
+    assert page.evaluate("[state.playing, state.time]") == [False, 400]
+    page.locator("#play").click()  # wanted after all: still pictures
+    wait_until(page, "state.time > 0 && state.time < 400")
+    assert page.evaluate("Math.sqrt(state.time / 400) * 20 % 1") == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.browser
+def test_the_start_moves_by_mouse_touch_and_keys(opened: Open) -> None:
+    page = opened(adam())
+    start = page.evaluate("state.start")
+    paths = page.evaluate("ways.map(way => way.path[1])")
+    handle, box = page.locator("#start"), page.locator("#map").bounding_box()
+    at = handle.bounding_box()
+    page.mouse.move(at["x"] + 22, at["y"] + 22)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, box["y"] + 100, steps=3)
+    page.mouse.up()
+    moved = page.evaluate("state.start")
+    left, right, _, top = page.evaluate("state.surface.window")
+    assert moved[0] == pytest.approx(left + 300 / box["width"] * (right - left))
+    assert moved != start
+    assert all(
+        new != old for new, old in zip(page.evaluate("ways.map(way => way.path[1])"), paths, strict=True)
+    )
+    handle.press("ArrowRight")
+    assert page.evaluate("state.start")[0] > moved[0]
+    handle.press("ArrowDown")
+    assert page.evaluate("state.start")[1] < moved[1] < top
+    assert handle.get_attribute("aria-label").startswith("Start at ")
+
+
+@pytest.mark.browser
+def test_another_surface_and_fewer_optimizers(opened: Open) -> None:
+    page = opened(adam())
+    drawn = ink(page, "map")
+    page.locator("input[name=surface]").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("state.surface.name") == "saddle"
+    assert page.locator("#about").inner_text() == SURFACES["saddle"].text
+    assert ink(page, "map") != drawn
+    chart = ink(page, "chart")
+    page.locator("#racers input").nth(2).uncheck()
+    assert ink(page, "chart") != chart
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_the_page_fits_and_darkens(size: tuple[int, int], opened: Open) -> None:
+    page = opened(adam(), size)
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert page.locator("h1").inner_text() == "Adam"
+    assert page.evaluate("document.getElementById('map').width") > 0.6 * min(size[0], 1100)
+    drawn = ink(page, "map")
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(19, 22, 24)"
+    assert ink(page, "map") != drawn
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_keeps_nobody_out(scheme: str, opened: Open) -> None:
+    keeps_nobody_out(opened(adam()), scheme)
+
+
+def keeps_nobody_out(page: Any, scheme: str) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-core is not installed"
+    ).Axe()
+    page.emulate_media(color_scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    found = axe.run(page).response
+    assert len(found["passes"]) > 20
+    assert not [(fault["id"], fault["nodes"][0]["html"][:200]) for fault in found["violations"]]
+
+
+# --- in both ------------------------------------------------------------------------------------------------------
+
+
+def test_a_saved_page_is_the_one_that_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizer_module, "best_descent", lambda *_: SimpleNamespace(lr=0.1))
+    explain("lion").save(tmp_path / "lion.html")
+    text = (tmp_path / "lion.html").read_text(encoding="utf-8")
+    assert "function lion$update(" in text
+    assert len(text) < BYTES
+    explain("batch").save(tmp_path / "batch.html")  # a regime's page holds the drawing
+    assert "<svg" in (tmp_path / "batch.html").read_text(encoding="utf-8")
+
+
+def test_every_number_of_an_optimizer_has_a_slider_or_a_reason() -> None:
+    switches = {"maximize", "decoupled_weight_decay", "decouple", "no_prox", "bias_correction"}
+    hardly_felt = {"step_size_min", "t0", "ASGD.alpha"}
+    for entry in OPTIMIZERS.values():
+        live = entry.cls([torch.nn.Parameter(torch.zeros(1))], **{"lr": 0.1, **entry.options})
+        numbers = entry.cls.hyperparameters_of(live.param_groups[0])
+        sliders = {slider.name: slider for slider in optimizer_sliders(entry, numbers)}
+        for name in numbers:
+            reason = name in switches or name in hardly_felt or f"{entry.cls.__name__}.{name}" in hardly_felt
+            assert (name in sliders) != reason, (entry.name, name)
+        for name, slider in sliders.items():
+            assert slider.low <= numbers[name] <= slider.high, (entry.name, name)
+            assert slider.scale != "log" or slider.low > 0
+            assert slider.scale != "memory" or 0 <= slider.low < slider.high < 1
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].formula.parameters])
+def test_a_losss_sliders_stay_where_it_is_valid(name: str) -> None:
+    formula = LOSSES[name].formula
+    sliders = loss_sliders(formula)
+    assert [slider.name for slider in sliders] == list(formula.parameters)
+    for slider in sliders:
+        assert formula.valid[slider.name].holds(slider.low)
+        assert formula.valid[slider.name].holds(slider.high)
+        assert math.isfinite(slider.low)
+        assert slider.low <= slider.value <= slider.high < math.inf
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("p_c^q / 2", "<var>p</var><sub><var>c</var></sub><sup><var>q</var></sup> / 2"),
+        ("mean of -(w y)", "mean of −(<var>w</var> <var>y</var>)"),
+        ("a log-probability, a ← a", "a log-probability, <var>a</var> ← <var>a</var>"),
+        ("2β < x", "2<var>β</var> &lt; <var>x</var>"),
+        (
+            "Σ_{j≠y} (1 - γ)^(t/2)",
+            "Σ<sub><var>j</var>≠<var>y</var></sub> (1 − <var>γ</var>)<sup><var>t</var>/2</sup>",
+        ),
+        ("the gradient's step x - 1", "the gradient's step <var>x</var> − 1"),
+    ],
+)
+def test_mathematics_is_set(text: str, expected: str) -> None:
+    assert set_formula(text) == expected
+
+
+def test_an_update_is_set_line_by_line() -> None:
+    lines, note = set_lines(OPTIMIZERS["momentum"].formula)
+    assert lines == [
+        "<var>b</var> ← <var>μ</var> <var>b</var> + <var>g</var>",
+        "<var>p</var> ← <var>p</var> − lr <var>b</var>",
+    ]
+    assert note == "<var>μ</var> is momentum"
