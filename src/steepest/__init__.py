@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from steepest.comparison.fit import fit
     from steepest.comparison.fitted import FittedModel, load
     from steepest.estimators import SteepestClassifier, SteepestRegressor
+    from steepest.training.metrics import metric
 
 __all__ = [
     "Comparison",
@@ -29,6 +30,7 @@ __all__ = [
     "fit",
     "load",
     "losses",
+    "metric",
     "optim",
 ]
 
@@ -43,6 +45,7 @@ _HOMES = {
     "compare": "steepest.comparison.compare",
     "fit": "steepest.comparison.fit",
     "load": "steepest.comparison.fitted",
+    "metric": "steepest.training.metrics",
 }
 
 

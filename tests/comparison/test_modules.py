@@ -148,6 +148,14 @@ def test_a_loaders_batch_size_is_the_comparisons_unless_another_is_asked_for() -
     assert any("loader's own sampler" in note for note in found.verdict["notes"])
 
 
+def test_a_class_that_is_missing_from_the_test_rows_is_no_reason_to_warn() -> None:
+    few = np.where(LABELS == 1, 2, LABELS)
+    few[: len(few) // 2] = np.arange(30) % 3
+    options = {**SHORT, "losses": ["cross_entropy"]}
+    found = steepest.compare(model=lambda: linear(3), data=parts(few), **options)
+    assert np.isfinite(found.verdict["cells"][0]["test"]["balanced_accuracy"])
+
+
 def test_what_no_seed_repeats_is_said() -> None:
     class Restless(TensorDataset):
         def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
@@ -201,6 +209,31 @@ def test_the_saved_weights_of_a_compiled_module_have_its_own_names(tmp_path: Pat
     np.testing.assert_array_equal(found.model.predict(X), direct)
     assert found.verdict["architecture"] == {"module": "Sequential"}
     assert any("_orig_mod" in note for note in found.verdict["notes"])
+
+
+def test_modules_are_compiled_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[nn.Module] = []
+    compile_it = torch.compile
+
+    def eagerly(module: nn.Module) -> object:
+        compiled.append(module)
+        return compile_it(module, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", eagerly)
+    plain = steepest.compare(model=linear, data=parts(Y), **SHORT)
+    assert not compiled
+    found = steepest.compare(model=linear, data=parts(Y), compile=True, **SHORT)
+    assert len(compiled) >= found.verdict["num_runs"]
+    assert found.verdict["sentence"] == plain.verdict["sentence"]
+    assert list(found.model.module.state_dict()) == ["0.weight", "0.bias"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here")
+def test_modules_train_on_a_cuda_device() -> None:
+    found = steepest.compare(model=normed, data=parts(Y), device="cuda", **SHORT)
+    assert found.verdict["status"] == "complete"
+    assert all(tensor.device.type == "cpu" for tensor in found.model.record.parameters.values())
+    assert np.isfinite(found.model.predict(X)).all()
 
 
 class Unreadable(TensorDataset):

@@ -42,9 +42,9 @@ class MyNet(torch.nn.Module):
 @pytest.fixture
 def registries() -> Iterator[None]:
     """What an example registers is taken away again."""
-    before = dict(LOSSES), dict(OPTIMIZERS)
+    before = dict(LOSSES), dict(OPTIMIZERS), dict(METRICS)
     yield
-    for registry, entries in zip((LOSSES, OPTIMIZERS), before, strict=True):
+    for registry, entries in zip((LOSSES, OPTIMIZERS, METRICS), before, strict=True):
         registry.clear()
         registry.update(entries)
 

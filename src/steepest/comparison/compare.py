@@ -30,6 +30,7 @@ from steepest.comparison.unfinished import UNFINISHED, Unfinished, begin, go_on,
 from steepest.comparison.verdict import assemble
 from steepest.data import Prepared, prepare
 from steepest.errors import InputError
+from steepest.training.metrics import Metric
 from steepest.training.run import BatchSize
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def compare(
     batch_sizes: Sequence[BatchSize | str] | BatchSize | str | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: str = "relu",
-    metric: str | None = None,
+    metric: str | Metric | None = None,
     seeds: int = 3,
     budget: float | str | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -125,6 +126,7 @@ def compare(
     max_epochs: int | None = None,
     progress: Progress | None = None,
     device: str = "cpu",
+    compile: bool = False,
     resume: str | os.PathLike[str] | None = None,
     group: str | None = None,
     time: str | None = None,
@@ -146,7 +148,8 @@ def compare(
             DataLoader has.
         hidden: widths of the hidden layers; ``()`` is a linear model.
         activation: ``relu``, ``tanh``, ``gelu``, ``silu`` or ``sigmoid``.
-        metric: what decides, the same for every run; None: ``rmse`` or ``log_loss``.
+        metric: what decides, the same for every run; None: ``rmse`` or ``log_loss``. With ``model``, one of your
+            own too: :func:`steepest.metric`.
         seeds: how many seeds each learning rate is tuned on, from 3. Confirmation takes at least 10 others.
         budget: about how long it may take: seconds, or ``"60s"``, ``"5m"``, ``"1h"``. The plan is trimmed
             beforehand by a measured speed, and says what it leaves out.
@@ -156,7 +159,8 @@ def compare(
         plan: a plan or the path of a ``plan.json``, to follow to the letter: it decides the other options.
         max_epochs: passes over the training rows in each run; None: by the number of rows.
         progress: told of every stage and run.
-        device: where ``model``'s modules are trained.
+        device: where ``model``'s modules are trained, ``"cpu"``, ``"cuda"`` or what else torch has here.
+        compile: put each of ``model``'s modules through ``torch.compile``, which pays where they are large.
         resume: the ``out`` of a comparison that was interrupted or killed, to go on with: its plan decides the
             options, and what has ended is not run again. ``data`` may be left out where it was a file.
         group: a column none of whose values is to be in two parts of the rows (patients, machines). It is no
@@ -208,7 +212,7 @@ def compare(
         prepared = _prepare(data, target, given, followed)
     else:
         _check_no_split_column(given)
-        prepared = prepare_modules(model, data, task if followed is None else followed.task, device)
+        prepared = prepare_modules(model, data, task if followed is None else followed.task, device, compile)
         given = prepared.options(given)
     chosen = make_plan(prepared, given) if followed is None else _fitting(followed, prepared)
     engine = _engine(prepared, chosen.metric)

@@ -17,7 +17,7 @@ from steepest.comparison.engine import Engine
 from steepest.comparison.plan import Cell, Plan, Setting
 from steepest.comparison.trials import Trials
 from steepest.comparison.tune import Tuned, best_row
-from steepest.training.metrics import METRICS
+from steepest.training.metrics import METRICS, metrics_of
 
 if TYPE_CHECKING:
     from steepest.comparison.modules import PreparedModules
@@ -125,7 +125,7 @@ def score_on_test(
         if not entry.usable or entry.record.parameters is None:
             continue
         given = engine.predict(entry.record.run, entry.record.parameters, prepared.x_test)
-        entry.test = _scores(prepared, truth, given)
+        entry.test = _scores(prepared, plan.metric, truth, given)
 
 
 def _truth(prepared: Prepared | PreparedModules) -> NDArray[Any]:
@@ -136,7 +136,7 @@ def _truth(prepared: Prepared | PreparedModules) -> NDArray[Any]:
 
 
 def _scores(
-    prepared: Prepared | PreparedModules, truth: NDArray[Any], given: NDArray[Any]
+    prepared: Prepared | PreparedModules, deciding: str, truth: NDArray[Any], given: NDArray[Any]
 ) -> dict[str, float]:
     predictions = np.asarray(given, dtype=np.float64)
     if prepared.task == "regression":
@@ -145,6 +145,5 @@ def _scores(
         return {}
     return {
         name: float(metric.compute(truth, predictions))
-        for name, metric in METRICS.items()
-        if prepared.task in metric.tasks
+        for name, metric in metrics_of(prepared.task, deciding).items()
     }

@@ -135,6 +135,7 @@ class PreparedModules:
     module_name: str
     data_sha256: str
     device: str
+    compile: bool
     target: str = "target"
     encoding: Any = _Unscaled
     notes: list[str] = field(default_factory=list)
@@ -200,6 +201,7 @@ class PreparedModules:
             metric,
             self.device,
             classes_last=self.classes_last,
+            compile=self.compile,
         )
 
     def trained(self, record: Record, metric: str) -> TrainedModule:
@@ -211,7 +213,11 @@ class PreparedModules:
 
 
 def prepare_modules(
-    factory: Callable[[], nn.Module], data: Sequence[Any], task: str = "auto", device: str = "cpu"
+    factory: Callable[[], nn.Module],
+    data: Sequence[Any],
+    task: str = "auto",
+    device: str = "cpu",
+    compile: bool = False,
 ) -> PreparedModules:
     """Check the factory and the data against each other, and find out the task.
 
@@ -220,6 +226,7 @@ def prepare_modules(
         data: ``(train, validation, test)``, each ``(X, y)``, a Dataset or a DataLoader.
         task: ``"auto"`` tells by the targets (whole numbers are classes) and the width of the outputs.
         device: where modules are trained.
+        compile: whether they go through ``torch.compile``.
 
     Raises:
         InputError: not three parts, a factory that fails, or outputs that do not go with the targets.
@@ -253,6 +260,7 @@ def prepare_modules(
         module_name=tried.name,
         data_sha256=digest_of(parts),
         device=device,
+        compile=compile,
         notes=notes + [note for part in parts for note in _notes_on(part)],
     )
 

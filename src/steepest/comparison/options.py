@@ -11,7 +11,7 @@ from steepest.comparison.forward import ACTIVATIONS
 from steepest.errors import InputError, near_names
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
-from steepest.training.metrics import METRICS
+from steepest.training.metrics import METRICS, Metric
 from steepest.training.run import Architecture, BatchSize, Task
 
 __all__ = ["MIN_SEEDS", "Options"]
@@ -33,7 +33,7 @@ class Options:
     batch_sizes: Sequence[BatchSize | str] | BatchSize | str | None = None
     hidden: Sequence[int] = (64, 64)
     activation: str = "relu"
-    metric: str | None = None
+    metric: str | Metric | None = None
     seeds: int = MIN_SEEDS
     seed: int = 0
     max_epochs: int | None = None
@@ -82,10 +82,19 @@ def check_optimizer(word: str) -> str:
     return word
 
 
-def check_metric(given: str | None, task: Task) -> str:
-    """The metric every run is judged by: the one given, or the task's default."""
+def check_metric(given: str | Metric | None, task: Task) -> str:
+    """The word of the metric every run is judged by: of the one given, or the task's default."""
     if given is None:
         return DEFAULT_METRICS[task]
+    if isinstance(given, Metric):
+        if given.is_users_own:
+            METRICS[given.name] = given  # another of the name may have been made since
+        given = given.name
+    if callable(given):
+        raise InputError(
+            "The metric is a function that does not say whether more of it is better; give "
+            "metric=steepest.metric(function, greater_is_better=...)."
+        )
     if given not in METRICS:
         raise InputError(f"There is no metric {given!r}{near_names(given, METRICS)}")
     if task not in METRICS[given].tasks:

@@ -14,7 +14,7 @@ from steepest.comparison.prune import facts, in_words
 from steepest.comparison.ranking import Contestant
 from steepest.comparison.trials import Trials
 from steepest.comparison.versions import versions
-from steepest.training.metrics import METRICS
+from steepest.training.metrics import METRICS, metrics_of
 
 if TYPE_CHECKING:
     from steepest.data import Prepared
@@ -109,9 +109,8 @@ def _regrets(contestants: Sequence[Contestant]) -> dict[Cell, float | None]:
 
 def _test(plan: Plan, trials: Trials, contestant: Contestant) -> Mapping[str, float]:
     """Means over the confirmation seeds that gave a score, by every metric of the task."""
-    names = [name for name, metric in METRICS.items() if plan.task in metric.tasks]
     means = {}
-    for name in names:
+    for name in metrics_of(plan.task, plan.metric):
         scores = trials.test_scores(contestant.finalist.setting, plan.confirmation_seeds, name)
         scores = scores[np.isfinite(scores)]
         if len(scores):

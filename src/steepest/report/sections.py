@@ -78,7 +78,7 @@ def standing_and_matrices(verdict: Context) -> Context:
     return {
         "standing": tables.standing(cells, winners, span, written, first),
         "pairs": tables.pair_matrices(cells, greater, written),
-        "metrics": tables.metric_matrix(cells, verdict["metric"]),
+        "metrics": tables.metric_matrix(cells, verdict["metric"], greater),
     }
 
 

@@ -218,7 +218,7 @@ def _pair_cell(cell: Cell | None, best: tuple[str, ...], span: ScoreRange, writt
     return MatrixCell(written(score), round(100 * span.goodness(score)), cell_key(cell) == best, note)
 
 
-def metric_matrix(cells: Sequence[Cell], metric: str) -> Matrix | None:
+def metric_matrix(cells: Sequence[Cell], metric: str, greater_is_better: bool) -> Matrix | None:
     """Mean test metrics of the best tuned optimizer of each loss; None where no test rows were touched."""
     best: dict[str, Cell] = {}
     for cell in sorted(cells, key=lambda cell: (bool(cell["barred"]), cell["kind"] == "default")):
@@ -228,7 +228,9 @@ def metric_matrix(cells: Sequence[Cell], metric: str) -> Matrix | None:
         return None
     names = {name for cell in best.values() for name in cell["test"]}
     metrics = sorted(names, key=lambda name: (name != metric, name))
-    columns = {name: _metric_column(best, name) for name in metrics}
+    # Of the metric that decides, which may be the user's own, the verdict knows which way is better.
+    upward = GREATER_IS_BETTER | ({metric} if greater_is_better else set())
+    columns = {name: _metric_column(best, name, name in upward) for name in metrics}
     rows = tuple(
         (f"{loss} · {best[loss]['optimizer']}", tuple(columns[name][loss] for name in metrics))
         for loss in sorted(best)
@@ -236,10 +238,9 @@ def metric_matrix(cells: Sequence[Cell], metric: str) -> Matrix | None:
     return Matrix("Test rows", tuple(capital(humanise(name)) for name in metrics), rows)
 
 
-def _metric_column(best: dict[str, Cell], metric: str) -> dict[str, MatrixCell]:
+def _metric_column(best: dict[str, Cell], metric: str, greater: bool) -> dict[str, MatrixCell]:
     scores = {loss: finite(cell["test"].get(metric)) for loss, cell in best.items()}
     known = [score for score in scores.values() if score is not None]
-    greater = metric in GREATER_IS_BETTER
     span, written = score_range(known, greater, least=0.0), score_format(known)
     top = (max if greater else min)(known, default=None)
     return {

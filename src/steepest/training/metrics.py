@@ -1,12 +1,13 @@
 """Metrics that runs are ranked by: for the record on whole arrays, and inside the native engine's pass.
 
 ``compute`` is scikit-learn's; the engine adds up the same figure row by row (``add``, ``finish``), and a
-test holds the two together.
+test holds the two together. A metric of the user's own has ``compute`` alone, and judges the torch engine's runs.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from steepest.backends import cpu
 from steepest.backends.cpu_vocabulary import exp, log1p, softplus
+from steepest.errors import InputError, told
 
 __all__ = [
     "LOGIT",
@@ -28,7 +30,9 @@ __all__ = [
     "REAL",
     "Metric",
     "default_metric",
+    "metric",
     "metric_signature",
+    "metrics_of",
 ]
 
 # What a loss takes; metrics see the logit before PROBABILITY.
@@ -38,20 +42,30 @@ _TYPES = {"float32": types.float32, "float64": types.float64}
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of merit. ``compute(targets, predictions)``: regression takes values in original units,
-    classes take class indices (n,) and probabilities (n, classes)."""
+    """A figure of merit, made by :func:`steepest.metric` where it is the user's own.
+
+    ``compute(targets, predictions)``: regression takes values in original units, classes take class indices (n,)
+    and probabilities (n, classes).
+    """
 
     name: str
     title: str
     tasks: tuple[str, ...]
     greater_is_better: bool
     compute: Callable[[NDArray[Any], NDArray[Any]], float]
-    add: Callable[..., Any]  # (outputs, targets, rows, num_outputs, kind, sums)
-    finish: Callable[..., Any]  # (sums, total rows, num_outputs) -> float
+    add: Callable[..., Any] | None = None  # (outputs, targets, rows, num_outputs, kind, sums)
+    finish: Callable[..., Any] | None = None  # (sums, total rows, num_outputs) -> float
     in_target_units: bool = False  # an error that scales with the target
+
+    @property
+    def is_users_own(self) -> bool:
+        """Whether it is no metric of ours, and has no form for the native engine."""
+        return self.add is None or self.finish is None
 
     def kernel(self, dtype: str) -> cpu.Kernel:
         """The engine's form: adds a micro-batch to ``sums``; with ``rows = 0`` gives the finished figure."""
+        assert self.add is not None
+        assert self.finish is not None
         return _kernel(self.add, self.finish, dtype)
 
 
@@ -182,7 +196,10 @@ def _sklearn(name: str) -> Callable[[NDArray[Any], NDArray[Any]], float]:
         labels = {"labels": np.arange(predictions.shape[1])} if name == "log_loss" else {}
         if name in ("accuracy_score", "balanced_accuracy_score"):
             predictions = predictions.argmax(axis=1)
-        return float(getattr(metrics, name)(targets, predictions, **labels))
+        with warnings.catch_warnings():
+            # The mean recall is over the classes that are there, as in the engine's own pass.
+            warnings.filterwarnings("ignore", "y_pred contains classes not in y_true", UserWarning)
+            return float(getattr(metrics, name)(targets, predictions, **labels))
 
     return compute
 
@@ -210,3 +227,71 @@ METRICS = {
 def default_metric(task: str) -> str:
     """RMSE for regression, log loss for classes."""
     return "rmse" if task == "regression" else "log_loss"
+
+
+def metrics_of(task: str, deciding: str) -> dict[str, Metric]:
+    """The metrics that go into the record of a task: ours, and the one that decides, if it is the user's own."""
+    return {
+        name: one
+        for name, one in METRICS.items()
+        if task in one.tasks and (name == deciding or not one.is_users_own)
+    }
+
+
+def metric(
+    compute: Callable[[NDArray[Any], NDArray[Any]], float],
+    *,
+    greater_is_better: bool,
+    name: str | None = None,
+    title: str | None = None,
+) -> Metric:
+    """A metric of your own, to judge your own modules by: ``compare(model=..., metric=metric(...))``.
+
+    Args:
+        compute: ``compute(targets, predictions)``, a finite number. Regression gives it values of one axis both;
+            classes give it class indices (n,) and probabilities (n, classes), so that labels are
+            ``predictions.argmax(axis=1)``. Sequences and images come flat, padding (class -100) left out.
+        greater_is_better: whether more of it is better.
+        name: what it is called in the records; None: the function's own name. From then on the word is known to
+            ``compare``, to a plan and to ``resume``; a second one of the name takes its place.
+        title: what it is called in sentences and charts; None: the name.
+
+    Returns:
+        The metric.
+
+    Raises:
+        InputError: the name is one of ours, or no name at all.
+
+    >>> import numpy as np
+    >>> median_error = metric(lambda y, p: float(np.median(abs(p - y))), greater_is_better=False, name="median_error")
+    >>> median_error.compute(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.5, 9.0]))
+    0.5
+    """
+    word = name if name is not None else str(getattr(compute, "__name__", ""))
+    if not callable(compute):
+        raise InputError(
+            f"A metric is a function of targets and predictions; this is a {type(compute).__name__}."
+        )
+    if not word.isidentifier():
+        raise InputError(f"A metric's name is a word such as 'f1', not {word!r}; give it by name='...'.")
+    if word in METRICS and not METRICS[word].is_users_own:
+        raise InputError(f"There is a metric {word!r} already; give yours another name.")
+
+    def checked(targets: NDArray[Any], predictions: NDArray[Any]) -> float:
+        try:
+            value = float(compute(targets, predictions))
+        except Exception as error:
+            raise InputError(
+                f"The metric {word} failed on targets {targets.shape} and predictions {predictions.shape}: "
+                f"{told(error)}"
+            ) from error
+        if not math.isfinite(value):
+            raise InputError(
+                f"The metric {word} gave {value} for finite predictions; it must give a finite number."
+            )
+        return value
+
+    METRICS[word] = Metric(
+        word, title or word.replace("_", " "), ("regression", *_CLASSES), greater_is_better, checked
+    )
+    return METRICS[word]

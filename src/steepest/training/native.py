@@ -82,6 +82,12 @@ class NativeEngine:
             raise InputError(f"There is no metric {metric!r}{near_names(metric, METRICS)}")
         self.data = data
         self.metric = METRICS[metric]
+        if self.metric.is_users_own:
+            ours = ", ".join(name for name, one in METRICS.items() if not one.is_users_own)
+            raise InputError(
+                f"The metric {metric!r} is your own, and judges your own modules, compare(model=...). The networks for "
+                f"tables are judged inside their compiled training; choose from {ours}."
+            )
         self.dtype = dtype
         self._multiples: tuple[NDArray[Any], ...] | None = None
         self._least = 0.0

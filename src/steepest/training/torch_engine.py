@@ -58,6 +58,7 @@ class TorchEngine:
         metric: the word of the metric that validation scores are in.
         device: where modules and batches go.
         classes_last: logits are (rows, ..., classes).
+        compile: whether modules go through ``torch.compile``.
     """
 
     def __init__(
@@ -69,13 +70,14 @@ class TorchEngine:
         metric: str,
         device: str | torch.device = "cpu",
         classes_last: bool = False,
+        compile: bool = False,
     ) -> None:
         self.factory, self.train, self.validation, self.task = factory, train, validation, task
         if metric not in METRICS:
             raise InputError(f"metric is {metric!r}{near_names(metric, METRICS)}")
         self.metric = METRICS[metric]
         self.device = torch.device(device)
-        self.classes_last = classes_last
+        self.classes_last, self.compile = classes_last, compile
 
     def run_all(
         self,
@@ -228,7 +230,8 @@ class TorchEngine:
             )
         if not any(parameter.requires_grad for parameter in module.parameters()):
             raise InputError("The model factory's module has no parameter that can be trained.")
-        return module.to(self.device)
+        module = module.to(self.device)
+        return torch.compile(module) if self.compile and inner_module(module) is module else module  # type: ignore[return-value]
 
     def forward(self, module: nn.Module, inputs: Any) -> Tensor:
         """A batch through a module.
@@ -476,7 +479,11 @@ class _Progress:
 
 
 def _state(module: nn.Module) -> dict[str, Any]:
-    return copy.deepcopy(inner_module(module).state_dict())
+    """A copy of the weights, in the main memory: a comparison keeps those of many runs."""
+    return {
+        name: value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else copy.deepcopy(value)
+        for name, value in inner_module(module).state_dict().items()
+    }
 
 
 def _gradient_norm(module: nn.Module) -> float:
