@@ -17,7 +17,7 @@ from steepest.comparison.engine import Engine
 from steepest.comparison.plan import Cell, Plan, Setting
 from steepest.comparison.trials import Trials
 from steepest.comparison.tune import Tuned, best_row
-from steepest.training.metrics import METRICS, metrics_of
+from steepest.training.metrics import metrics_of
 
 if TYPE_CHECKING:
     from steepest.comparison.modules import PreparedModules
