@@ -228,6 +228,21 @@ def test_modules_are_compiled_on_demand(monkeypatch: pytest.MonkeyPatch) -> None
     assert list(found.model.module.state_dict()) == ["0.weight", "0.bias"]
 
 
+def test_a_budget_counts_on_one_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from steepest.comparison import compare as module
+
+    counted = []
+    trim = module.trim
+
+    def watched(plan: object, speed: object, num_threads: int | None, seconds: float) -> object:
+        counted.append(num_threads)
+        return trim(plan, speed, num_threads, seconds)
+
+    monkeypatch.setattr(module, "trim", watched)
+    steepest.compare(model=linear, data=parts(Y), budget=0.1, num_threads=8, **SHORT)
+    assert counted == [1]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here")
 def test_modules_train_on_a_cuda_device() -> None:
     found = steepest.compare(model=normed, data=parts(Y), device="cuda", **SHORT)

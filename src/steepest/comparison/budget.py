@@ -18,6 +18,7 @@ __all__ = ["RUNGS", "estimate_sec", "measure", "seconds_of", "trim"]
 _SHARE_OF_BUDGET = 0.8
 _PROBE = Stop(max_epochs=None, max_steps=200, max_sec=0.5)
 RUNGS = (0.1, 0.3)  # shares of the epochs; after each, a cell's better third goes on
+_ONE_STEP = Stop(max_epochs=None, max_steps=1)
 _UNITS_SEC: Mapping[str, float] = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -36,6 +37,10 @@ def seconds_of(budget: float | str) -> float:
 def measure(plan: Plan, engine: Engine, num_threads: int | None) -> dict[BatchSize, float]:
     """Seconds a step takes in each batch regime, the mean over the optimizers, with all threads at work."""
     threads = count_threads(num_threads)
+    first = Run(
+        plan.losses[0], plan.optimizers[0], 1e-6, plan.batch_sizes[0], plan.seed, plan.architecture, _ONE_STEP
+    )
+    engine.run_all([first], num_threads=1)  # what is done once, such as compiling, is no part of a step
     return {batch_size: _seconds_a_step(plan, engine, batch_size, threads) for batch_size in plan.batch_sizes}
 
 

@@ -218,9 +218,10 @@ def compare(
     engine = _engine(prepared, chosen.metric)
     with stop_on_interrupt() as stop_event:
         if seconds is not None:
-            speed = measure(chosen, engine, num_threads)
+            at_once = num_threads if model is None else 1  # modules train one after another
+            speed = measure(chosen, engine, at_once)
             left_sec = max(1.0, seconds - (perf_counter() - started))  # kernels took time to compile
-            chosen, _ = trim(chosen, speed, num_threads, left_sec)
+            chosen, _ = trim(chosen, speed, at_once, left_sec)
         observer = progress or Silent()
         observer.plan_made(chosen.in_words())
         if place is not None and work is None:
