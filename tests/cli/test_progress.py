@@ -5,23 +5,41 @@ from __future__ import annotations
 import io
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from steepest.cli import progress
-from steepest.cli.progress import LiveProgress, PlainProgress, Tally, watch
+from steepest.cli.live import Grid, LiveProgress
+from steepest.cli.progress import PlainProgress, watch
+from steepest.cli.tally import Tally
 from steepest.training.run import Curve, Record, Run
 
 from .conftest import Fake
 
 
-def record(score: float, *, lr: float = 0.01) -> Record:
+def plan(batch_sizes: tuple[Any, ...] = (32,)) -> Any:
+    """What the display needs to know of a plan: two losses, three optimizers, four runs a cell."""
+    losses, optimizers = ("mse", "mae"), ("sgd", "adam", "lion")
+    return SimpleNamespace(
+        losses=losses,
+        optimizers=optimizers,
+        batch_sizes=batch_sizes,
+        cells=[(a, b, c) for a in losses for b in optimizers for c in batch_sizes],
+        runs_a_cell=4,
+        in_words=lambda: ["Plan: 2 losses [sic].", "About 96 runs."],
+    )
+
+
+def record(
+    score: float, *, lr: float = 0.01, loss: str = "mae", optimizer: str = "adam", batch_size: Any = 32
+) -> Record:
     """A run that ended; it diverged if the score is NaN."""
     nothing = np.zeros(0)
     return Record(
-        run=Run("mae", "adam", lr),
+        run=Run(loss, optimizer, lr, batch_size),
         hyperparameters={"lr": lr},
         num_epochs=1,
         num_steps=1,
@@ -96,6 +114,57 @@ def test_live_picture() -> None:
     assert "best so far mae + adam, rate 0.01: RMSE 50.00; 1 diverged" in last
 
 
+def drawn(grid: Grid, width: int = 100, height: int = 30) -> list[str]:
+    screen = Console(file=io.StringIO(), width=width, height=height, color_system=None)
+    screen.print(grid.picture(width, height, ascii_only=False))
+    return [line.rstrip() for line in screen.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+
+
+def test_the_grid_fills_in() -> None:
+    grid = Grid(plan(), greater_is_better=False)
+    for score in (53.0, math.nan, 51.0):
+        grid.add(record(score))
+    grid.add(record(52.0, loss="mse", optimizer="lion"))
+    head, sgd, adam, lion = drawn(grid)
+    assert head.split() == ["mse", "mae"]
+    assert sgd.split() == ["sgd", "·", "──────", "·", "──────"]
+    assert adam.split() == ["adam", "·", "──────", "51.00", "━━━━──", "✗1"]
+    assert lion.split() == ["lion", "52.00", "━─────", "·", "──────"]
+    assert grid.best == 51.0
+
+
+def test_the_grid_knows_which_way_is_better() -> None:
+    grid = Grid(plan(), greater_is_better=True)
+    for score in (0.5, 0.75, math.nan, 0.25):
+        grid.add(record(score))
+    assert grid.best == 0.75
+
+
+def test_a_small_terminal_gets_the_best_of_the_grid() -> None:
+    grid = Grid(plan((1, "full")), greater_is_better=False)
+    grid.add(record(50.0, optimizer="lion", batch_size="full"))
+    grid.add(record(51.0, optimizer="sgd", batch_size=1, loss="mse"))
+    lines = drawn(grid, width=45, height=8)
+    assert [line.split("  ")[0] for line in lines[1:]] == ["lion, full batch", "sgd, batch 1", "and 10 more"]
+    assert lines[0].split() == ["mae"]
+
+
+def test_live_with_a_plan_counts_all_of_it() -> None:
+    screen = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
+    live = LiveProgress(screen)
+    with live.drawn():
+        live.plan_made(plan())
+        live.stage_started("tune", 12, "rmse")
+        live.run_finished(record(50.0))
+        live.stage_finished()
+        live.stage_started("extend", 3, "rmse")
+    written = screen.file.getvalue()  # type: ignore[attr-defined]
+    last = written[written.rindex("extending the rates") :]
+    assert "1/27" in last  # 6 cells of 4 runs, and 3 that no plan knows beforehand
+    assert "50.00" in last
+    assert "Plan: 2 losses [sic]." in written
+
+
 def test_quiet_is_no_observer_and_a_pipe_gets_lines() -> None:
     with watch(quiet=True) as observer:
         assert observer is None
@@ -106,6 +175,6 @@ def test_quiet_is_no_observer_and_a_pipe_gets_lines() -> None:
 def test_the_plan_is_said_before_the_first_stage() -> None:
     told = io.StringIO()
     observer = PlainProgress(Console(file=told, width=200))
-    observer.plan_made(["Plan: 2 losses [sic].", "About 96 runs."])
+    observer.plan_made(plan())
     observer.stage_started("tune", 1, "rmse")
     assert told.getvalue().splitlines()[:2] == ["Plan: 2 losses [sic].", "About 96 runs."]

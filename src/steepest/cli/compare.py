@@ -86,6 +86,10 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(help="Write TensorBoard's logs too, a folder a run.", metavar="DIR", show_default=False),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be run, and stop: nothing is written.")
     ] = False,
@@ -110,6 +114,7 @@ def compare(
         num_threads=threads,
         plan=plan,
         resume=resume,
+        tensorboard=tensorboard,
     )
     place = _place(data, target, out, resume)
 

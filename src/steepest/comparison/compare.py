@@ -24,7 +24,7 @@ from steepest.comparison.modules import PreparedModules, TrainedModule, prepare_
 from steepest.comparison.options import Options
 from steepest.comparison.output import check_directory, recover, write_directory
 from steepest.comparison.plan import TEST, VALIDATION, Plan, make_plan, read_plan
-from steepest.comparison.progress import Progress, Silent
+from steepest.comparison.progress import Progress, Silent, Together
 from steepest.comparison.records import runs_frame
 from steepest.comparison.unfinished import UNFINISHED, Unfinished, begin, go_on, question_of
 from steepest.comparison.verdict import assemble
@@ -130,6 +130,7 @@ def compare(
     resume: str | os.PathLike[str] | None = None,
     group: str | None = None,
     time: str | None = None,
+    tensorboard: str | os.PathLike[str] | None = None,
 ) -> Comparison:
     """Train every pair of loss and optimizer on a table, tune each one fairly, and say which to use.
 
@@ -166,6 +167,8 @@ def compare(
         group: a column none of whose values is to be in two parts of the rows (patients, machines). It is no
             feature, and classes are then not kept in proportion.
         time: a column in whose order the rows are cut: training first, then validation, then test. It is no feature.
+        tensorboard: a directory for TensorBoard's logs, a folder a run, written as each run ends. It takes the
+            package tensorboard: ``pip install 'steepest[tensorboard]'``.
 
     Returns:
         The verdict, the runs, the plan and the trained model. An interruption (Ctrl-C) keeps what was
@@ -191,6 +194,7 @@ def compare(
     )
     check.check_threads(num_threads)
     seconds = None if budget is None else seconds_of(budget)
+    observer = _watchers(progress, tensorboard)
     work: Unfinished | None = None
     if resume is not None:
         if plan is not None or out is not None:
@@ -222,8 +226,7 @@ def compare(
             speed = measure(chosen, engine, at_once)
             left_sec = max(1.0, seconds - (perf_counter() - started))  # kernels took time to compile
             chosen, _ = trim(chosen, speed, at_once, left_sec)
-        observer = progress or Silent()
-        observer.plan_made(chosen.in_words())
+        observer.plan_made(chosen)
         if place is not None and work is None:
             recover(place)
             work = begin(place, chosen, data, target)
@@ -237,6 +240,14 @@ def compare(
             if journal is not None:
                 journal.close()
     return comparison
+
+
+def _watchers(progress: Progress | None, tensorboard: str | os.PathLike[str] | None) -> Progress:
+    if tensorboard is None:
+        return progress or Silent()
+    from steepest.comparison.tensorboard import TensorBoardLog
+
+    return Together([progress or Silent(), TensorBoardLog(tensorboard)])
 
 
 def _engine(prepared: Prepared | PreparedModules, metric: str) -> Engine:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from steepest.training.run import Record
 
-__all__ = ["Progress", "Silent"]
+if TYPE_CHECKING:
+    from steepest.comparison.plan import Plan
+
+__all__ = ["Progress", "Silent", "Together"]
 
 
 class Progress(Protocol):
     """Told what happens, in the calling thread. The stages: rung, tune, finish, extend, confirm, default."""
 
-    def plan_made(self, sentences: Sequence[str]) -> None:
+    def plan_made(self, plan: Plan) -> None:
         """All is decided and nothing has begun: what will be run, and what was left out."""
         ...
 
@@ -33,7 +36,7 @@ class Progress(Protocol):
 class Silent:
     """Watches and says nothing."""
 
-    def plan_made(self, sentences: Sequence[str]) -> None:
+    def plan_made(self, plan: Plan) -> None:
         """Say nothing."""
 
     def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
@@ -44,3 +47,30 @@ class Silent:
 
     def stage_finished(self) -> None:
         """Say nothing."""
+
+
+class Together:
+    """Several who watch, told one after the other."""
+
+    def __init__(self, watchers: Sequence[Progress]) -> None:
+        self._watchers = watchers
+
+    def plan_made(self, plan: Plan) -> None:
+        """Tell each of them."""
+        for watcher in self._watchers:
+            watcher.plan_made(plan)
+
+    def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
+        """Tell each of them."""
+        for watcher in self._watchers:
+            watcher.stage_started(stage, num_runs, metric)
+
+    def run_finished(self, record: Record) -> None:
+        """Tell each of them."""
+        for watcher in self._watchers:
+            watcher.run_finished(record)
+
+    def stage_finished(self) -> None:
+        """Tell each of them."""
+        for watcher in self._watchers:
+            watcher.stage_finished()

@@ -1,0 +1,78 @@
+"""What has been seen of a comparison so far, and how it is said."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from steepest.cli.show import number
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from steepest.comparison.plan import Plan
+    from steepest.training.metrics import Metric
+    from steepest.training.run import Record
+
+__all__ = ["Tally", "print_plan"]
+
+_STAGES = {
+    "rung": "pruning",
+    "tune": "tuning",
+    "finish": "finishing some of the pruned",
+    "extend": "extending the rates",
+    "confirm": "confirming on fresh seeds",
+    "default": "library defaults",
+}
+
+
+class Tally:
+    """What has been seen so far: the stage, how many runs, the best score, the divergences."""
+
+    def __init__(self) -> None:
+        self.stage = ""
+        self.num_done = 0
+        self.num_runs = 0
+        self.num_diverged = 0
+        self.best: Record | None = None
+        self.metric: Metric | None = None
+        self.started = time.monotonic()
+
+    def start(self, stage: str, num_runs: int, metric: str) -> None:
+        """A stage of ``num_runs`` runs begins, each scored by ``metric``."""
+        from steepest.training.metrics import METRICS
+
+        self.stage = _STAGES.get(stage, stage)
+        self.num_done, self.num_runs = 0, num_runs
+        self.metric = METRICS[metric]
+
+    def add(self, record: Record) -> None:
+        """A run ended."""
+        self.num_done += 1
+        self.num_diverged += record.diverged
+        score = record.validation_score
+        if self.metric is None or math.isnan(score):
+            return
+        best = None if self.best is None else self.best.validation_score
+        if best is None or (score > best if self.metric.greater_is_better else score < best):
+            self.best = record
+
+    def summary(self) -> str:
+        """The best so far, and how many runs diverged."""
+        parts = []
+        if self.metric is not None and self.best is not None:
+            run = self.best.run
+            score = number(self.best.validation_score)
+            parts.append(
+                f"best so far {run.loss} + {run.optimizer}, rate {run.lr:.3g}: {self.metric.title} {score}"
+            )
+        if self.num_diverged:
+            parts.append(f"{self.num_diverged:,} diverged")
+        return "; ".join(parts)
+
+
+def print_plan(screen: Console, plan: Plan) -> None:
+    """What is about to be run, and what was left out, a line each."""
+    for sentence in plan.in_words():
+        screen.print(sentence, markup=False, soft_wrap=True)
