@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 
 from steepest.comparison.compare import Comparison, compare
 from steepest.comparison.fitted import load
+from steepest.comparison.plan import Plan
 from steepest.errors import InputError
 from steepest.training.run import Record
 
@@ -209,8 +210,8 @@ def test_progress_is_told_of_every_stage_and_run(pair: Any) -> None:
         def __init__(self) -> None:
             self.seen: list[Any] = []
 
-        def plan_made(self, sentences: Sequence[str]) -> None:
-            self.seen.append(" ".join(sentences))
+        def plan_made(self, plan: Plan) -> None:
+            self.seen.append(" ".join(plan.in_words()))
 
         def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
             self.seen.append((stage, num_runs, metric))
