@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.optimize import minimize
 
 from steepest.explain import explain
 from steepest.explain.descent import best_descent, descend, shares
+from steepest.explain.interactive import loss_web_page, optimizer_web_page
 from steepest.explain.interactive import optimizer as optimizer_module
-from steepest.explain.interactive import optimizer_web_page
 from steepest.explain.interactive.mathematics import set_formula, set_lines
 from steepest.explain.interactive.sliders import loss_sliders, optimizer_sliders
+from steepest.explain.loss_figure import loss_figure
 from steepest.explain.surfaces import SURFACES
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
@@ -29,6 +31,7 @@ FLAGS = [
 ]
 DESKTOP, PHONE = (1280, 900), (390, 844)
 BYTES = 1_000_000
+DRAWN = [name for name in LOSSES if LOSSES[name].formula.family != "composite"]
 
 Open = Callable[..., Any]
 
@@ -140,7 +143,7 @@ def test_the_rates_are_those_the_library_finds(opened: Open) -> None:
     # What the table says of them is what the library counted.
     best = best_descent(OPTIMIZERS["adam"])
     cells = page.locator("#racers tr").first.locator("td")
-    assert cells.nth(1).inner_text() == f"{best.num_steps} steps"
+    assert cells.nth(1).inner_text() == str(best.num_steps)
     assert page.locator("#slider-lr + *, .slider output").first.inner_text() == f"{best.lr:.3g}"
 
 
@@ -282,6 +285,165 @@ def keeps_nobody_out(page: Any, scheme: str) -> None:
     found = axe.run(page).response
     assert len(found["passes"]) > 20
     assert not [(fault["id"], fault["nodes"][0]["html"][:200]) for fault in found["violations"]]
+
+
+# --- losses: the numbers ------------------------------------------------------------------------------------------
+
+
+@cache
+def loss_page(name: str) -> str:
+    return loss_web_page(LOSSES[name].formula, explain(name))
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_losss_curves_and_fit_are_the_librarys(name: str, opened: Open) -> None:
+    formula = LOSSES[name].formula
+    page = opened(loss_page(name))
+    # The curves are those of the drawing, which has one a target or one a setting.
+    value, gradient = loss_figure(formula).panels
+    default = ", ".join(f"{word} = {number:g}" for word, number in formula.parameters.items())
+    script = "([xs, target]) => xs.map(x => at(loss, x, target, defaults))"
+    for target in page.evaluate("axis.targets"):
+        labels = (default, name, f"target y = {target:g}")
+        (line,) = [line for line in value.lines if line.series >= 0 and line.name in labels]
+        slopes = {
+            x: y for own in gradient.lines if own.name == line.name for x, y in zip(own.x, own.y, strict=True)
+        }
+        xs = list(line.x[::10])
+        for x, y, (v, g) in zip(xs, line.y[::10], page.evaluate(script, [xs, target]), strict=True):
+            assert v == pytest.approx(y, rel=1e-11, abs=1e-15)
+            assert math.isnan(slopes[x]) or g == pytest.approx(slopes[x], rel=1e-9, abs=1e-15)
+    if not page.evaluate("Boolean(fit)"):
+        assert formula.prediction == "log_probability"
+        return
+    # No line near the one that is shown costs less, but for what a thousand steps leave on flat ground.
+    own, beside = page.evaluate("world.fits.map(({ w }) => w)")
+    rows = torch.tensor(page.evaluate("[...fit.rows, world.moved]"), dtype=torch.float64)
+    other = LOSSES["mae" if name == "mse" else "mse"].formula
+    for w, cost in ((own, cost_of(formula, rows)), (beside, cost_beside(formula, other, rows))):
+        best = minimize(cost, w, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9})
+        assert cost(w) <= best.fun + 5e-4 * (1 + abs(best.fun)), (w, best.x)
+
+
+def cost_of(formula: Any, rows: torch.Tensor) -> Callable[[Any], float]:
+    """The library's mean loss of a linear model on the page's rows."""
+    options = tuple(formula.parameters.values())
+    x, y = rows[:, :-1], rows[:, -1]
+
+    def cost(w: Any) -> float:
+        z = w[0] + x @ torch.tensor(w[1:], dtype=torch.float64)
+        if formula.family == "softmax":
+            right = torch.where(y == 1, z, -z)
+            return float(formula.value(torch.nn.functional.logsigmoid(right), *options).mean())
+        given = torch.sigmoid(z) if formula.prediction == "probability" else z
+        target = 2 * y - 1 if formula.target == "sign" else y
+        return float(formula.value(given, target, *options).mean())
+
+    return cost
+
+
+def cost_beside(formula: Any, other: Any, rows: torch.Tensor) -> Callable[[Any], float]:
+    """That of the loss beside it: on the same curve, or with -1 and 1 as the classes."""
+    x, y = rows[:, :-1], rows[:, -1]
+
+    def cost(w: Any) -> float:
+        z = w[0] + x @ torch.tensor(w[1:], dtype=torch.float64)
+        if formula.prediction == "log_rate":
+            z = z.exp()
+        target = y if formula.prediction in ("real", "log_rate") else 2 * y - 1
+        return float(other.value(z, target).mean())
+
+    return cost
+
+
+# --- losses: the page ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.browser
+def test_an_outlier_moves_msess_line_and_hardly_hubers(opened: Open) -> None:
+    page = opened(loss_page("huber"))
+    before, drawn = page.evaluate("world.fits.map(({ w }) => w)"), ink(page, "scatter")
+    handle, box = page.locator("#moved"), page.locator("#scatter").bounding_box()
+    handle.scroll_into_view_if_needed()
+    at, box = handle.bounding_box(), page.locator("#scatter").bounding_box()
+    page.mouse.move(at["x"] + 22, at["y"] + 22)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.98 * box["height"], steps=4)
+    page.mouse.up()
+    after = page.evaluate("world.fits.map(({ w }) => w)")
+    assert page.evaluate("world.moved[0]") == pytest.approx(1.6, abs=0.01)
+    assert ink(page, "scatter") != drawn
+    huber, mse = (abs(new[1] - old[1]) for new, old in zip(after, before, strict=True))
+    assert 0 <= huber < mse / 4
+    text = page.locator("#shift").inner_text()
+    assert text.startswith("This row alone moves the fit at its place: huber by 0.")
+    handle.press("Shift+ArrowUp")
+    assert page.evaluate("world.moved[1]") > -3.0
+    assert page.evaluate("world.fits[1].w") != after[1]
+    assert page.locator("#shift").inner_text() != text
+    assert handle.get_attribute("aria-label").startswith("Row at 1.6, −")
+
+
+@pytest.mark.browser
+def test_a_finger_moves_it_too(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(loss_page("huber"), encoding="utf-8")
+    context = browser.new_context(viewport={"width": PHONE[0], "height": PHONE[1]}, has_touch=True)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    handle = page.locator("#moved")
+    handle.scroll_into_view_if_needed()
+    box, moved, scrolled = handle.bounding_box(), page.evaluate("[...world.moved]"), page.evaluate("scrollY")
+    x, y = box["x"] + 22, box["y"] + 22
+    touch = context.new_cdp_session(page)
+
+    def send(kind: str, *points: tuple[float, float]) -> None:
+        given = [{"x": x, "y": y} for x, y in points]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": given})
+
+    send("touchStart", (x, y))
+    for far in (20, 40, 60):
+        send("touchMove", (x - far, y - far))
+    send("touchEnd")
+    assert page.evaluate("world.moved[0]") < moved[0]
+    assert page.evaluate("world.moved[1]") > moved[1]
+    assert page.evaluate("scrollY") == scrolled  # the page itself stays
+    context.close()
+
+
+@pytest.mark.browser
+def test_a_losss_slider_changes_curve_and_fit(opened: Open) -> None:
+    page = opened(loss_page("huber"))
+    shown = [ink(page, canvas) for canvas in ("value", "gradient", "scatter")]
+    fits, text = page.evaluate("world.fits.map(({ w }) => w)"), page.locator("#readout").inner_text()
+    assert text == "value 1, gradient 1"
+    page.locator("#slider-delta").press("Home")
+    assert page.evaluate("options()") == [0.05]
+    assert page.locator("#readout").inner_text() == "value 0.0738, gradient 0.05"
+    assert all(
+        new != old
+        for new, old in zip((ink(page, c) for c in ("value", "gradient", "scatter")), shown, strict=True)
+    )
+    own, beside = page.evaluate("world.fits.map(({ w }) => w)")
+    assert own != fits[0]
+    assert beside == fits[1]
+    page.locator("#reset").click()
+    assert page.evaluate("world.fits.map(({ w }) => w)") == fits
+    page.locator("#at").press("Home")
+    assert page.locator("#readout").inner_text() == "value 2.5, gradient −1"
+    assert page.locator("#at").get_attribute("aria-valuetext") == "−3: value 2.5, gradient −1"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["tukey", "bce", "poisson_nll"])
+def test_a_losss_page_keeps_nobody_out_and_fits(name: str, opened: Open) -> None:
+    page = opened(loss_page(name), PHONE)
+    assert len(loss_page(name)) < BYTES
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+    keeps_nobody_out(page, "light")
+    page.set_viewport_size({"width": DESKTOP[0], "height": DESKTOP[1]})
+    keeps_nobody_out(page, "dark")
 
 
 # --- in both ------------------------------------------------------------------------------------------------------

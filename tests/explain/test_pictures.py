@@ -57,19 +57,19 @@ def test_svg_names_its_axes_and_lines(tmp_path: Path, name: str) -> None:
 
 
 def test_html_is_one_file_with_the_words_and_the_drawing(tmp_path: Path) -> None:
-    page = explain("cross_entropy")
+    page = explain("mini-batch")
     page.save(tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert text.startswith("<!DOCTYPE html>")
     assert "<svg" in text
-    for fact in LOSSES["cross_entropy"].formula.bad_at:
+    for fact in OPTIMIZERS["sgd"].bad_at:
         assert fact.replace("'", "&#x27;") in text
     loads = re.findall(r"(?:src|href)\s*=\s*\"([^\"#]*)|@import|<script|<link", text)
     assert loads == []
 
 
 def test_a_notebook_shows_the_same(tmp_path: Path) -> None:
-    page = explain("mse")
+    page = explain("batch")
     page.save(tmp_path / "page.html")
     saved = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert without_numbers(page._repr_html_()) in without_numbers(saved)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from steepest.backends import reference_losses
 from steepest.explain.figure import BESIDE, Figure, Line, Mark, Panel, broken_at_jumps
 from steepest.losses import LOSSES, LossFormula
 
-__all__ = ["loss_figure"]
+__all__ = ["Axis", "axis_of", "loss_figure"]
 
 _FARTHEST_ERROR = 3.0
 _FARTHEST_LOGIT = 6.0
@@ -35,6 +36,41 @@ _AXES = {
 }
 
 Curve = tuple[Tensor, Tensor]  # value, gradient
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a loss's curves run along, and the targets that get a curve each."""
+
+    kind: Literal["error", "prediction", "true class"]
+    title: str
+    low: float
+    high: float
+    targets: tuple[float, ...]
+    note: str
+
+
+def axis_of(formula: LossFormula) -> Axis:
+    """The axis of a loss that has curves: the error, the true class's probability, or the prediction itself."""
+    low, high = _SMALLEST_PROBABILITY, 1.0 - _SMALLEST_PROBABILITY
+    if formula.family == "softmax":
+        return Axis("true class", "p of the true class", low, high, (1.0,), _note(formula))
+    if formula.prediction == "real":
+        far = _FARTHEST_ERROR * _scale(formula)
+        return Axis("error", "error p - y", -far, far, (0.0,), "")
+    title, targets = _AXES[formula.prediction]
+    if formula.prediction == "log_probability":
+        low, high = math.log(low), math.log(high)
+    elif formula.prediction != "probability":
+        high = _FARTHEST_LOGIT if formula.prediction == "logit" else _FARTHEST_ERROR
+        low = -high
+    return Axis("prediction", title, low, high, targets, "")
+
+
+def _note(formula: LossFormula) -> str:
+    plain: LossFormula = LOSSES["cross_entropy"].formula
+    same = formula.value is plain.value and formula is not plain
+    return "Drawn for classes of equal size, where it is cross_entropy." if same else ""
 
 
 def loss_figure(formula: LossFormula) -> Figure:
@@ -101,7 +137,6 @@ def _of_the_true_class(formula: LossFormula) -> Figure:
     )
     (slopes,) = torch.autograd.grad(values.sum(), logits)
     curves = {formula.name: (values.detach(), slopes[:, 0])}
-    plain: LossFormula = LOSSES["cross_entropy"].formula
     return _figure(
         formula,
         p,
@@ -109,11 +144,7 @@ def _of_the_true_class(formula: LossFormula) -> Figure:
         curves,
         gradient_title="gradient by its logit",
         x_limits=(0.0, 1.0),
-        caption=(
-            ("Drawn for classes of equal size, where it is cross_entropy.",)
-            if formula.value is plain.value and formula is not plain
-            else ()
-        ),
+        caption=(note,) if (note := _note(formula)) else (),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from steepest.explain.interactive import loss_web_page
 from steepest.explain.loss_figure import loss_figure
 from steepest.explain.page import Explanation
 from steepest.explain.signatures import settings, torch_class
@@ -54,6 +55,7 @@ def loss_page(loss: Any) -> Explanation:
         title=f"{formula.name}: {formula.title}",
         sections=tuple((label, paragraphs) for label, paragraphs in sections if paragraphs),
         make_figure=None if formula.family == "composite" else lambda: loss_figure(formula),
+        make_page=lambda page: loss_web_page(formula, page),
     )
 
 

@@ -8,7 +8,7 @@ from html import escape
 __all__ = ["set_formula", "set_lines"]
 
 # A Latin letter by itself, with its hat if it has one, that is no article; a Greek one anywhere.
-_LETTER = r"(?<![A-Za-z'])(?!a [A-Za-z])[A-Za-z]\u0302?(?![A-Za-z0-9\u0302])|[α-ω]"
+_LETTER = r"(?<![A-Za-z'])(?!a [A-Za-zα-ω])[A-Za-z]\u0302?(?![A-Za-z0-9\u0302])|[α-ω]"
 
 
 def set_formula(text: str) -> str:

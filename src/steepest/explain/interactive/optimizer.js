@@ -204,7 +204,7 @@ function showTable() {
     const now = losses[Math.min(Math.floor(state.time), losses.length - 1)];
     const lost = losses.some((value) => !Number.isFinite(value));
     rate.textContent = said(lr);
-    near.textContent = lost ? "diverges" : arrival <= state.surface.steps ? `${arrival} steps` : `not in ${state.surface.steps}`;
+    near.textContent = lost ? "diverges" : arrival <= state.surface.steps ? String(arrival) : `${state.surface.steps}+`;
     loss.textContent = said(now);
   });
 }
