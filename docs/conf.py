@@ -19,7 +19,7 @@ copyright = "the steepest authors"
 release = version = steepest.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "**/drawn-from.txt"]
 source_suffix = {".md": "markdown"}
 
 myst_heading_anchors = 3
@@ -34,6 +34,7 @@ python_use_unqualified_type_names = True
 html_theme = "furo"
 html_title = "steepest"
 html_static_path = ["_static"]
+html_extra_path = ["_generated/extra"]  # the pages that move
 html_css_files = ["steepest.css"]
 html_copy_source = False
 html_show_sphinx = False

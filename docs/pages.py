@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +22,7 @@ import steepest
 from steepest import losses, optim, testing
 from steepest.backends import reference
 from steepest.errors import InputError
-from steepest.explain import explain
+from steepest.explain import Explanation, explain
 from steepest.explain.picture import svg
 from steepest.explain.signatures import torch_class
 from steepest.losses import functional
@@ -60,12 +60,13 @@ def write(folder: Path, *, pictures: bool = True) -> None:
 
     Args:
         folder: where they go; it holds nothing else.
-        pictures: draw them too, which takes a minute.
+        pictures: draw them too, and make the pages that move, which takes some minutes.
     """
     made = {folder / f"{path}.md": text for path, text in pages().items()}
-    drawings = _draw(folder / "pictures") if pictures else set()
+    drawings = _draw(folder / "pictures") | _move(folder / "extra" / "moving") if pictures else set()
+    (folder / "extra").mkdir(parents=True, exist_ok=True)  # Sphinx copies what is in it
     if not pictures:
-        made = {path: re.sub(r"!\[.*?\]\(.*?\.svg\)\n", "", text) for path, text in made.items()}
+        made = {path: re.sub(r"(!\[|<a ).*(\.svg\)|</a>)\n", "", text) for path, text in made.items()}
     for path in folder.rglob("*.*"):
         if path.is_file() and path not in made and path not in drawings:
             path.unlink()
@@ -76,7 +77,17 @@ def write(folder: Path, *, pictures: bool = True) -> None:
 
 
 def _draw(folder: Path) -> set[Path]:
-    """The pictures, drawn anew only where what they are drawn from has changed."""
+    """The pictures."""
+    return _derive(folder, ".svg", lambda page: svg(page.figure))
+
+
+def _move(folder: Path) -> set[Path]:
+    """The pages that move."""
+    return _derive(folder, ".html", lambda page: page.make_page(page))
+
+
+def _derive(folder: Path, suffix: str, make: Callable[[Explanation], str]) -> set[Path]:
+    """A file a word, made anew only where what it is made from has changed."""
     folder.mkdir(parents=True, exist_ok=True)
     stamp, digest = folder / "drawn-from.txt", _digest()
     fresh = stamp.exists() and stamp.read_text(encoding="utf-8") == digest
@@ -85,19 +96,18 @@ def _draw(folder: Path) -> set[Path]:
         page = explain(word)
         if page.make_figure is None:
             continue
-        path = folder / f"{word}.svg"
+        path = folder / f"{word}{suffix}"
         kept.add(path)
-        if not (fresh and path.exists()) and page.figure is not None:
-            path.write_text(svg(page.figure), encoding="utf-8")
+        if not (fresh and path.exists()):
+            path.write_text(make(page), encoding="utf-8")
     stamp.write_text(digest, encoding="utf-8")
     return kept
 
 
 def _digest() -> str:
     package = Path(str(steepest.__file__)).parent
-    sources = sorted(
-        path for part in ("backends", "losses", "optim", "explain") for path in (package / part).glob("*.py")
-    )
+    parts = [package / part for part in ("backends", "losses", "optim", "explain")]
+    sources = sorted(path for part in parts for path in part.rglob("*.*") if path.suffix != ".pyc")
     whole = hashlib.sha256(version("altair").encode() + version("vl-convert-python").encode())
     for path in sources:
         whole.update(path.read_bytes())
@@ -446,7 +456,7 @@ def _picture(word: str) -> str:
     if explain(word).make_figure is None:
         return ""
     alt = "Its value and its gradient" if word in losses.LOSSES else "Its way to the optimum"
-    return f"![{alt}, drawn](../pictures/{word}.svg)"
+    return f'![{alt}, drawn](../pictures/{word}.svg)\n\n<a href="../../moving/{word}.html">The same, moving</a>\n'
 
 
 def _when(good: Sequence[str], bad: Sequence[str]) -> str:

@@ -211,6 +211,19 @@ def test_pictures_are_drawn_anew_only_after_a_change(tmp_path: Path, monkeypatch
     assert len(drawn) == 5
 
 
+def test_pages_that_move_lie_where_the_pages_lead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optim, "OPTIMIZERS", {})
+    monkeypatch.setattr(losses, "LOSSES", {word: LOSSES[word] for word in ("mae", "dice")})
+    monkeypatch.setattr(GENERATOR, "svg", lambda _: "<svg/>")
+    GENERATOR.write(tmp_path)
+    assert {path.name for path in (tmp_path / "extra" / "moving").iterdir()} == {"mae.html", "drawn-from.txt"}
+    assert "function l1$gradient(p, y)" in (tmp_path / "extra" / "moving" / "mae.html").read_text(
+        encoding="utf-8"
+    )
+    assert '<a href="../../moving/mae.html">The same, moving</a>' in PAGES["losses/mae"]
+    assert "moving" not in PAGES["losses/dice"]
+
+
 def test_text_means_nothing_to_markdown() -> None:
     assert GENERATOR._plain("a|b_c *d* <e> [f] `g`") == r"a\|b\_c \*d\* \<e\> \[f\] \`g\`"
 
