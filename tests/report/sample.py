@@ -14,6 +14,7 @@ import polars as pl
 
 DEFAULT_RATES = {"sgd": 0.01, "momentum": 0.01, "rmsprop": 0.01}
 BEST_RATES = {"sgd": 0.1, "momentum": 0.01, "nesterov": 0.01}
+REASONS = {"mse": "aims at the mean", "mae": "aims at the median", "huber": "lies between the two"}
 QUALITIES = {"adam": 0.0, "adamw": 0.01, "nesterov": 0.05, "momentum": 0.06, "rmsprop": 0.16, "sgd": 0.42}
 
 
@@ -324,8 +325,14 @@ def _diagnosis(sample: Sample) -> list[dict[str, Any]]:
         {
             "name": "outliers",
             "value": 0.0312,
-            "text": "3.1 % of the targets lie more than three robust deviations from the median. Squared "
-            "errors weigh them heavily; absolute errors and Huber do not.",
+            "text": "3.1% of the target values are outliers (over 3 interquartile ranges outside the middle half); a "
+            "normal distribution has next to none. Squared error (mse) gives them great weight, robust losses (mae, "
+            "huber, log_cosh, cauchy) do not.",
+            "losses": ["mae", "huber"],
+            "because": "3.1% of the target values are outliers",
+            "mattered": True,
+            "outcome": "It mattered: huber is 4.0% better than mse on RMSE (95% interval 2.9% to 5.1%), and mae is "
+            "7.5% better than mse on MAE (95% interval 6.1% to 8.9%).",
         },
         {"name": "skew", "value": 1.11, "text": "A longer tail on the right: the mean is above the median."},
         {"name": "distinct_values", "value": 28, "text": "The target takes whole numbers only."},
@@ -337,6 +344,7 @@ def _plan(sample: Sample, runs: pl.DataFrame) -> dict[str, Any]:
         "format": 1,
         "metric": sample.metric,
         "losses": list(sample.losses),
+        "loss_reasons": {loss: REASONS.get(loss, "was named") for loss in sample.losses},
         "optimizers": list(sample.optimizers),
         "batch_sizes": list(sample.batches),
         "rates": {name: _rates(sample, name) for name in sample.optimizers},

@@ -179,6 +179,17 @@ def test_what_may_not_win_says_why(pages: Callable[[str], str]) -> None:
     assert "untuned default" in text
 
 
+def test_what_the_data_look_like_says_whether_it_mattered_and_why_losses_took_part(
+    pages: Callable[[str], str],
+) -> None:
+    page = pages("regression")
+    assert re.search(r'class="outcome">It mattered: huber is 4.0% better than mse on RMSE', page)
+    assert page.count('class="outcome"') == 1
+    assert "<dt>mae</dt><dd>aims at the median</dd>" in page
+    assert "loss reasons" not in Page(page).text
+    assert "Why these losses took part" not in pages("minimal")
+
+
 def test_home_metrics_are_marked(pages: Callable[[str], str]) -> None:
     assert re.findall(r'class="note">home<', pages("regression")) == ['class="note">home<'] * 2
     assert re.findall(r'class="note">home<', pages("multiclass")) == ['class="note">home<']

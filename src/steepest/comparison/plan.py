@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from steepest.comparison import options as check
 from steepest.comparison.canonical import canonical_json
+from steepest.comparison.losses import choose_losses
 from steepest.comparison.options import Options
 from steepest.comparison.rates import coarse_to_fine, equal_grids
 from steepest.comparison.statistics import seeds_to_tell
@@ -93,6 +94,7 @@ class Plan:
     target: str
     metric: str
     losses: tuple[str, ...]
+    loss_reasons: Mapping[str, str]  # loss -> why it takes part, a clause; empty where they were named
     optimizers: tuple[str, ...]
     batch_sizes: tuple[BatchSize, ...]
     rates: Mapping[str, tuple[float, ...]]  # optimizer -> its grid, ascending
@@ -199,6 +201,7 @@ class Plan:
             f"Plan: {axes}; for each of the {cells}, {tried}, then {confirmed}.",
             f"About {runs}, more where a best rate is the last of its grid.",
             *self._split_in_words(),
+            *self._losses_in_words(),
             *self.left_out,
         ]
 
@@ -210,6 +213,14 @@ class Plan:
             how = "training rows come first, then validation, then test"
             return [f"Split by {self.time!r}, which is no feature: {how}."]
         return []
+
+    def _losses_in_words(self) -> list[str]:
+        by_reason: dict[str, list[str]] = {}
+        for loss in self.losses:
+            if loss in self.loss_reasons:
+                by_reason.setdefault(self.loss_reasons[loss], []).append(loss)
+        reasons = [f"{' and '.join(losses)} ({reason})" for reason, losses in by_reason.items()]
+        return [f"Losses: {', '.join(reasons)}."] * bool(reasons)
 
     def run(self, trial: Trial) -> Run:
         """A trial, as the engine takes it."""
@@ -253,7 +264,10 @@ def make_plan(prepared: Prepared | PreparedModules, options: Options) -> Plan:
     seed = check.check_seed(options.seed)
     first = seed * _SEED_BLOCK
     fresh = first + _FRESH
-    losses = check.check_losses(options.losses, prepared.task)
+    reasons = choose_losses(prepared.task, prepared.diagnosis) if options.losses is None else {}
+    losses = (
+        check.check_losses(options.losses, prepared.task) if options.losses is not None else tuple(reasons)
+    )
     batch_sizes = check.check_batch_sizes(options.batch_sizes, num_train_rows)
     num_contestants = 2 * len(losses) * len(optimizers) * len(batch_sizes)  # each cell tuned, and untuned
     num_fresh = max(CONFIRMATION_SEEDS, num_seeds, seeds_to_tell(num_contestants))
@@ -263,6 +277,7 @@ def make_plan(prepared: Prepared | PreparedModules, options: Options) -> Plan:
         target=prepared.target,
         metric=check.check_metric(options.metric, prepared.task),
         losses=losses,
+        loss_reasons=reasons,
         optimizers=optimizers,
         batch_sizes=batch_sizes,
         rates=rate_grids(optimizers, POINTS_PER_DECADE),
@@ -347,6 +362,7 @@ def _typed(given: Mapping[str, Any]) -> Plan:
         target=str(given["target"]),
         metric=check.check_metric(given["metric"], task),
         losses=check.check_losses(given["losses"], task),
+        loss_reasons={str(loss): str(reason) for loss, reason in given["loss_reasons"].items()},
         optimizers=optimizers,
         batch_sizes=check.check_batch_sizes(given["batch_sizes"], num_train_rows),
         rates={name: _rates(given["rates"][name]) for name in optimizers},

@@ -12,6 +12,7 @@ from steepest.comparison.modules import PreparedModules
 from steepest.comparison.plan import Cell, Plan
 from steepest.comparison.prune import facts, in_words
 from steepest.comparison.ranking import Contestant
+from steepest.comparison.relevance import with_relevance
 from steepest.comparison.trials import Trials
 from steepest.comparison.versions import versions
 from steepest.training.metrics import METRICS, metrics_of
@@ -59,7 +60,11 @@ def assemble(
         "epochs": plan.epochs,
         "pruning": pruning,
         "notes": [*prepared.notes, *plan.left_out, *notes, *pruning_notes],
-        "diagnosis": prepared.diagnosis,
+        "diagnosis": (
+            prepared.diagnosis
+            if interrupted
+            else with_relevance(plan, trials, contestants, prepared.diagnosis)
+        ),
         "seconds": seconds,
         "versions": versions(),
         "data_sha256": prepared.data_sha256,

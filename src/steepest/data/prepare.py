@@ -47,7 +47,7 @@ class Prepared:
         encoding: how a table becomes features; goes with the model.
         num_rows: rows in ``"train"``, ``"validation"`` and ``"test"``.
         notes: what intake inferred, dropped or met, a sentence each.
-        diagnosis: what the training rows look like to a loss; dicts with ``name``, ``value`` and ``text``.
+        diagnosis: what the training rows look like to a loss; see :func:`steepest.data.diagnose.diagnose`.
         data_sha256: digest of the whole table as given.
     """
 
@@ -148,7 +148,7 @@ def prepare(
         y_test_original=found.values[parts[2]],
         num_rows=dict(zip(("train", "validation", "test"), map(len, parts), strict=True)),
         notes=[*table.notes, *found.notes, *split_notes, *learned_notes, *met_notes],
-        diagnosis=diagnose(found.values[parts[0]], found.classes),
+        diagnosis=diagnose(found.values[parts[0]], found.classes, x_train, float(found.values.min())),
         data_sha256=content_sha256(table.frame),
     )
 

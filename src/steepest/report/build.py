@@ -93,6 +93,7 @@ def build(verdict: dict[str, Any], plan: dict[str, Any], runs: pl.DataFrame) -> 
         rates=rates,
         curves=curves,
         diagnosis=sections.diagnosis(verdict),
+        reasons=sections.reasons(verdict, plan),
         tried=sections.tried(verdict, plan, found),
         use=sections.use(verdict),
     )

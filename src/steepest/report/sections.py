@@ -23,7 +23,7 @@ from steepest.report.words import (
     significant,
 )
 
-__all__ = ["curves", "diagnosis", "headline", "rates", "standing_and_matrices", "tried", "use"]
+__all__ = ["curves", "diagnosis", "headline", "rates", "reasons", "standing_and_matrices", "tried", "use"]
 
 MAX_CONFIGURATIONS = 1_500
 _LONG_SENTENCE = 110  # characters from which the verdict is set a size smaller
@@ -209,15 +209,23 @@ def _first_choice(verdict: Context, losses: list[str], batches: list[str]) -> di
 
 
 def diagnosis(verdict: Context) -> list[dict[str, str]]:
-    """What the data looks like to a loss."""
+    """What the data looks like to a loss, and whether it mattered."""
     return [
         {
             "name": humanise(str(item["name"])),
             "value": fact(item.get("value")),
             "text": str(item.get("text") or ""),
+            "outcome": str(item.get("outcome") or ""),
         }
         for item in verdict.get("diagnosis") or []
     ]
+
+
+def reasons(verdict: Context, plan: Context) -> list[tuple[str, str]]:
+    """Why each loss took part; empty where they were named."""
+    known = plan.get("loss_reasons") or {}
+    took_part = {cell["loss"] for cell in verdict["cells"]}
+    return [(str(loss), str(reason)) for loss, reason in known.items() if loss in took_part]
 
 
 def tried(verdict: Context, plan: Context, found: list[dict[str, Any]]) -> Context:
@@ -245,7 +253,7 @@ def _plan_facts(plan: Context, verdict: Context) -> list[tuple[str, str]]:
     """The plan's entries as words, those apart that the record or the notes tell already."""
     facts: list[tuple[str, str]] = []
     for key, value in plan.items():
-        if key in verdict or key == "left_out":
+        if key in verdict or key in ("left_out", "loss_reasons"):
             continue
         if isinstance(value, dict):
             facts += [(f"{humanise(key)}: {humanise(str(name))}", fact(own)) for name, own in value.items()]

@@ -132,26 +132,37 @@ _LEAST_LOG_LOSS = 2.220446049250313e-16
 _MOST_LOG_LOSS = 36.04365338911715
 
 
+def _log_loss(outputs: Any, targets: Any, r: int, rows: int, num_outputs: int, kind: int) -> float:
+    if kind != LOGITS:
+        x = np.float64(outputs[r])
+        loss = softplus(-x) if targets[r] > 0.5 else softplus(x)
+    else:
+        k = 0
+        for j in range(1, num_outputs):
+            if outputs[j * rows + r] > outputs[k * rows + r]:
+                k = j
+        largest = np.float64(outputs[k * rows + r])
+        rest = 0.0
+        for j in range(num_outputs):
+            if j != k:
+                rest += exp(np.float64(outputs[j * rows + r]) - largest)
+        loss = (largest - np.float64(outputs[np.int64(targets[r]) * rows + r])) + log1p(rest)
+    # Held as scikit-learn holds it: probabilities within [2**-52, 1 - 2**-52]. NaN goes through.
+    return _LEAST_LOG_LOSS if loss < _LEAST_LOG_LOSS else (_MOST_LOG_LOSS if loss > _MOST_LOG_LOSS else loss)
+
+
 def _add_log_losses(outputs: Any, targets: Any, rows: int, num_outputs: int, kind: int, sums: Any) -> None:
     for r in range(rows):
-        if kind != LOGITS:
-            x = np.float64(outputs[r])
-            loss = softplus(-x) if targets[r] > 0.5 else softplus(x)
-        else:
-            k = 0
-            for j in range(1, num_outputs):
-                if outputs[j * rows + r] > outputs[k * rows + r]:
-                    k = j
-            largest = np.float64(outputs[k * rows + r])
-            rest = 0.0
-            for j in range(num_outputs):
-                if j != k:
-                    rest += exp(np.float64(outputs[j * rows + r]) - largest)
-            loss = (largest - np.float64(outputs[np.int64(targets[r]) * rows + r])) + log1p(rest)
-        # Held as scikit-learn holds it: probabilities within [2**-52, 1 - 2**-52]. NaN goes through.
-        sums[0] += (
-            _LEAST_LOG_LOSS if loss < _LEAST_LOG_LOSS else (_MOST_LOG_LOSS if loss > _MOST_LOG_LOSS else loss)
-        )
+        sums[0] += _log_loss(outputs, targets, r, rows, num_outputs, kind)
+
+
+def _add_log_losses_by_class(
+    outputs: Any, targets: Any, rows: int, num_outputs: int, kind: int, sums: Any
+) -> None:
+    for r in range(rows):
+        c = np.int64(targets[r])
+        sums[2 * c] += 1.0
+        sums[2 * c + 1] += _log_loss(outputs, targets, r, rows, num_outputs, kind)
 
 
 def _decided(outputs: Any, r: int, rows: int, num_outputs: int, kind: int) -> int:
@@ -179,27 +190,30 @@ def _add_hits_by_class(outputs: Any, targets: Any, rows: int, num_outputs: int, 
             sums[2 * c + 1] += 1.0
 
 
-def _mean_recall(sums: Any, total: int, num_outputs: int) -> float:
-    recall = 0.0
+def _mean_over_classes(sums: Any, total: int, num_outputs: int) -> float:
+    mean = 0.0
     present = 0
     for c in range(max(num_outputs, 2)):
         if sums[2 * c] > 0.0:
-            recall += sums[2 * c + 1] / sums[2 * c]
+            mean += sums[2 * c + 1] / sums[2 * c]
             present += 1
-    return recall / present
+    return mean / present
 
 
-def _sklearn(name: str) -> Callable[[NDArray[Any], NDArray[Any]], float]:
+def _sklearn(name: str, *, balanced: bool = False) -> Callable[[NDArray[Any], NDArray[Any]], float]:
     def compute(targets: NDArray[Any], predictions: NDArray[Any]) -> float:
         from sklearn import metrics
+        from sklearn.utils.class_weight import compute_sample_weight
 
-        labels = {"labels": np.arange(predictions.shape[1])} if name == "log_loss" else {}
+        options: dict[str, Any] = {"labels": np.arange(predictions.shape[1])} if name == "log_loss" else {}
+        if balanced:
+            options["sample_weight"] = compute_sample_weight("balanced", targets)
         if name in ("accuracy_score", "balanced_accuracy_score"):
             predictions = predictions.argmax(axis=1)
         with warnings.catch_warnings():
             # The mean recall is over the classes that are there, as in the engine's own pass.
             warnings.filterwarnings("ignore", "y_pred contains classes not in y_true", UserWarning)
-            return float(getattr(metrics, name)(targets, predictions, **labels))
+            return float(getattr(metrics, name)(targets, predictions, **options))
 
     return compute
 
@@ -218,7 +232,11 @@ METRICS = {
         Metric("accuracy", "accuracy", _CLASSES, True, _sklearn("accuracy_score"), _add_hits, _mean),
         Metric(
             "balanced_accuracy", "balanced accuracy", _CLASSES, True,
-            _sklearn("balanced_accuracy_score"), _add_hits_by_class, _mean_recall,
+            _sklearn("balanced_accuracy_score"), _add_hits_by_class, _mean_over_classes,
+        ),
+        Metric(
+            "balanced_log_loss", "balanced log loss", _CLASSES, False,
+            _sklearn("log_loss", balanced=True), _add_log_losses_by_class, _mean_over_classes,
         ),
     )
 }  # fmt: skip
