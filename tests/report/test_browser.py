@@ -178,6 +178,18 @@ def test_a_chart_is_read_by_keyboard(opened: Open, pages: Callable[[str], str]) 
     assert page.locator("#rate-0-readout").inner_text().startswith("learning rate 0.00001: score ")
 
 
+def test_the_calibration_is_read_by_keyboard_and_zoomed(opened: Open, pages: Callable[[str], str]) -> None:
+    page = opened(pages("multiclass"))
+    page.locator("#calibration-0").focus()
+    page.keyboard.press("ArrowRight")
+    first = page.locator("#calibration-0-readout").inner_text()
+    assert first == "predicted 0.3667: came true 0.3627; 40 predictions"
+    labels = "[...document.querySelectorAll('#calibration-0 .role-axis-label text')].map(one => one.textContent).join()"
+    whole = page.evaluate(labels)
+    page.locator("[data-zoom=calibration] button", has_text="Zoom in").press("Enter")
+    wait_until(page, f"{labels} !== {whole!r}")
+
+
 def test_code_is_copied(opened: Open, pages: Callable[[str], str]) -> None:
     page = opened(pages("regression"))
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -240,6 +252,6 @@ def test_the_table_sorts_filters_and_opens(opened: Open, pages: Callable[[str], 
 def test_without_scripts_the_charts_are_still_there(opened: Open, pages: Callable[[str], str]) -> None:
     page = opened(pages("multiclass"), PHONE, scripts=False)
     drawn = boxes(page, "noscript svg")
-    assert len(drawn) == 7
+    assert len(drawn) == 8
     assert all(box["width"] > 200 and box["right"] <= PHONE[0] for box in drawn)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]

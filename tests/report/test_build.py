@@ -190,6 +190,18 @@ def test_what_the_data_look_like_says_whether_it_mattered_and_why_losses_took_pa
     assert "Why these losses took part" not in pages("minimal")
 
 
+def test_the_calibration_of_classes_is_drawn_and_told(pages: Callable[[str], str]) -> None:
+    page = pages("multiclass")
+    text = Page(page).text
+    assert "of the class predicted are off by 3.1 percentage points on average" in text
+    assert "(ECE) of 0.031 (95 % interval 0.027 to 0.035), in 15 bins of equal width" in text
+    rows = chart_data(page)["specs"]["calibration-0"]["data"]["values"]
+    assert len(rows) == 10
+    assert set(rows[0]) == {"predicted", "observed", "low", "high", "predictions"}
+    assert "Balanced accuracy" in text
+    assert "calibration" not in Page(pages("regression")).text.lower()
+
+
 def test_home_metrics_are_marked(pages: Callable[[str], str]) -> None:
     assert re.findall(r'class="note">home<', pages("regression")) == ['class="note">home<'] * 2
     assert re.findall(r'class="note">home<', pages("multiclass")) == ['class="note">home<']

@@ -17,13 +17,14 @@ from steepest.comparison.engine import Engine
 from steepest.comparison.plan import Cell, Plan, Setting
 from steepest.comparison.trials import Trials
 from steepest.comparison.tune import Tuned, best_row
+from steepest.training.calibration import expected_calibration_error, reliability
 from steepest.training.metrics import metrics_of
 
 if TYPE_CHECKING:
     from steepest.comparison.modules import PreparedModules
     from steepest.data import Prepared
 
-__all__ = ["Finalist", "confirm", "finalists_from_tuning", "score_on_test"]
+__all__ = ["Finalist", "confirm", "finalists_from_tuning", "score_on_test", "test_names"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,11 @@ def _diverged(plan: Plan, trials: Trials, setting: Setting) -> str | None:
     return f"diverged on {failed} of {len(seeds)} fresh seeds" if failed else None
 
 
+def test_names(plan: Plan) -> list[str]:
+    """What a finalist is scored by on the test rows: the task's metrics, the one that decides, ``"ece"`` for classes."""
+    return [*metrics_of(plan.task, plan.metric), *["ece"] * (plan.task != "regression")]
+
+
 def score_on_test(
     plan: Plan,
     trials: Trials,
@@ -115,7 +121,7 @@ def score_on_test(
     prepared: Prepared | PreparedModules,
     engine: Engine,
 ) -> None:
-    """Score the finalists' runs on the test rows, by every metric of the task."""
+    """Score the finalists' runs on the test rows, by every metric of the task, and the calibration of classes."""
     truth = _truth(prepared)
     wanted = dict.fromkeys(
         finalist.setting.on(seed) for finalist in finalists for seed in plan.confirmation_seeds
@@ -126,6 +132,9 @@ def score_on_test(
             continue
         given = engine.predict(entry.record.run, entry.record.parameters, prepared.x_test)
         entry.test = _scores(prepared, plan.metric, truth, given)
+        if entry.test and prepared.task != "regression":
+            entry.reliability = reliability(truth, given)
+            entry.test["ece"] = expected_calibration_error(entry.reliability)
 
 
 def _truth(prepared: Prepared | PreparedModules) -> NDArray[Any]:

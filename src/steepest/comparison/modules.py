@@ -117,6 +117,7 @@ class _Unscaled:
 
     target_mean = 0.0
     target_scale = 1.0
+    classes = None
 
 
 @dataclass(frozen=True, eq=False)

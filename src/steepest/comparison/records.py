@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from steepest.comparison.confirm import test_names
 from steepest.comparison.plan import Plan, Trial
 from steepest.comparison.trials import Entry, Trials
-from steepest.training.metrics import metrics_of
 
 __all__ = ["runs_frame"]
 
@@ -48,7 +48,7 @@ _CURVES: dict[str, Any] = {
 def runs_frame(plan: Plan, trials: Trials) -> pl.DataFrame:
     """Every run in the order of the plan. What a run has no value for is null."""
     names = sorted({name for entry in trials.entries.values() for name in entry.record.hyperparameters})
-    metrics = list(metrics_of(plan.task, plan.metric))
+    metrics = test_names(plan)
     rows = [
         _row(plan, number, trial, entry, names, metrics)
         for number, (trial, entry) in enumerate(trials.entries.items())

@@ -34,6 +34,8 @@ class Entry:
     record: Record
     test: dict[str, float] = field(default_factory=dict)  # metric -> score on test rows, finalists only
     pruned: bool = False  # it ended at a rung, and its rate was cut there
+    # Of its probabilities on test rows: see training.calibration.
+    reliability: NDArray[np.float64] | None = None
 
     @property
     def finished(self) -> bool:

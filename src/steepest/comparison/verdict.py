@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from steepest.comparison.calibration import calibration_of
 from steepest.comparison.canonical import plain
+from steepest.comparison.confirm import test_names
 from steepest.comparison.modules import PreparedModules
 from steepest.comparison.plan import Cell, Plan
 from steepest.comparison.prune import facts, in_words
@@ -65,6 +67,9 @@ def assemble(
             if interrupted
             else with_relevance(plan, trials, contestants, prepared.diagnosis)
         ),
+        "calibration": None
+        if interrupted
+        else calibration_of(plan, trials, winners, prepared.encoding.classes),
         "seconds": seconds,
         "versions": versions(),
         "data_sha256": prepared.data_sha256,
@@ -113,9 +118,9 @@ def _regrets(contestants: Sequence[Contestant]) -> dict[Cell, float | None]:
 
 
 def _test(plan: Plan, trials: Trials, contestant: Contestant) -> Mapping[str, float]:
-    """Means over the confirmation seeds that gave a score, by every metric of the task."""
+    """Means over the confirmation seeds that gave a score, of all that test rows are scored by."""
     means = {}
-    for name in metrics_of(plan.task, plan.metric):
+    for name in test_names(plan):
         scores = trials.test_scores(contestant.finalist.setting, plan.confirmation_seeds, name)
         scores = scores[np.isfinite(scores)]
         if len(scores):

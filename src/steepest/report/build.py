@@ -78,7 +78,9 @@ def build(verdict: dict[str, Any], plan: dict[str, Any], runs: pl.DataFrame) -> 
     runs = summary.check_runs(runs)
     found = summary.configurations(runs, verdict["greater_is_better"])
     rates, curves = sections.rates(verdict, found), sections.curves(verdict, runs)
-    specs = {panel["id"]: panel["spec"] for panel in [*rates["panels"], *curves["panels"]]}
+    calibration = sections.calibration(verdict)
+    panels = [*rates["panels"], *curves["panels"], *([calibration["panel"]] if calibration else [])]
+    specs = {panel["id"]: panel["spec"] for panel in panels}
     engine, script = _chart_engine(), _resource("script.js")
     page = _environment().get_template("template.html.j2")
     return page.render(
@@ -92,6 +94,7 @@ def build(verdict: dict[str, Any], plan: dict[str, Any], runs: pl.DataFrame) -> 
         **sections.standing_and_matrices(verdict),
         rates=rates,
         curves=curves,
+        calibration=calibration,
         diagnosis=sections.diagnosis(verdict),
         reasons=sections.reasons(verdict, plan),
         tried=sections.tried(verdict, plan, found),

@@ -158,6 +158,33 @@ def curve_chart(*, metric: str, span: ScoreRange, optimizers: Sequence[str], bat
     return _finished(chart, height=260)
 
 
+def reliability_chart(*, predicted: str, observed: str) -> dict[str, Any]:
+    """What came true against what was predicted, a point a bin; on the diagonal the two agree.
+
+    A row is a bin: ``predicted``, ``observed``, ``predictions``, and its ends ``low`` and ``high``.
+    """
+
+    def axis(field: str, title: str, channel: Any) -> Any:
+        raw = alt.ExprRef("shown_x" if channel is alt.X else "shown_y")
+        scale = {"domain": [0, 1.03], "nice": False, "domainRaw": raw}
+        return channel(f"{field}:Q").scale(**scale).axis(title=title, tickCount=5, format=".0%", grid=True)
+
+    x = axis("predicted", predicted, alt.X)
+    y = axis("observed", observed, alt.Y)
+    base = alt.Chart()
+    ideal = alt.Chart(alt.InlineData(values=[{"predicted": at, "observed": at} for at in (0, 1)]))
+    size = alt.Size("predictions:Q").scale(type="sqrt", range=[20, 320], domainMin=0).legend(None)
+    layers = [
+        ideal.mark_line(color="var(--muted)", strokeDash=[4, 4], strokeWidth=1, clip=True).encode(x=x, y=y),
+        base.mark_line(color=colour(0), strokeWidth=2, clip=True).encode(x=x, y=y),
+        base.mark_point(color=colour(0), fill=colour(0), fillOpacity=0.35, opacity=1, clip=True).encode(
+            x=x, y=y, size=size, tooltip=_reliability_tooltip()
+        ),
+    ]
+    chart = alt.layer(*layers, data=alt.NamedData(name="rows")).add_params(*_zoom_params())
+    return _finished(chart, height=300)
+
+
 def panel(
     chart: dict[str, Any], rows: Sequence[dict[str, Any]], description: str, **params: str
 ) -> dict[str, Any]:
@@ -237,6 +264,14 @@ def _curve_tooltip() -> list[alt.Tooltip]:
         alt.Tooltip("epochs:Q", title="epochs", format=".3~g"),
         alt.Tooltip("seconds:Q", title="seconds", format=".3~g"),
         alt.Tooltip("seeds:Q", title="seeds"),
+    ]
+
+
+def _reliability_tooltip() -> list[alt.Tooltip]:
+    return [
+        alt.Tooltip("predicted:Q", title="predicted", format=".1%"),
+        alt.Tooltip("observed:Q", title="came true", format=".1%"),
+        alt.Tooltip("predictions:Q", title="predictions", format=",.0f"),
     ]
 
 

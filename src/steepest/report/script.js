@@ -2,7 +2,7 @@
 (() => {
   const payload = JSON.parse(document.getElementById("chart-data").textContent);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-  const views = { rates: [], curves: [] };
+  const views = { rates: [], curves: [], calibration: [] };
 
   // Charts: Vega's interpreter needs no eval, so the page's security policy can forbid it.
   async function drawCharts() {
@@ -136,6 +136,7 @@
   }
 
   function pointsShown(group, rows) {
+    if (group === "calibration") return rows;
     const chosen = (signal) => views[group][0].signal(signal);
     const shown = rows.filter((row) => row.batch === chosen("chosen_batch"));
     if (group === "curves") return shown.filter((row) => !chosen("hidden_optimizers").includes(row.optimizer));
@@ -144,6 +145,9 @@
 
   function inWords(row) {
     const number = (value) => (value == null ? "none" : Number(value).toLocaleString("en", { maximumSignificantDigits: 4 }));
+    if (row.predicted !== undefined) {
+      return `predicted ${number(row.predicted)}: came true ${number(row.observed)}; ${number(row.predictions)} predictions`;
+    }
     const range = row.low == null ? "" : `, ${number(row.low)} to ${number(row.high)}`;
     const where = row.optimizer
       ? `${row.optimizer}, ${number(row.updates)} updates, ${number(row.examples)} examples, ${number(row.seconds)} seconds`

@@ -23,7 +23,17 @@ from steepest.report.words import (
     significant,
 )
 
-__all__ = ["curves", "diagnosis", "headline", "rates", "reasons", "standing_and_matrices", "tried", "use"]
+__all__ = [
+    "calibration",
+    "curves",
+    "diagnosis",
+    "headline",
+    "rates",
+    "reasons",
+    "standing_and_matrices",
+    "tried",
+    "use",
+]
 
 MAX_CONFIGURATIONS = 1_500
 _LONG_SENTENCE = 110  # characters from which the verdict is set a size smaller
@@ -206,6 +216,30 @@ def _first_choice(verdict: Context, losses: list[str], batches: list[str]) -> di
     own_losses = [cell["loss"] for cell in ranked if cell["loss"] in losses]
     own_batches = [str(cell["batch_size"]) for cell in ranked if str(cell["batch_size"]) in batches]
     return {"loss": next(iter(own_losses + losses), ""), "batch": next(iter(own_batches + batches), "")}
+
+
+def calibration(verdict: Context) -> Context:
+    """How far the winner's probabilities can be believed; nothing where it has none."""
+    found = verdict.get("calibration")
+    if not found:
+        return {}
+    of = f"of {found['positive']}" if found["positive"] is not None else "of the class predicted"
+    rows = [
+        {key: summary.rounded(point[key]) for key in ("predicted", "observed", "low", "high")}
+        | {"predictions": point["num_predictions"]}
+        for point in found["curve"]
+    ]
+    chart = charts.reliability_chart(predicted=f"predicted probability {of}", observed="came true")
+    description = f"How often it came true against the predicted probability {of}"
+    return {
+        "panel": _panel("calibration-0", "", 0, charts.panel(chart, rows, description)),
+        "of": of,
+        "points": f"{100 * found['ece']:.1f}",
+        "ece": significant(found["ece"]),
+        "interval": between(found["interval"], significant),
+        "num_bins": found["num_bins"],
+        "num_seeds": found["num_seeds"],
+    }
 
 
 def diagnosis(verdict: Context) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ TASKS = {"regression": "regression", "binary": "two classes", "multiclass": "sev
 _WORDS = {
     "rmse": "RMSE",
     "mae": "MAE",
+    "ece": "ECE",
     "lr": "learning rate",
     "sha256": "SHA-256",
     "sec": "seconds",
