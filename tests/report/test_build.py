@@ -202,6 +202,29 @@ def test_the_calibration_of_classes_is_drawn_and_told(pages: Callable[[str], str
     assert "calibration" not in Page(pages("regression")).text.lower()
 
 
+def test_thinned_curves_are_said_to_be(pages: Callable[[str], str]) -> None:
+    verdict, plan, runs = sample.interrupted()
+    long = runs.with_columns(
+        curve_epoch=pl.lit(list(range(1, 301))),
+        curve_step=pl.lit(list(range(1, 301))),
+        curve_validation=pl.lit([2.0 + 1 / step for step in range(1, 301)]),
+    )
+    text = Page(build(verdict, plan, long)).text
+    assert "of 300 evaluations at most 60 are drawn" in text
+    assert "are thinned" not in Page(pages("regression")).text
+
+
+def test_code_in_plain_pytorch_is_shown_where_there_is_some(pages: Callable[[str], str]) -> None:
+    verdict, plan, runs = sample.minimal()
+    plan = plan | {"asked_task": "auto", "seed": 0, "validation": 0.2, "test": 0.2}
+    text = Page(build(verdict, plan, runs)).text
+    assert "optimizer = torch.optim.Adam(model.parameters(), lr=0.001)" in text
+    assert "from steepest.data import prepare" in text
+    verdict["winners"][0]["optimizer"] = verdict["cells"][0]["optimizer"] = "lion"
+    text = Page(build(verdict, plan, runs.with_columns(optimizer=pl.lit("lion")))).text
+    assert "PyTorch itself has not both of mse and lion" in text
+
+
 def test_home_metrics_are_marked(pages: Callable[[str], str]) -> None:
     assert re.findall(r'class="note">home<', pages("regression")) == ['class="note">home<'] * 2
     assert re.findall(r'class="note">home<', pages("multiclass")) == ['class="note">home<']

@@ -139,7 +139,8 @@ def test_configurations_average_the_runs_that_ended_well() -> None:
 
 def test_a_learning_curve_is_the_mean_of_its_seeds() -> None:
     verdict, _, runs = sample.regression()
-    points = summary.learning_curves(summary.check_runs(runs), verdict["cells"])
+    points, thinned = summary.learning_curves(summary.check_runs(runs), verdict["cells"])
+    assert thinned is None
     one = [point for point in points if (point["loss"], point["optimizer"]) == ("mse", "adam")]
     cell = next(cell for cell in verdict["cells"] if (cell["loss"], cell["optimizer"]) == ("mse", "adam"))
     own = runs.filter(loss="mse", optimizer="adam", lr=cell["lr"], stage="confirm")
@@ -161,7 +162,7 @@ def test_what_an_engine_counted_on_the_way_goes_before_what_is_spread_over_the_s
         ),
     )
     plain, own = (
-        summary.learning_curves(summary.check_runs(table), verdict["cells"]) for table in (runs, counted)
+        summary.learning_curves(summary.check_runs(table), verdict["cells"])[0] for table in (runs, counted)
     )
     assert own[0]["examples"] == 0 < plain[0]["examples"]
     assert own[0]["seconds"] == pytest.approx(plain[0]["seconds"] / 2, rel=0.3)  # half the seeds say 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from steepest.comparison.plan import Plan, Trial
+from steepest.comparison.plan import Plan
 from steepest.comparison.ranking import Contestant
 from steepest.comparison.statistics import mean_interval
 from steepest.comparison.trials import Trials
@@ -26,8 +26,8 @@ def calibration_of(
     """
     if not winners or plan.task == "regression":
         return None
-    cell, lr = winners[0].finalist.cell, winners[0].finalist.lr
-    entries = [trials.entries.get(Trial(cell, lr, seed)) for seed in plan.confirmation_seeds]
+    setting = winners[0].finalist.setting
+    entries = [trials.entries.get(setting.on(seed)) for seed in plan.confirmation_seeds]
     found = [entry.reliability for entry in entries if entry is not None and entry.reliability is not None]
     if not found:
         return None

@@ -110,7 +110,7 @@ def _diverged(plan: Plan, trials: Trials, setting: Setting) -> str | None:
 
 
 def test_names(plan: Plan) -> list[str]:
-    """What a finalist is scored by on the test rows: the task's metrics, the one that decides, ``"ece"`` for classes."""
+    """What a finalist is scored by on the test rows: the metrics, and ``"ece"`` for classes."""
     return [*metrics_of(plan.task, plan.metric), *["ece"] * (plan.task != "regression")]
 
 

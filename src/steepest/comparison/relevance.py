@@ -108,10 +108,8 @@ def _scores(
     plan: Plan, trials: Trials, contestants: Sequence[Contestant], metric: str
 ) -> NDArray[np.float64]:
     """(contestants, seeds), on test rows."""
-    finalists = [one.finalist for one in contestants]
-    return np.stack(
-        [trials.test_scores(one.cell, one.lr, plan.confirmation_seeds, metric) for one in finalists]
-    )
+    settings = [one.finalist.setting for one in contestants]
+    return np.stack([trials.test_scores(setting, plan.confirmation_seeds, metric) for setting in settings])
 
 
 def _head(main: _Gain, witness: _Gain | None = None) -> str:

@@ -17,7 +17,7 @@ from steepest.comparison.ranking import Contestant
 from steepest.comparison.relevance import with_relevance
 from steepest.comparison.trials import Trials
 from steepest.comparison.versions import versions
-from steepest.training.metrics import METRICS, metrics_of
+from steepest.training.metrics import METRICS
 
 if TYPE_CHECKING:
     from steepest.data import Prepared

@@ -98,7 +98,7 @@ def build(verdict: dict[str, Any], plan: dict[str, Any], runs: pl.DataFrame) -> 
         diagnosis=sections.diagnosis(verdict),
         reasons=sections.reasons(verdict, plan),
         tried=sections.tried(verdict, plan, found),
-        use=sections.use(verdict),
+        use=sections.use(verdict, plan, runs),
     )
 
 

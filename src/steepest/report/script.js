@@ -209,7 +209,7 @@
         row.classList.toggle("later", isFit && !isOpen && number > limit);
       }
       more.hidden = number <= limit;
-      more.textContent = isOpen ? `Show the first ${limit} only` : `Show all ${number.toLocaleString("en")}`;
+      more.textContent = isOpen ? `Show the first ${limit} only` : `The first ${limit} are shown: show all ${number.toLocaleString("en")}`;
       more.setAttribute("aria-expanded", String(isOpen));
     }
 

@@ -10,6 +10,7 @@ import polars as pl
 from markupsafe import Markup
 
 from steepest.report import charts, summary, tables
+from steepest.report.plain_torch import arrays_code, training_code
 from steepest.report.scale import ScoreRange, rate_range, score_range
 from steepest.report.words import (
     TASKS,
@@ -165,7 +166,7 @@ def _rate_note(loss: str, batch: str, cells: Sequence[Cell]) -> dict[str, str]:
 
 def curves(verdict: Context, runs: pl.DataFrame) -> Context:
     """Validation score against training done: a panel a loss, a line an optimizer."""
-    points = summary.learning_curves(runs, verdict["cells"])
+    points, thinned = summary.learning_curves(runs, verdict["cells"])
     optimizers = _optimizers(verdict, points)
     losses, batches = sorted({point["loss"] for point in points}), _batches(points, "batch")
     span = _curve_range(points, verdict["greater_is_better"])
@@ -181,7 +182,14 @@ def curves(verdict: Context, runs: pl.DataFrame) -> Context:
         panels.append(_panel(f"curve-{index}", loss, index, charts.panel(chart, rows, description)))
     drawn = {point["optimizer"] for point in points}
     legend = [(name, index) for index, name in enumerate(optimizers) if name in drawn]
-    return {"panels": panels, "batches": batches, "first": first, "legend": legend, "axes": charts.X_AXES}
+    return {
+        "panels": panels,
+        "batches": batches,
+        "first": first,
+        "legend": legend,
+        "axes": charts.X_AXES,
+        "thinned": thinned,
+    }
 
 
 def _curve_range(points: Sequence[dict[str, Any]], greater_is_better: bool) -> ScoreRange:
@@ -316,8 +324,8 @@ def _model_in_words(architecture: Context) -> str:
     return f"{architecture['activation']} network, hidden layers of {hidden}" if hidden else "linear model"
 
 
-def use(verdict: Context) -> dict[str, str]:
-    """Commands that use the model and train it again; nothing where there is no model."""
+def use(verdict: Context, plan: Context, runs: pl.DataFrame) -> dict[str, str | None]:
+    """Commands and code that use the model and train it again; nothing where there is no model."""
     if not verdict["winners"]:
         return {}
     winner = verdict["winners"][0]
@@ -343,4 +351,6 @@ def use(verdict: Context) -> dict[str, str]:
             'import steepest\n\nmodel = steepest.load("model")\npredictions = model.predict("new_rows.csv")'
         ),
         "fit": shlex.join(words),
+        "arrays": arrays_code(str(verdict["target"]), plan) if "asked_task" in plan else None,
+        "torch": training_code(verdict, winner, summary.hyperparameters(runs, winner)),
     }

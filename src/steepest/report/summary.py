@@ -66,16 +66,24 @@ def rate_rows(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [by_rate[key] for key in sorted(by_rate)]
 
 
-def learning_curves(runs: pl.DataFrame, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Points of the mean validation score over seeds at each cell's rate, thinned to a bounded number."""
+def learning_curves(
+    runs: pl.DataFrame, cells: Sequence[Cell]
+) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
+    """Points of the mean validation score over seeds at each cell's rate, thinned to a bounded number.
+
+    Returns:
+        The points; and, where a curve was thinned, how many points a curve has at most, and had before.
+    """
     shown = _cells_with_curves(cells)
     wanted = max(12, min(60, MAX_CURVE_POINTS // max(1, len(shown))))
+    longest = 0
     points: list[dict[str, Any]] = []
     for cell in shown:
         curve = _mean_curve(_runs_of(runs, cell))
         names = {"loss": cell["loss"], "optimizer": cell["optimizer"], "batch": str(cell["batch_size"])}
+        longest = max(longest, len(curve))
         points += [names | point for point in _thinned(curve, wanted)]
-    return points
+    return points, (wanted, longest) if longest > wanted else None
 
 
 def _cells_with_curves(cells: Sequence[Cell]) -> list[Cell]:
@@ -101,6 +109,15 @@ def _runs_of(runs: pl.DataFrame, cell: Cell) -> pl.DataFrame:
         if of_stage.height:
             return of_stage
     return same
+
+
+def hyperparameters(runs: pl.DataFrame, cell: Cell) -> dict[str, float]:
+    """What was read back from the runs at a cell's rate, by name."""
+    own = _runs_of(runs, cell).head(1).to_dicts()
+    values = {
+        name.removeprefix("hyper_"): value for row in own for name, value in row.items() if "hyper_" in name
+    }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _mean_curve(runs: pl.DataFrame) -> list[dict[str, Any]]:
