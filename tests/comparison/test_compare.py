@@ -14,9 +14,11 @@ import polars as pl
 import pytest
 
 from steepest.comparison.compare import Comparison, compare
-from steepest.comparison.fitted import load
+from steepest.comparison.fitted import FittedModel, load
 from steepest.comparison.plan import Plan
+from steepest.data import Prepared, prepare
 from steepest.errors import InputError
+from steepest.training.native import NativeEngine
 from steepest.training.run import Record
 
 SMALL = {"losses": ["mse", "mae"], "optimizers": ["sgd", "adam"], "hidden": ()}
@@ -65,11 +67,12 @@ def test_a_comparison_writes_its_files_and_hands_over_the_model(pair: Any, tmp_p
 
 
 @pytest.mark.usefixtures("fakes")
-def test_the_model_is_the_winners_best_run_on_fresh_seeds(pair: Any) -> None:
-    comparison = compare(pair, **SMALL)
-    winner, model = comparison.verdict["winners"][0], comparison.model
-    assert model is not None
-    assert (model.record.run.loss, model.record.run.lr) == (winner["loss"], winner["lr"])
+def test_the_model_is_the_winners_trained_on_all_but_the_test_rows(pair: Any) -> None:
+    comparison = compare(pair, max_epochs=7, **SMALL)
+    winner, model, prepared = comparison.verdict["winners"][0], comparison.model, prepare(pair)
+    assert isinstance(model, FittedModel)
+    run = model.record.run
+    assert (run.loss, run.optimizer, run.lr) == tuple(winner[name] for name in ("loss", "optimizer", "lr"))
     own = comparison.runs.filter(
         pl.col("loss") == winner["loss"],
         pl.col("optimizer") == winner["optimizer"],
@@ -77,9 +80,50 @@ def test_the_model_is_the_winners_best_run_on_fresh_seeds(pair: Any) -> None:
         pl.col("stage") == "confirm",
     )
     assert own.height == 10
+    assert run.seed == own.sort("validation_score")["seed"][0]
+    assert set(own["best_epoch"]) == {7}  # a fake run improves to its end, so one goes on, ten times as long
+    assert run.stop.max_epochs == 70
+    again = NativeEngine(prepared.all_but_test(), "rmse").run_all([run])[0]
+    assert again.num_examples == 70 * 160
+    np.testing.assert_array_equal(
+        np.concatenate([part.ravel() for part in model.layers[0]]), again.parameters
+    )
+    errors = model.predict(pair[0][prepared_test_rows(prepared, pair)]) - prepared.y_test_original
+    assert comparison.verdict["model"] == {
+        "seed": run.seed,
+        "epochs": 70,
+        "num_rows": 160,
+        "test": {
+            "rmse": pytest.approx(np.sqrt((errors**2).mean()), rel=1e-5),
+            "mae": pytest.approx(np.abs(errors).mean(), rel=1e-5),
+        },
+    }
+
+
+def prepared_test_rows(prepared: Prepared, pair: Any) -> list[int]:
+    """Where in the pair the test rows stand."""
+    return [int(np.flatnonzero(pair[1] == target)[0]) for target in prepared.y_test_original]
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_model_that_diverges_on_more_rows_is_the_winners_best_run(
+    pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Diverges(NativeEngine):
+        def run_all(self, runs: Any, **options: Any) -> Any:
+            records = super().run_all(runs, **options)
+            for record in records:
+                record.stop_reason = "diverged"
+            return records
+
+    monkeypatch.setattr("steepest.comparison.model.start_engine", Diverges)
+    comparison = compare(pair, **SMALL)
+    model, winner = comparison.model, comparison.verdict["winners"][0]
+    assert isinstance(model, FittedModel)
+    assert comparison.verdict["model"] is None
+    own = comparison.runs.filter(pl.col("lr") == winner["lr"], pl.col("stage") == "confirm")
     assert model.record.validation_score == own["validation_score"].min()
-    errors = model.predict(pair[0]) - pair[1]
-    np.testing.assert_allclose(errors, model.record.validation_score, atol=1e-5)
+    np.testing.assert_allclose(model.predict(pair[0]) - pair[1], model.record.validation_score, atol=1e-5)
 
 
 @pytest.mark.usefixtures("blank_report")

@@ -143,6 +143,85 @@ def test_partial_fit_goes_on(rows: Any, numbers: Any, labels: Any) -> None:
         classifier.partial_fit(rows, labels, classes=["high", "low"])
 
 
+def repeated(*arrays: Any, times: Any) -> list[Any]:
+    return [np.repeat(array, times, axis=0) for array in arrays]
+
+
+@pytest.mark.parametrize("loss", ["mse", "huber", "poisson_nll"])
+def test_a_weight_of_two_is_the_row_twice(rows: Any, loss: str) -> None:
+    """With all rows in one step: smaller batches have other rows."""
+    target = np.random.default_rng(1).poisson(3.0, len(rows)).astype(float)
+    times = np.arange(len(rows)) % 4  # some of them 0
+    few = {"hidden": (8,), "batch_size": "full", "epochs": 50, "loss": loss, "lr": 0.01}
+    weighted = SteepestRegressor(**few).fit(rows, target, sample_weight=0.5 * times)
+    twice = SteepestRegressor(**few).fit(*repeated(rows, target, times=times))
+    np.testing.assert_allclose(weighted.predict(rows), twice.predict(rows), rtol=1e-9)
+    np.testing.assert_allclose(weighted.loss_curve_, twice.loss_curve_, rtol=1e-9)
+    plain = SteepestRegressor(**few).fit(rows, target)
+    assert np.abs(weighted.predict(rows) - plain.predict(rows)).max() > 0.01
+
+
+@pytest.mark.parametrize("loss", ["bce", "cross_entropy", "logit_adjusted"])
+@pytest.mark.parametrize("batch_size", ["full", 300, 1])
+def test_weights_of_classes(rows: Any, labels: Any, loss: str, batch_size: Any) -> None:
+    """A heavier class is predicted more often, in every way a step has; on all rows, as if it were repeated."""
+    given = labels == "low" if loss == "bce" else labels
+    wanted = True if loss == "bce" else "low"
+    times = np.where(given == wanted, 5, 1)
+    # 20 copies of 150 rows: more than go through the net at once.
+    many, known, weights = repeated(rows, given, times, times=20)
+    settings = {"hidden": (), "lr": 0.03, "epochs": 30, "loss": loss, "batch_size": batch_size}
+    weighted = SteepestClassifier(**settings).fit(many, known, sample_weight=weights)
+    plain = SteepestClassifier(**settings).fit(many, known)
+    column = weighted.classes_.tolist().index(wanted)
+    difference = (weighted.predict_proba(rows) - plain.predict_proba(rows))[:, column]
+    if loss == "logit_adjusted":  # which takes the classes' sizes out again
+        assert np.isfinite(difference).all()
+    else:
+        assert difference.mean() > 0.005
+    if batch_size == "full":
+        again = SteepestClassifier(**settings).fit(*repeated(many, known, times=weights))
+        np.testing.assert_allclose(weighted.predict_proba(rows), again.predict_proba(rows), rtol=1e-9)
+
+
+def test_equal_weights_change_nothing_but_rounding(rows: Any, numbers: Any) -> None:
+    for size in (1, 7, 150):
+        few = {"epochs": 3, "batch_size": size, "hidden": (8,)}
+        plain = SteepestRegressor(**few).fit(rows, numbers)
+        weighted = SteepestRegressor(**few).fit(rows, numbers, sample_weight=np.full(150, 3.0))
+        np.testing.assert_allclose(weighted.predict(rows), plain.predict(rows), rtol=1e-9)
+
+
+def test_weights_in_partial_fit_and_in_tuning(rows: Any, numbers: Any, labels: Any) -> None:
+    times = np.arange(150) % 3
+    whole = {"batch_size": "full", "hidden": ()}
+    light, heavy = (SteepestRegressor(optimizer="sgd", lr=0.01, **whole) for _ in "ab")
+    light.partial_fit(rows, numbers).partial_fit(rows, numbers, sample_weight=np.ones(150))
+    heavy.partial_fit(rows, numbers).partial_fit(rows, numbers, sample_weight=np.full(150, 2.0))
+    first = SteepestRegressor(optimizer="sgd", lr=0.01, **whole).partial_fit(rows, numbers).layers_[0].weight
+    step = light.layers_[0].weight - first
+    np.testing.assert_allclose(heavy.layers_[0].weight - first, 2.0 * step, rtol=1e-9)
+    classifier = SteepestClassifier(**whole)
+    classifier.partial_fit(rows, labels, classes=["high", "low", "middle"], sample_weight=times)
+    assert np.isfinite(classifier.predict_proba(rows)).all()
+    tuned = SteepestRegressor(lr="tuned", epochs=20, hidden=()).fit(rows, numbers, sample_weight=1.0 + times)
+    assert tuned.score(rows, numbers) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("weights", "sentence"),
+    [
+        (np.zeros(150), "at least one non-zero"),
+        (np.full(150, -1.0), "[Nn]egative"),
+        (np.ones(3), "sample_weight.shape"),
+        (np.full(150, np.nan), "NaN"),
+    ],
+)
+def test_wrong_weights_are_refused(rows: Any, numbers: Any, weights: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        SteepestRegressor(epochs=1).fit(rows, numbers, sample_weight=weights)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("hidden", [(), (16, 8)])
 def test_the_torch_module_predicts_the_same(rows: Any, numbers: Any, activation: str, hidden: Any) -> None:

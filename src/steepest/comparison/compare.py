@@ -19,7 +19,7 @@ from steepest.comparison.conduct import Outcome, conduct
 from steepest.comparison.engine import Engine, start_engine
 from steepest.comparison.fitted import FittedModel
 from steepest.comparison.interrupt import stop_on_interrupt
-from steepest.comparison.model import model_of
+from steepest.comparison.model import about_model, model_of
 from steepest.comparison.modules import PreparedModules, TrainedModule, prepare_modules
 from steepest.comparison.options import Options
 from steepest.comparison.output import check_directory, recover, write_directory
@@ -51,8 +51,9 @@ class Comparison:
         verdict: the content of ``verdict.json``; ``verdict["sentence"]`` says it in one sentence.
         runs: every run, a row each.
         plan: what was decided before the first run; ``compare(..., plan=plan)`` runs it again.
-        model: the trained model of the first winner (a ``TrainedModule`` where modules were compared); None
-            where no run gave one.
+        model: the first winner's settings, trained on all rows but the test rows, for as many epochs as its runs
+            on fresh seeds took to their best (a ``TrainedModule``, one of these runs, where modules were compared);
+            None where no run gave one.
         interrupted: whether Ctrl-C ended it early.
     """
 
@@ -323,6 +324,7 @@ def _comparison(
     plan: Plan, prepared: Prepared | PreparedModules, engine: Engine, outcome: Outcome, started: float
 ) -> Comparison:
     trials = outcome.trials
+    model = model_of(plan, prepared, engine, trials, outcome.winners)
     verdict = assemble(
         plan,
         prepared,
@@ -332,9 +334,9 @@ def _comparison(
         sentence=outcome.sentence,
         interrupted=outcome.interrupted,
         notes=[*outcome.notes, *_notes_on_batches(plan, prepared)],
+        model=about_model(plan, prepared, engine, model),
         seconds=perf_counter() - started,
     )
-    model = model_of(plan, prepared, engine, trials, outcome.winners)
     return Comparison(verdict, runs_frame(plan, trials), plan, model, outcome.interrupted)
 
 

@@ -19,12 +19,13 @@ from steepest.comparison.trials import Trials
 from steepest.comparison.tune import Tuned, best_row
 from steepest.training.calibration import expected_calibration_error, reliability
 from steepest.training.metrics import metrics_of
+from steepest.training.run import Record
 
 if TYPE_CHECKING:
     from steepest.comparison.modules import PreparedModules
     from steepest.data import Prepared
 
-__all__ = ["Finalist", "confirm", "finalists_from_tuning", "score_on_test", "test_names"]
+__all__ = ["Finalist", "confirm", "finalists_from_tuning", "score_on_test", "scores_on_test", "test_names"]
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,14 @@ def score_on_test(
         if entry.test and prepared.task != "regression":
             entry.reliability = reliability(truth, given)
             entry.test["ece"] = expected_calibration_error(entry.reliability)
+
+
+def scores_on_test(
+    plan: Plan, prepared: Prepared | PreparedModules, engine: Engine, record: Record
+) -> dict[str, float]:
+    """A record's weights on the test rows, by every metric of the task; empty where a prediction is not finite."""
+    given = engine.predict(record.run, record.parameters, prepared.x_test)
+    return _scores(prepared, plan.metric, _truth(prepared), given)
 
 
 def _truth(prepared: Prepared | PreparedModules) -> NDArray[Any]:

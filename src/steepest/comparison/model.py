@@ -1,13 +1,15 @@
-"""The model a comparison hands over: the first winner's run with the best validation score."""
+"""The model a comparison hands over: the first winner's settings, trained on all rows but the test rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from steepest.comparison.engine import Engine
+from steepest.comparison.confirm import scores_on_test
+from steepest.comparison.engine import Engine, start_engine
 from steepest.comparison.fitted import FittedModel
 from steepest.comparison.forward import split
 from steepest.comparison.modules import PreparedModules, TrainedModule
@@ -15,12 +17,17 @@ from steepest.comparison.plan import Plan, Trial
 from steepest.comparison.ranking import Contestant
 from steepest.comparison.trials import Trials
 from steepest.training.metrics import METRICS
-from steepest.training.run import Record
+from steepest.training.run import Record, Stop
 
 if TYPE_CHECKING:
     from steepest.data import Prepared
 
-__all__ = ["fitted_model", "model_of"]
+__all__ = ["about_model", "fitted_model", "model_of"]
+
+_STILL_IMPROVING = 0.8  # the share of a run's epochs from which its best one counts as its end
+# In lengths of the comparison's runs: how far a run goes that was still improving, and when it is given up.
+_MOST_TIMES = 10
+_PATIENCE_TIMES = 2
 
 
 def model_of(
@@ -30,7 +37,11 @@ def model_of(
     trials: Trials,
     winners: Sequence[Contestant],
 ) -> FittedModel | TrainedModule | None:
-    """The first winner's best run among its confirmation seeds (its tuning seeds, if interrupted before)."""
+    """The first winner's settings, trained once more with the validation rows among the training rows.
+
+    Modules of the user's own, and what an interrupted comparison has found so far, are handed over as they are: the
+    winner's best run on validation rows among its confirmation seeds (its tuning seeds, if interrupted before).
+    """
     if not winners:
         return None
     record = trials.entries[_best_trial(plan, trials, winners[0])].record
@@ -40,7 +51,54 @@ def model_of(
         return None
     if isinstance(prepared, PreparedModules):
         return prepared.trained(record, plan.metric)
+    if winners[0].epochs_to_best > 0:
+        record = _trained_on_more(plan, prepared, engine, record, winners[0])
     return fitted_model(prepared, record, plan.metric)
+
+
+def _trained_on_more(
+    plan: Plan, prepared: Prepared, engine: Engine, record: Record, winner: Contestant
+) -> Record:
+    """The record's run on all rows but the test rows."""
+    run = replace(record.run, stop=Stop(max_epochs=_epochs(plan, engine, record, winner)))
+    again = start_engine(prepared.all_but_test(), plan.metric).run_all([run], num_threads=1)[0]
+    if again is None or again.diverged or not np.isfinite(again.parameters).all():
+        return record
+    return again
+
+
+def _epochs(plan: Plan, engine: Engine, record: Record, winner: Contestant) -> int:
+    """How long to train where no validation rows are left to tell: as long as the fresh seeds took to their best.
+
+    Together they are less subject to luck than one. Where they were still improving at their end, one run goes on until
+    it no longer does: a comparison's runs may be short, the model need not be.
+    """
+    taken = max(1, round(winner.epochs_to_best))
+    if winner.epochs_to_best <= _STILL_IMPROVING * plan.epochs:
+        return taken
+    stop = Stop(max_epochs=_MOST_TIMES * plan.epochs, patience=_PATIENCE_TIMES * plan.epochs)
+    longer = engine.run_all([replace(record.run, stop=stop)], num_threads=1)[0]
+    return taken if longer is None else max(taken, longer.best_epoch)
+
+
+def about_model(
+    plan: Plan,
+    prepared: Prepared | PreparedModules,
+    engine: Engine,
+    model: FittedModel | TrainedModule | None,
+) -> dict[str, Any] | None:
+    """What a verdict says of a table's model that was trained on more rows: how, and its scores on the test rows."""
+    if not isinstance(model, FittedModel) or isinstance(prepared, PreparedModules):
+        return None
+    record = model.record
+    if record.best_epoch:  # validation rows chose its epoch: a run of the comparison
+        return None
+    return {
+        "seed": record.run.seed,
+        "epochs": record.num_epochs,
+        "num_rows": len(prepared.y_train) + len(prepared.y_validation),
+        "test": scores_on_test(plan, prepared, engine, record),
+    }
 
 
 def _best_trial(plan: Plan, trials: Trials, winner: Contestant) -> Trial:

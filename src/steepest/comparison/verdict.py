@@ -37,6 +37,7 @@ def assemble(
     sentence: str,
     interrupted: bool,
     notes: Sequence[str],
+    model: Mapping[str, Any] | None,
     seconds: float,
 ) -> dict[str, Any]:
     """The verdict as JSON's own types; only ``seconds`` differs between two equal comparisons."""
@@ -70,6 +71,7 @@ def assemble(
         "calibration": None
         if interrupted
         else calibration_of(plan, trials, winners, prepared.encoding.classes),
+        "model": model,
         "seconds": seconds,
         "versions": versions(),
         "data_sha256": prepared.data_sha256,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -86,6 +86,14 @@ class Prepared:
             target_scale=self.encoding.target_scale,
             target_mean=self.encoding.target_mean,
         )
+
+    def all_but_test(self) -> TrainingData:
+        """Training and validation rows together, to train on once there is nothing left to choose."""
+        x, y = (
+            np.concatenate(parts)
+            for parts in ((self.x_train, self.x_validation), (self.y_train, self.y_validation))
+        )
+        return replace(self.training_data(), x_train=x, y_train=y, x_validation=x[:0], y_validation=y[:0])
 
 
 def prepare(

@@ -48,25 +48,36 @@ class SteepestClassifier(ClassifierMixin, Network):  # type: ignore[misc]  # sci
         loss_curve_: mean loss of each epoch.
     """
 
-    def fit(self, X: Any, y: Any) -> SteepestClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SteepestClassifier:
         """Train on rows ``X`` (rows, features) and labels ``y`` (rows,).
 
+        Args:
+            X: rows (rows, features).
+            y: labels (rows,).
+            sample_weight: how much each row counts (rows,), from 0; only their ratios matter, and a row of weight
+                0 is left out. None: each the same.
+
         Raises:
-            InputError: there is one class only, a parameter cannot be used, or training diverged.
+            InputError: there is one class only, a parameter cannot be used, no row counts, or training diverged.
         """
         x, labels = self._validated(X, y, reset=True)
+        rows, weights = self._weights(sample_weight, x)
+        x, labels = x[rows], labels[rows]
         self.classes_ = np.unique(labels)
         self._check_classes()
-        self._train(x, self._encoded(labels), self._task, len(self.classes_))
+        self._train(x, self._encoded(labels), weights, self._task, len(self.classes_))
         return self
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> SteepestClassifier:
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> SteepestClassifier:
         """One more pass over these rows; the optimizer begins anew, the standardisation is the first call's.
 
         Args:
             X: rows (rows, features).
             y: labels (rows,).
             classes: all labels there will ever be; needed in the first call.
+            sample_weight: by how much each row's loss is multiplied (rows,), from 0; None: 1.
 
         Raises:
             InputError: ``classes`` is missing or another than before, a label is none of them, a parameter
@@ -88,7 +99,8 @@ class SteepestClassifier(ClassifierMixin, Network):  # type: ignore[misc]  # sci
             raise InputError(
                 f"The label {unknown.tolist()[0]!r} is none of classes {self.classes_.tolist()!r}."
             )
-        self._train_more(x, self._encoded(labels), self._task, len(self.classes_))
+        rows, weights = self._weights(sample_weight, x)
+        self._train_more(x[rows], self._encoded(labels[rows]), weights, self._task, len(self.classes_))
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from steepest.comparison import options as check
 from steepest.comparison.fit import (
@@ -34,7 +34,9 @@ from steepest.training.run import BatchSize, Record, Run, Stop, Task, TrainingDa
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Network"]
+__all__ = ["Network", "Weights"]
+
+Weights = NDArray[np.float64] | None  # of rows; None: each counts once
 
 _ROWS_A_STEP = 200  # batch_size="auto": as scikit-learn's own networks
 _STEPS_AT_LEAST = 1000  # epochs="auto": a small table takes many epochs to learn anything
@@ -72,17 +74,23 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         self.loss_options = loss_options
         self.optimizer_options = optimizer_options
 
-    def _train(self, x: NDArray[Any], y: NDArray[Any], task: Task, num_classes: int) -> None:
+    def _train(
+        self, x: NDArray[Any], y: NDArray[Any], weights: Weights, task: Task, num_classes: int
+    ) -> None:
         """Learn the standardisation and the network from rows and encoded targets."""
         run = self._run(len(x), task)
-        self._scaler = StandardScaler().fit(x)
+        self._scaler = StandardScaler().fit(x, sample_weight=weights)
         rows = self._standardised(x)
-        run = replace(run, lr=self._rate(run, rows, y, task, num_classes))
-        record = self._engine(rows, y, task, num_classes).run_all([run], num_threads=1)[0]
+        if weights is not None:
+            weights = weights / weights.mean()
+        run = replace(run, lr=self._rate(run, rows, y, weights, task, num_classes))
+        record = self._engine(rows, y, weights, task, num_classes).run_all([run], num_threads=1)[0]
         assert record is not None
         self._keep(record, num_classes)
 
-    def _train_more(self, x: NDArray[Any], y: NDArray[Any], task: Task, num_classes: int) -> None:
+    def _train_more(
+        self, x: NDArray[Any], y: NDArray[Any], weights: Weights, task: Task, num_classes: int
+    ) -> None:
         """One pass over the rows, from the weights there are."""
         if self.lr == "tuned":
             raise InputError("partial_fit cannot tune the learning rate; give lr a number, or 'auto'.")
@@ -95,10 +103,10 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
                 raise InputError("hidden or loss asks for other layers than those trained so far; use fit.")
             initial = np.concatenate([part.ravel() for layer in self.layers_ for part in layer])
         else:
-            self._scaler = StandardScaler().fit(x)
+            self._scaler = StandardScaler().fit(x, sample_weight=weights)
         # Another seed for each pass, or each would take the rows in the same order.
         run = replace(run, stop=Stop(max_epochs=1), seed=(run.seed + passes) % 2**31)
-        engine = self._engine(self._standardised(x), y, task, num_classes)
+        engine = self._engine(self._standardised(x), y, weights, task, num_classes)
         record = engine.run_all([run], num_threads=1, initial=initial)[0]
         assert record is not None
         self._keep(record, num_classes)
@@ -151,7 +159,9 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         steps_an_epoch = math.ceil(num_rows / rows_a_step(run, num_rows))
         return max(default_epochs(num_rows), math.ceil(_STEPS_AT_LEAST / steps_an_epoch))
 
-    def _rate(self, run: Run, x: NDArray[Any], y: NDArray[Any], task: Task, num_classes: int) -> float:
+    def _rate(
+        self, run: Run, x: NDArray[Any], y: NDArray[Any], weights: Weights, task: Task, num_classes: int
+    ) -> float:
         if self.lr != "tuned":
             return run.lr
         labels = None if task == "regression" else y.astype(np.int64)
@@ -159,13 +169,15 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         train, held_out, _ = split_rows(
             len(x), labels, classes, validation=_HELD_OUT, test=0.0, seed=run.seed
         )
-        engine = self._engine(x[train], y[train], task, num_classes, x[held_out], y[held_out])
+        shares = None if weights is None else weights[train]
+        engine = self._engine(x[train], y[train], shares, task, num_classes, x[held_out], y[held_out])
         return look_for_rate(engine, run, default_metric(task), 1)
 
     def _engine(
         self,
         x: NDArray[Any],
         y: NDArray[Any],
+        weights: Weights,
         task: Task,
         num_classes: int,
         x_validation: NDArray[Any] | None = None,
@@ -181,8 +193,23 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             y_validation=y[:0] if y_validation is None else y_validation,
             target_scale=self._target_scale,
             target_mean=self._target_mean,
+            weights=weights,
         )
         return NativeEngine(data, default_metric(task), dtype=x.dtype.name)
+
+    def _weights(self, sample_weight: Any, x: NDArray[Any]) -> tuple[NDArray[np.bool_] | slice, Weights]:
+        """The rows that count, and what each of them counts; None: the same.
+
+        Raises:
+            ValueError: not a number a row, a negative one, or none above 0.
+        """
+        if sample_weight is None:
+            return slice(None), None
+        weights: NDArray[np.float64] = _check_sample_weight(
+            sample_weight, x, dtype=np.float64, ensure_non_negative=True
+        )
+        counts = weights > 0
+        return counts, weights[counts]
 
     def _standardised(self, x: NDArray[Any]) -> NDArray[Any]:
         scaled: NDArray[Any] = self._scaler.transform(x)

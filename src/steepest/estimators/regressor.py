@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 
-from steepest.estimators.network import Network
+from steepest.estimators.network import Network, Weights
 
 __all__ = ["SteepestRegressor"]
 
@@ -42,28 +42,43 @@ class SteepestRegressor(RegressorMixin, Network):  # type: ignore[misc]  # sciki
         loss_curve_: mean loss of each epoch.
     """
 
-    def fit(self, X: Any, y: Any) -> SteepestRegressor:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SteepestRegressor:
         """Train on rows ``X`` (rows, features) and numbers ``y`` (rows,).
 
+        Args:
+            X: rows (rows, features).
+            y: numbers (rows,).
+            sample_weight: how much each row counts (rows,), from 0; only their ratios matter, and a row of weight
+                0 is left out. None: each the same.
+
         Raises:
-            InputError: a parameter cannot be used, or training diverged.
+            InputError: a parameter cannot be used, no row counts, or training diverged.
         """
         x, targets = self._validated(X, y, reset=True)
-        self._learn_target(targets)
-        self._train(x, self._encoded(targets), "regression", 1)
+        rows, weights = self._weights(sample_weight, x)
+        x, targets = x[rows], targets[rows]
+        self._learn_target(targets, weights)
+        self._train(x, self._encoded(targets), weights, "regression", 1)
         return self
 
-    def partial_fit(self, X: Any, y: Any) -> SteepestRegressor:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> SteepestRegressor:
         """One more pass over these rows; the optimizer begins anew, the standardisation is the first call's.
+
+        Args:
+            X: rows (rows, features).
+            y: numbers (rows,).
+            sample_weight: by how much each row's loss is multiplied (rows,), from 0; None: 1.
 
         Raises:
             InputError: a parameter cannot be used, or training diverged.
         """
         first = not hasattr(self, "layers_")
         x, targets = self._validated(X, y, reset=first)
+        rows, weights = self._weights(sample_weight, x)
+        x, targets = x[rows], targets[rows]
         if first:
-            self._learn_target(targets)
-        self._train_more(x, self._encoded(targets), "regression", 1)
+            self._learn_target(targets, weights)
+        self._train_more(x, self._encoded(targets), weights, "regression", 1)
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -78,8 +93,10 @@ class SteepestRegressor(RegressorMixin, Network):  # type: ignore[misc]  # sciki
         x, targets = validate_data(self, X, y, reset=reset, dtype=[np.float64, np.float32], y_numeric=True)
         return x, targets.astype(np.float64)
 
-    def _learn_target(self, y: NDArray[np.float64]) -> None:
-        self._target_mean, self._target_scale = float(y.mean()), float(y.std()) or 1.0
+    def _learn_target(self, y: NDArray[np.float64], weights: Weights) -> None:
+        mean = np.average(y, weights=weights)
+        spread = np.sqrt(np.average((y - mean) ** 2, weights=weights))
+        self._target_mean, self._target_scale = float(mean), float(spread) or 1.0
 
     def _encoded(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
         encoded: NDArray[np.float64] = (y - self._target_mean) / self._target_scale

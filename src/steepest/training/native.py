@@ -91,6 +91,7 @@ class NativeEngine:
         self.dtype = dtype
         self._multiples: tuple[NDArray[Any], ...] | None = None
         self._least = 0.0
+        self._weights = np.ascontiguousarray([] if data.weights is None else data.weights, dtype=np.float64)
         self._x, self._y, self._xv, self._yv = (
             np.ascontiguousarray(array, dtype=dtype)
             for array in (data.x_train, data.y_train, data.x_validation, data.y_validation)
@@ -196,19 +197,27 @@ def _original(data: TrainingData, standardised: NDArray[Any]) -> NDArray[np.floa
     return values
 
 
-def class_terms(formula: LossFormula, targets: NDArray[Any], num_classes: int) -> NDArray[np.float64]:
+def class_terms(
+    formula: LossFormula,
+    targets: NDArray[Any],
+    num_classes: int,
+    weights: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
     """What a loss fitted to the classes' sizes makes of them: weights and offsets, (2, classes); (2, 0) for others.
 
     Args:
         targets: the training rows' class indices, or their probabilities (rows, classes).
+        num_classes: how many classes there are.
+        weights: of the rows; a class is as large as its rows' weights.
     """
     if formula.class_terms is None:
         return np.zeros((2, 0))
-    counts = (
-        targets.sum(axis=0) if targets.ndim == 2 else np.bincount(targets.astype(np.int64), None, num_classes)
-    )
-    weights, offsets = formula.class_terms(torch.as_tensor(counts, dtype=torch.float64))
-    return np.stack([weights.numpy(), offsets.numpy()])
+    if targets.ndim == 2:
+        counts = targets.sum(axis=0) if weights is None else weights @ targets
+    else:
+        counts = np.bincount(targets.astype(np.int64), weights, num_classes)
+    terms = formula.class_terms(torch.as_tensor(counts, dtype=torch.float64))
+    return np.stack([term.numpy() for term in terms])
 
 
 def check_range(formula: LossFormula, least: float) -> None:
@@ -367,7 +376,7 @@ class _Job:
             dtype,
             self.formula.class_terms is not None,
         )
-        self.class_terms = class_terms(self.formula, data.y_train, data.num_classes)
+        self.class_terms = class_terms(self.formula, data.y_train, data.num_classes, data.weights)
         self.step = cpu_optim.optimizer_step(self.rule, dtype)
         self.activate, self.derive = ACTIVATIONS[run.architecture.activation].kernels(dtype)
         self.metric = engine.metric.kernel(dtype)
@@ -415,6 +424,7 @@ class _Job:
                 max_epochs, max_steps, stop.patience or 0, engine.metric.greater_is_better,
                 stop.target_metric is not None, _KINDS[self.formula.prediction],
                 self.formula.family == "pointwise", batch_size < n, max_epochs, len(table),
+                len(engine._weights) > 0,
             ],
             dtype=np.int64,
         )  # fmt: skip
@@ -425,8 +435,9 @@ class _Job:
         sums = np.zeros(2 + 2 * max(sizes[-1], 2))
         curve, result = np.full((max_epochs, 4), np.nan), np.zeros(6)
         arrays: list[NDArray[Any]] = [
-            integers, numbers, np.array(sizes, dtype=np.int64), engine._x, self.y, engine._xv, self.y_validation,
-            parameters, gradient, best, workspace, np.empty(n + max(num_validation, widest), dtype=np.int64),
+            integers, numbers, np.array(sizes, dtype=np.int64), engine._x, self.y, engine._weights,
+            engine._xv, self.y_validation, parameters, gradient, best, workspace,
+            np.empty(n + max(num_validation, widest), dtype=np.int64),
             table, hyper, options, sums, curve, self.control, result,
         ]  # fmt: skip
         types = self.kernel.function.argtypes

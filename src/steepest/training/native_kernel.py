@@ -35,13 +35,14 @@ _TRANSPOSE_FROM = 16  # outputs from which it pays to turn a layer's inputs for 
 INTEGERS = (
     "num_rows", "num_features", "target_width", "num_validation", "num_layers", "batch_size", "seed",
     "max_epochs", "max_steps", "patience", "greater_is_better", "use_target_metric", "kind", "mean_over_outputs",
-    "shuffle", "max_evaluations", "num_tensors",
+    "shuffle", "max_evaluations", "num_tensors", "weighted",
 )  # fmt: skip
 NUMBERS = ("min_gradient_norm", "target_metric", "divergence_factor")
 
 _EPOCHS, _STEPS, _SECONDS, _PATIENCE, _GRADIENT, _TARGET, _DIVERGED, _INTERRUPTED = range(len(STOP_REASONS))
 
 call_loss: Any
+weigh_loss: Any
 call_metric: Any
 call_activation: Any
 call_step: Any
@@ -203,9 +204,29 @@ def _gather_row(x: Any, order: Any, start: int, rows: int, width: int, into: Any
         into[i] = picked[i]
 
 
+def _weigh_loss(
+    outputs: Any, t: Any, deltas: Any, weights: Any, order: Any, start: int, rows: int, num_out: int,
+    target_width: int, loss: int, scale: float, loss_options: Any, room: Any,
+) -> Any:  # fmt: skip
+    """Row by row, as a loss knows no weights: the sum of the weighted losses, and their gradient in ``deltas``."""
+    output, slope = room[:num_out], room[num_out : 2 * num_out]
+    target = room[2 * num_out : 2 * num_out + target_width]
+    total = 0.0
+    for r in range(rows):
+        for o in range(num_out):
+            output[o] = outputs[o * rows + r]
+        for j in range(target_width):
+            target[j] = t[j * rows + r]
+        weight = weights[order[start + r]]
+        total += weight * call_loss(loss, output, target, slope, 1, num_out, scale, loss_options)
+        for o in range(num_out):
+            deltas[o * rows + r] = weight * slope[o]
+    return total
+
+
 def _differentiate(
-    x: Any, y: Any, order: Any, start: int, rows: int, num_features: int, target_width: int, num_out: int,
-    p: Any, g: Any, sizes: Any, num_layers: int, z: Any, a: Any, t: Any, deltas: Any, spare: Any,
+    x: Any, y: Any, weights: Any, order: Any, start: int, rows: int, num_features: int, target_width: int,
+    num_out: int, p: Any, g: Any, sizes: Any, num_layers: int, z: Any, a: Any, t: Any, deltas: Any, spare: Any,
     zero_and_ones: Any, counted: Any, activate: int, derive: int, loss: int, scale: float, loss_options: Any,
     kind: int, first: bool,
 ) -> Any:  # fmt: skip
@@ -213,7 +234,12 @@ def _differentiate(
     gather(x, order, start, rows, num_features, a)
     gather(y, order, start, rows, target_width, t)
     at = forward(p, sizes, num_layers, z, a, rows, activate, kind)
-    total = call_loss(loss, a[at:], t, deltas, rows, num_out, scale, loss_options)
+    if len(weights) == 0:
+        total = call_loss(loss, a[at:], t, deltas, rows, num_out, scale, loss_options)
+    else:
+        total = weigh_loss(
+            a[at:], t, deltas, weights, order, start, rows, num_out, target_width, loss, scale, loss_options, spare
+        )  # fmt: skip
     backward(
         p, g, sizes, num_layers, z, a, deltas, spare, zero_and_ones, counted, rows, derive, kind, first, at
     )
@@ -266,16 +292,16 @@ def _score(
 
 
 def _train(
-    integers: Any, numbers: Any, layer_sizes: Any, x_rows: Any, y_rows: Any, x_validation: Any, y_validation: Any,
-    parameters: Any, gradient: Any, best: Any, workspace: Any, row_order: Any, table: Any, hyper: Any,
-    loss_options: Any, metric_sums: Any, curve: Any, control: Any, result: Any,
+    integers: Any, numbers: Any, layer_sizes: Any, x_rows: Any, y_rows: Any, row_weights: Any, x_validation: Any,
+    y_validation: Any, parameters: Any, gradient: Any, best: Any, workspace: Any, row_order: Any, table: Any,
+    hyper: Any, loss_options: Any, metric_sums: Any, curve: Any, control: Any, result: Any,
     loss: int, metric: int, activate: int, derive: int, step_rule: int,
 ) -> None:  # fmt: skip
     given = carray(integers, len_integers)
     (n, num_features, target_width, num_validation, num_layers, batch_size, seed, max_epochs, max_steps, patience,
-     greater_is_better, use_target, kind, mean_over_outputs, shuffle, max_evaluations, num_tensors) = (
+     greater_is_better, use_target, kind, mean_over_outputs, shuffle, max_evaluations, num_tensors, weighted) = (
         given[0], given[1], given[2], given[3], given[4], given[5], given[6], given[7], given[8], given[9],
-        given[10], given[11], given[12], given[13], given[14], given[15], given[16],
+        given[10], given[11], given[12], given[13], given[14], given[15], given[16], given[17],
     )  # fmt: skip
     bounds = carray(numbers, 3)
     min_gradient_norm, target_metric, divergence_factor = bounds[0], bounds[1], bounds[2]
@@ -291,6 +317,7 @@ def _train(
             num_parameters += (sizes[layer - 1] + 1) * sizes[layer]
     x = carray(x_rows, n * num_features)
     y = carray(y_rows, n * target_width)
+    weights = carray(row_weights, n * weighted)
     xv = carray(x_validation, num_validation * num_features)
     yv = carray(y_validation, num_validation)
     p = carray(parameters, num_parameters)
@@ -346,7 +373,9 @@ def _train(
             scale = 1.0 / (rows_in_batch * (num_out if mean_over_outputs != 0 else 1))
             batch_loss = 0.0
             done = 0
-            if rows_in_batch == 1 and num_parameters == num_features + 1 and target_width == 1:
+            if weighted != 0:
+                pass  # micro-batches of any size know weights, the ways for one row do not
+            elif rows_in_batch == 1 and num_parameters == num_features + 1 and target_width == 1:
                 batch_loss = differentiate_linear(
                     x, y, order[start], num_features, p, g, a, t, deltas, zero_and_ones, loss, scale,
                     loss_options, kind,
@@ -354,16 +383,17 @@ def _train(
                 done = 1
             elif rows_in_batch == 1:
                 batch_loss = differentiate_row(
-                    x, y, order, start, 1, num_features, target_width, num_out, p, g, sizes, num_layers, z, a, t,
-                    deltas, spare, zero_and_ones, counted, activate, derive, loss, scale, loss_options, kind, True,
+                    x, y, weights, order, start, 1, num_features, target_width, num_out, p, g, sizes, num_layers,
+                    z, a, t, deltas, spare, zero_and_ones, counted, activate, derive, loss, scale, loss_options, kind,
+                    True,
                 )  # fmt: skip
                 done = 1
             while done < rows_in_batch:
                 rows = min(MICRO_BATCH, rows_in_batch - done)
                 batch_loss += differentiate(
-                    x, y, order, start + done, rows, num_features, target_width, num_out, p, g, sizes, num_layers,
-                    z, a, t, deltas, spare, zero_and_ones, counted, activate, derive, loss, scale, loss_options,
-                    kind, done == 0,
+                    x, y, weights, order, start + done, rows, num_features, target_width, num_out, p, g, sizes,
+                    num_layers, z, a, t, deltas, spare, zero_and_ones, counted, activate, derive, loss, scale,
+                    loss_options, kind, done == 0,
                 )  # fmt: skip
                 done += rows
             if not np.isfinite(batch_loss) or batch_loss * scale > loss_limit:
@@ -450,7 +480,7 @@ def train_kernel(dtype: str) -> cpu.Kernel:
     numbers, integers = types.CPointer(types.float64), types.CPointer(types.int64)
     data, address = types.CPointer(float_type), types.int64
     signature = types.void(
-        integers, numbers, integers, data, data, data, data,
+        integers, numbers, integers, data, data, numbers, data, data,
         data, data, data, data, integers, integers, numbers,
         numbers, numbers, numbers, integers, numbers,
         address, address, address, address, address,
@@ -477,9 +507,11 @@ def train_kernel(dtype: str) -> cpu.Kernel:
     forward = cpu.bind(_forward, {**calls, **layers}, inline=False)
     backward = cpu.bind(_backward, {**calls, **layers}, inline=False)
     score = cpu.bind(_score, {**calls, "gather": gather, "forward": forward}, inline=False)
-    parts = {**calls, "gather": gather, "forward": forward, "backward": backward}
+    weigh_loss = cpu.bind(_weigh_loss, calls, inline=False)
+    parts = {**calls, "weigh_loss": weigh_loss, "gather": gather, "forward": forward, "backward": backward}
     row_parts = {
         **calls,
+        "weigh_loss": weigh_loss,
         "gather": cpu.bind(_gather_row),
         "forward": cpu.bind(_forward, {**calls, **row_layers}),
         "backward": cpu.bind(_backward, {**calls, **row_layers}),

@@ -79,6 +79,7 @@ class TrainingData:
     y_validation: NDArray[Any]
     target_scale: float = 1.0
     target_mean: float = 0.0
+    weights: NDArray[np.float64] | None = None  # of the training rows, from 0; None: each counts once
 
 
 @dataclass
