@@ -103,7 +103,7 @@ def fit(
 
     from steepest.cli.show import print_fit
     from steepest.comparison.fit import fit as run_fit
-    from steepest.comparison.fitted import MANIFEST, WEIGHTS
+    from steepest.comparison.manifest import MANIFEST, WEIGHTS
     from steepest.comparison.output import check_directory
 
     check_directory(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 import warnings
@@ -13,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 
-from steepest.comparison.canonical import canonical_json
+from steepest.comparison import manifest
 from steepest.comparison.forward import ACTIVATIONS, Layer, layer_sizes, outputs, probabilities
+from steepest.comparison.manifest import FILES, MANIFEST, WEIGHTS
 from steepest.comparison.output import check_directory, write_directory
 from steepest.comparison.versions import versions
 from steepest.data import Encoding, read
@@ -28,10 +25,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["FittedModel", "load"]
-
-FORMAT = 1
-MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
-_FILES = frozenset({MANIFEST, WEIGHTS})
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +112,29 @@ class FittedModel:
         flat = np.concatenate([part.ravel() for layer in self.layers for part in layer])
         return build_module(sizes, self.architecture, flat)
 
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the model as an ONNX file, the encoding of the table included.
+
+        It has an input of (rows, 1) for each column: numbers and booleans as float64 (NaN: missing), categories as text
+        (empty: missing), and for a date its parts, such as ``"sold (days)"`` since 1970. Its outputs are
+        ``prediction`` (rows, 1) in the target's own units, or ``label`` (rows,) and ``probabilities`` (rows, classes).
+
+        Raises:
+            InputError: the package onnx is not installed (``pip install 'steepest[onnx]'``), or the file cannot be
+                written.
+        """
+        from steepest.comparison import onnx
+
+        graph = onnx.Graph()
+        features = onnx.add_encoding(graph, self.encoding)
+        output = onnx.add_network(graph, self.layers, self.architecture.activation, features)
+        if self.task == "regression":
+            mean, scale = self.encoding.target_mean, self.encoding.target_scale
+            onnx.add_prediction(graph, output, mean, scale, gives_log_rate=self.gives_log_rate)
+        else:
+            onnx.add_probabilities(graph, output, self.classes)
+        onnx.write(graph, path)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as a directory: ``model.safetensors`` and ``manifest.json``.
 
@@ -127,18 +143,15 @@ class FittedModel:
         Raises:
             InputError: there is something at ``path`` that is not a model, or it cannot be written.
         """
-        write_directory(check_directory(path, (MANIFEST,), _FILES), self.write_into)
+        write_directory(check_directory(path, (MANIFEST,), FILES), self.write_into)
 
     def write_into(self, directory: Path) -> None:
         """Write both files into a directory that exists."""
-        weights = save_tensors(dict(_named(self.layers)))
-        (directory / WEIGHTS).write_bytes(weights)
-        (directory / MANIFEST).write_text(canonical_json(self._manifest(weights)), encoding="utf-8")
+        manifest.write(directory, self._manifest(), dict(_named(self.layers)))
 
-    def _manifest(self, weights: bytes) -> dict[str, Any]:
+    def _manifest(self) -> dict[str, Any]:
         run = self.record.run
-        manifest = {
-            "format": FORMAT,
+        return {
             "task": self.task,
             "target": self.target,
             "classes": self.encoding.classes,
@@ -162,9 +175,7 @@ class FittedModel:
             "encoding": self.encoding.to_json(),
             "versions": versions(),
             "data_sha256": self.data_sha256,
-            "weights_sha256": hashlib.sha256(weights).hexdigest(),
         }
-        return manifest | {"manifest_sha256": _digest(manifest)}
 
 
 def load(path: str | os.PathLike[str]) -> FittedModel:
@@ -179,94 +190,58 @@ def load(path: str | os.PathLike[str]) -> FittedModel:
     directory = Path(path).expanduser()
     if not (directory / MANIFEST).exists() and (directory / "model" / MANIFEST).exists():
         directory = directory / "model"
-    manifest = _read_manifest(directory)
-    weights = _read_bytes(directory / WEIGHTS)
-    if hashlib.sha256(weights).hexdigest() != manifest.get("weights_sha256"):
-        raise InputError(f"The model in {str(directory)!r} is damaged: {WEIGHTS} is not what was saved.")
+    found, tensors = manifest.read(directory)
     try:
-        return _model(manifest, weights)
+        return _model(found, tensors)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         raise InputError(f"The model in {str(directory)!r} is damaged ({reason}).") from None
 
 
-def _read_manifest(directory: Path) -> dict[str, Any]:
-    text = _read_bytes(directory / MANIFEST)
-    try:
-        manifest = json.loads(text)
-    except ValueError:
-        raise InputError(f"The model in {str(directory)!r} is damaged: {MANIFEST} is no JSON.") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise InputError(
-            f"{str(directory / MANIFEST)!r} is not a model's manifest of format {FORMAT}; "
-            "it was written by something else or by another version."
-        )
-    if manifest.pop("manifest_sha256", None) != _digest(manifest):
-        raise InputError(f"The model in {str(directory)!r} is damaged: {MANIFEST} is not what was saved.")
-    return manifest
-
-
-def _digest(manifest: dict[str, Any]) -> str:
-    """Of every entry but the digest itself: a manifest decides predictions, so none of it may change."""
-    return hashlib.sha256(canonical_json(manifest).encode()).hexdigest()
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        reason = f"{path.name}: {error.strerror}"
-        raise InputError(f"There is no model in {str(path.parent)!r} ({reason}).") from None
-
-
-def _model(manifest: dict[str, Any], weights: bytes) -> FittedModel:
-    shape = manifest["architecture"]
+def _model(given: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> FittedModel:
+    shape = given["architecture"]
     architecture = Architecture(tuple(shape["hidden"]), shape["activation"])
     if architecture.activation not in ACTIVATIONS:
         raise InputError(f"the activation {architecture.activation!r} is not known")
     run = Run(
-        loss=manifest["loss"],
-        optimizer=manifest["optimizer"],
-        lr=manifest["lr"],
-        batch_size=manifest["batch_size"],
-        seed=manifest["seed"],
+        loss=given["loss"],
+        optimizer=given["optimizer"],
+        lr=given["lr"],
+        batch_size=given["batch_size"],
+        seed=given["seed"],
         architecture=architecture,
-        stop=Stop(**manifest["stop"]),
-        loss_options=manifest["loss_options"],
-        optimizer_options=manifest["optimizer_options"],
+        stop=Stop(**given["stop"]),
+        loss_options=given["loss_options"],
+        optimizer_options=given["optimizer_options"],
     )
-    encoding = Encoding.from_json(manifest["encoding"])
-    if (encoding.task, encoding.target) != (manifest["task"], manifest["target"]):
+    encoding = Encoding.from_json(given["encoding"])
+    if (encoding.task, encoding.target) != (given["task"], given["target"]):
         raise InputError("its task and target are not those of its encoding")
     num_features = len(encoding.feature_names)
     if num_features != shape["num_features"]:
         raise InputError(f"it takes {shape['num_features']} features, its encoding gives {num_features}")
     return FittedModel(
-        task=manifest["task"],
-        target=manifest["target"],
-        metric=manifest["metric"],
+        task=given["task"],
+        target=given["target"],
+        metric=given["metric"],
         encoding=encoding,
-        layers=_layers(weights, layer_sizes(num_features, architecture, shape["num_outputs"])),
-        record=_record(run, manifest["record"]),
-        data_sha256=manifest["data_sha256"],
+        layers=_layers(tensors, layer_sizes(num_features, architecture, shape["num_outputs"])),
+        record=_record(run, given["record"]),
+        data_sha256=given["data_sha256"],
         gives_log_rate=bool(shape.get("gives_log_rate", False)),
     )
 
 
 def _named(layers: tuple[Layer, ...]) -> list[tuple[str, NDArray[np.float32]]]:
     return [
-        (f"layers.{number}.{part}", np.ascontiguousarray(values))
+        (f"layers.{number}.{part}", values)
         for number, layer in enumerate(layers)
         for part, values in zip(Layer._fields, layer, strict=True)
     ]
 
 
-def _layers(weights: bytes, sizes: list[tuple[int, int]]) -> tuple[Layer, ...]:
-    """The layers in a safetensors file, each of the (inputs, outputs) the manifest calls for."""
-    try:
-        tensors = load_tensors(weights)
-    except Exception:  # safetensors has an exception of its own for every way a header can be wrong
-        raise InputError(f"{WEIGHTS} is not a complete safetensors file") from None
+def _layers(tensors: dict[str, NDArray[Any]], sizes: list[tuple[int, int]]) -> tuple[Layer, ...]:
+    """The layers among the tensors, each of the (inputs, outputs) the manifest calls for."""
     shapes: dict[str, tuple[int, ...]] = {}
     for number, (num_inputs, num_outputs) in enumerate(sizes):
         shapes |= {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from steepest.errors import InputError
 
-__all__ = ["check_directory", "recover", "write_directory"]
+__all__ = ["check_directory", "recover", "write_directory", "write_file"]
 
 _BEFORE = "before"
 
@@ -89,6 +89,27 @@ def write_directory(place: Path, fill: Callable[[Path], None]) -> None:
         raise InputError(f"The output {str(place)!r} cannot be written: {error.strerror or error}.") from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def write_file(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        InputError: the file system refuses; what stood there before still stands there.
+    """
+    place = Path(path).expanduser()
+    try:
+        handle, fresh = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(fresh, 0o644)  # a temporary file is its owner's alone
+            os.replace(fresh, place)
+        except BaseException:
+            Path(fresh).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(f"The file {str(path)!r} cannot be written: {error.strerror}.") from None
 
 
 def recover(place: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from steepest.comparison.forward import outputs, split
 from steepest.comparison.plan import default_epochs
 from steepest.data.split import split_rows
 from steepest.errors import InputError
+from steepest.estimators import files
 from steepest.optim import OPTIMIZERS
 from steepest.training.metrics import default_metric
 from steepest.training.native import NativeEngine, formula_of, layer_sizes, num_outputs, rows_a_step
@@ -237,6 +239,51 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         flat = np.concatenate([part.ravel() for layer in layers for part in layer]).astype(np.float32)
         sizes = [self.n_features_in_, *(len(bias) for _, bias in layers)]
         return build_module(sizes, self._architecture, flat)
+
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the network as an ONNX file, the standardisation included.
+
+        Its input is ``X`` (rows, features) of float64, rows as :meth:`predict` takes them; its outputs are
+        ``prediction`` (rows, 1), or ``label`` (rows,) and ``probabilities`` (rows, classes). The layers are float32.
+
+        Raises:
+            InputError: the package onnx is not installed (``pip install 'steepest[onnx]'``), or the file cannot be
+                written.
+        """
+        from steepest.comparison import onnx
+
+        check_is_fitted(self)
+        graph = onnx.Graph()
+        given = graph.input("X", np.float64, self.n_features_in_)
+        centred = graph.apply("Sub", given, graph.constant(self._scaler.mean_))
+        rows = graph.cast(graph.apply("Div", centred, graph.constant(self._scaler.scale_)), np.float32)
+        output = onnx.add_network(graph, self.layers_, self._architecture.activation, rows)
+        if hasattr(self, "classes_"):
+            onnx.add_probabilities(graph, output, self.classes_)
+        else:
+            mean, scale = self._target_mean, self._target_scale
+            onnx.add_prediction(graph, output, mean, scale, gives_log_rate=self._gives_log_rate)
+        onnx.write(graph, path)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator as a directory: ``model.safetensors`` and ``manifest.json``; no pickle.
+
+        The directory appears whole or not at all; the same model gives the same bytes.
+
+        Raises:
+            InputError: there is something at ``path`` that is not a model, or it cannot be written.
+        """
+        check_is_fitted(self)
+        files.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """The fitted estimator that :meth:`save` wrote.
+
+        Raises:
+            InputError: there is none of this class, or its files are torn or changed.
+        """
+        return cast(Self, files.read(cls, path))
 
     @property
     def _gives_log_rate(self) -> bool:

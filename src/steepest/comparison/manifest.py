@@ -1,0 +1,79 @@
+"""A model's two files, which vouch for each other: ``model.safetensors`` and ``manifest.json``. No pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from steepest.comparison.canonical import canonical_json
+from steepest.errors import InputError
+
+__all__ = ["FILES", "FORMAT", "MANIFEST", "WEIGHTS", "read", "write"]
+
+FORMAT = 1
+MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
+FILES = frozenset({MANIFEST, WEIGHTS})
+
+
+def write(directory: Path, manifest: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Write both files into a directory that exists; the same content gives the same bytes."""
+    weights = save_tensors({name: np.ascontiguousarray(values) for name, values in tensors.items()})
+    whole = {"format": FORMAT, **manifest, "weights_sha256": hashlib.sha256(weights).hexdigest()}
+    whole["manifest_sha256"] = _digest(whole)
+    (directory / WEIGHTS).write_bytes(weights)
+    (directory / MANIFEST).write_text(canonical_json(whole), encoding="utf-8")
+
+
+def read(directory: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """The manifest and the tensors of a model.
+
+    Raises:
+        InputError: there is none, or its files are torn, changed or of another version.
+    """
+    manifest = _read_manifest(directory)
+    weights = _read_bytes(directory / WEIGHTS)
+    if hashlib.sha256(weights).hexdigest() != manifest.get("weights_sha256"):
+        raise InputError(f"The model in {str(directory)!r} is damaged: {WEIGHTS} is not what was saved.")
+    try:
+        return manifest, load_tensors(weights)
+    except Exception:  # safetensors has an exception of its own for every way a header can be wrong
+        raise InputError(
+            f"The model in {str(directory)!r} is damaged ({WEIGHTS} is not a complete safetensors file)."
+        ) from None
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    text = _read_bytes(directory / MANIFEST)
+    try:
+        manifest = json.loads(text)
+    except ValueError:
+        raise InputError(f"The model in {str(directory)!r} is damaged: {MANIFEST} is no JSON.") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise InputError(
+            f"{str(directory / MANIFEST)!r} is not a model's manifest of format {FORMAT}; "
+            "it was written by something else or by another version."
+        )
+    if manifest.pop("manifest_sha256", None) != _digest(manifest):
+        raise InputError(f"The model in {str(directory)!r} is damaged: {MANIFEST} is not what was saved.")
+    return manifest
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    """Of every entry but the digest itself: a manifest decides predictions, so none of it may change."""
+    return hashlib.sha256(canonical_json(manifest).encode()).hexdigest()
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = f"{path.name}: {error.strerror}"
+        raise InputError(f"There is no model in {str(path.parent)!r} ({reason}).") from None

@@ -1,0 +1,115 @@
+"""A fitted estimator as a directory of safetensors and JSON: what pickle would hold, without its code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.preprocessing import StandardScaler
+
+from steepest.comparison import manifest
+from steepest.comparison.forward import ACTIVATIONS, Layer
+from steepest.comparison.output import check_directory, write_directory
+from steepest.comparison.versions import versions
+from steepest.errors import InputError
+from steepest.training.run import Architecture
+
+if TYPE_CHECKING:
+    from steepest.estimators.network import Network
+
+__all__ = ["read", "save"]
+
+
+def save(estimator: Network, path: str | os.PathLike[str]) -> None:
+    """Write ``model.safetensors`` and ``manifest.json``, whole or not at all.
+
+    Raises:
+        InputError: there is something else at ``path``, or it cannot be written.
+    """
+    place = check_directory(path, (manifest.MANIFEST,), manifest.FILES)
+    content, tensors = _content(estimator), _tensors(estimator)
+    write_directory(place, lambda directory: manifest.write(directory, content, tensors))
+
+
+def _content(estimator: Network) -> dict[str, Any]:
+    parameters = estimator.get_params(deep=False)
+    if not isinstance(parameters["random_state"], (int, np.integer, type(None))):
+        parameters["random_state"] = None  # a generator's state is no setting
+    classes = getattr(estimator, "classes_", None)
+    names = getattr(estimator, "feature_names_in_", None)
+    return {
+        "estimator": type(estimator).__name__,
+        "parameters": parameters,
+        "classes": None if classes is None else classes.tolist(),
+        "classes_dtype": None if classes is None else classes.dtype.str,
+        "feature_names": None if names is None else names.tolist(),
+        "hidden": estimator._architecture.hidden,
+        "activation": estimator._architecture.activation,
+        "loss": estimator.loss_,
+        "lr": estimator.lr_,
+        "num_epochs": estimator.n_iter_,
+        "target_mean": estimator._target_mean,
+        "target_scale": estimator._target_scale,
+        "versions": versions(),
+    }
+
+
+def _tensors(estimator: Network) -> dict[str, Any]:
+    layers = {
+        f"layers.{place}.{part}": values
+        for place, layer in enumerate(estimator.layers_)
+        for part, values in zip(Layer._fields, layer, strict=True)
+    }
+    scaler = estimator._scaler
+    return layers | {
+        "scaler.mean": scaler.mean_,
+        "scaler.scale": scaler.scale_,
+        "loss_curve": estimator.loss_curve_,
+    }
+
+
+def read(cls: type[Network], path: str | os.PathLike[str]) -> Network:
+    """The estimator that :func:`save` wrote.
+
+    Raises:
+        InputError: there is none, it is of another class, or its files are torn or changed.
+    """
+    directory = Path(path).expanduser()
+    content, tensors = manifest.read(directory)
+    if content.get("estimator") != cls.__name__:
+        held = content.get("estimator") or "a model of steepest.fit or compare, which steepest.load reads"
+        raise InputError(f"{str(directory)!r} holds {held}, not a {cls.__name__}.")
+    try:
+        return _estimator(cls, content, tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"The model in {str(directory)!r} is damaged ({type(error).__name__}: {error})."
+        ) from None
+
+
+def _estimator(cls: type[Network], content: dict[str, Any], tensors: dict[str, Any]) -> Network:
+    parameters = content["parameters"]
+    estimator = cls(**parameters | {"hidden": tuple(parameters["hidden"])})
+    estimator._architecture = Architecture(tuple(content["hidden"]), content["activation"])
+    if estimator._architecture.activation not in ACTIVATIONS:
+        raise ValueError(f"the activation {content['activation']!r} is not known")
+    estimator.layers_ = tuple(
+        Layer(tensors[f"layers.{place}.weight"], tensors[f"layers.{place}.bias"])
+        for place in range(len(content["hidden"]) + 1)
+    )
+    estimator._scaler = scaler = StandardScaler()
+    scaler.mean_, scaler.scale_ = tensors["scaler.mean"], tensors["scaler.scale"]
+    scaler.var_ = scaler.scale_**2
+    scaler.n_features_in_ = estimator.n_features_in_ = len(scaler.mean_)
+    estimator.loss_, estimator.lr_, estimator.n_iter_ = (
+        content[name] for name in ("loss", "lr", "num_epochs")
+    )
+    estimator.loss_curve_ = tensors["loss_curve"]
+    estimator._target_mean, estimator._target_scale = content["target_mean"], content["target_scale"]
+    if content["classes"] is not None:
+        estimator.classes_ = np.array(content["classes"], dtype=content["classes_dtype"])
+    if content["feature_names"] is not None:
+        estimator.feature_names_in_ = np.array(content["feature_names"], dtype=object)
+    return estimator
