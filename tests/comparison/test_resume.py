@@ -102,8 +102,9 @@ def test_what_has_ended_is_not_run_again(
     run_all = NativeEngine.run_all
 
     def watched(self: NativeEngine, runs: Any, **options: Any) -> Any:
-        if len(self.data.y_validation):  # not the model's own training, on more rows
-            asked.extend((run.loss, run.optimizer, run.lr, run.seed) for run in runs)
+        # The model's own training apart: that goes on for longer, and then on more rows.
+        own = [run for run in runs if len(self.data.y_validation) and run.stop.patience is None]
+        asked.extend((run.loss, run.optimizer, run.lr, run.seed) for run in own)
         return run_all(self, runs, **options)
 
     monkeypatch.setattr(NativeEngine, "run_all", watched)

@@ -35,7 +35,6 @@ def judge(prepared: Prepared) -> Callable[..., tuple[Verdict, Outcome]]:
             sentence=outcome.sentence,
             interrupted=outcome.interrupted,
             notes=outcome.notes,
-            model=None,
             seconds=1.0,
         )
         return verdict, outcome

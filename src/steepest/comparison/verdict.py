@@ -37,7 +37,7 @@ def assemble(
     sentence: str,
     interrupted: bool,
     notes: Sequence[str],
-    model: Mapping[str, Any] | None,
+    model: Mapping[str, Any] | None = None,
     seconds: float,
 ) -> dict[str, Any]:
     """The verdict as JSON's own types; only ``seconds`` differs between two equal comparisons."""
