@@ -123,6 +123,36 @@ def test_interrupted_says_so_and_keeps_what_there_is(run: Run, compare: FakeComp
     assert "Model:" not in ran.out
 
 
+def test_an_extension_names_its_folder_and_what_to_add(run: Run, compare: FakeCompare) -> None:
+    ran = run(
+        "compare",
+        "--extend",
+        "done",
+        "--more-seeds",
+        "10",
+        "--add-optimizers",
+        "lion,adan",
+        "--add-losses",
+        "mae",
+    )
+    assert ran.exit_code == 0
+    (call,) = compare.calls
+    assert call.pop("progress") is not None
+    assert call == {
+        "data": None,
+        "target": None,
+        "out": None,
+        "extend": Path("done"),
+        "more_seeds": 10,
+        "add_optimizers": ("lion", "adan"),
+        "add_losses": ("mae",),
+    }
+    assert f"Report: {Path('done') / 'report.html'}" in ran.out
+    for twice in (("--out", "there"), ("--resume", "done")):
+        ran = run("compare", "--extend", "done", *twice)
+        assert (ran.exit_code, len(compare.calls)) == (2, 1)
+
+
 def test_a_wrong_option_costs_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is refused before the library is even imported."""
     monkeypatch.setitem(sys.modules, "steepest.comparison.compare", None)

@@ -90,6 +90,24 @@ def compare(
         Path | None,
         typer.Option(help="Write TensorBoard's logs too, a folder a run.", metavar="DIR", show_default=False),
     ] = None,
+    extend: Annotated[
+        Path | None,
+        typer.Option(
+            help="Add to a finished comparison, its --out, what the three options below name. No run is repeated.",
+            metavar="DIR",
+            show_default=False,
+        ),
+    ] = None,
+    more_seeds: Annotated[
+        int | None,
+        typer.Option(help="With --extend: so many more seeds.", metavar="N", min=1, show_default=False),
+    ] = None,
+    add_losses: Annotated[
+        str | None, typer.Option(help="With --extend: more losses.", metavar="A,B", show_default=False)
+    ] = None,
+    add_optimizers: Annotated[
+        str | None, typer.Option(help="With --extend: more optimizers.", metavar="A,B", show_default=False)
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be run, and stop: nothing is written.")
     ] = False,
@@ -115,15 +133,22 @@ def compare(
         plan=plan,
         resume=resume,
         tensorboard=tensorboard,
+        extend=extend,
+        more_seeds=more_seeds,
+        add_losses=None if add_losses is None else parse.names(add_losses, "--add-losses"),
+        add_optimizers=None if add_optimizers is None else parse.names(add_optimizers, "--add-optimizers"),
     )
-    place = _place(data, target, out, resume)
+    place = _place(data, target, out, resume, extend)
 
     from steepest.cli.progress import PlanOnly, watch
     from steepest.cli.show import print_verdict
     from steepest.comparison.compare import compare as run_comparison
 
     with nullcontext(PlanOnly()) if dry_run else watch(quiet=quiet) as progress:
-        comparison = run_comparison(data, target, out=None if resume else place, progress=progress, **options)
+        goes_on = resume is not None or extend is not None
+        comparison = run_comparison(
+            data, target, out=None if goes_on else place, progress=progress, **options
+        )
     if as_json:
         typer.echo((place / "verdict.json").read_text(encoding="utf-8").rstrip())
     else:
@@ -133,16 +158,21 @@ def compare(
         raise typer.Exit(130)
 
 
-def _place(data: str | None, target: str | None, out: Path | None, resume: Path | None) -> Path:
+def _place(
+    data: str | None, target: str | None, out: Path | None, resume: Path | None, extend: Path | None
+) -> Path:
     """Where the results go.
 
     Raises:
         InputError: what to compare on is missing, or said twice.
     """
-    if resume is not None:
-        if out is not None:
-            raise InputError("--resume names the output already; leave --out away.")
-        return resume
+    if resume is not None and extend is not None:
+        raise InputError("--resume goes on with a comparison and --extend adds to one; give one of them.")
+    for option, directory in (("--resume", resume), ("--extend", extend)):
+        if directory is not None:
+            if out is not None:
+                raise InputError(f"{option} names the output already; leave --out away.")
+            return directory
     if data is None:
         raise InputError("missing argument 'DATA'; see 'steepest compare --help'.")
     if target is None:

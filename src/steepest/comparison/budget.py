@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from steepest.comparison.engine import Engine, count_threads
@@ -12,13 +12,14 @@ from steepest.comparison.plan import MIN_EPOCHS, Plan, rate_grids
 from steepest.errors import InputError
 from steepest.training.run import BatchSize, Run, Stop
 
-__all__ = ["RUNGS", "estimate_sec", "measure", "seconds_of", "trim"]
+__all__ = ["RUNGS", "estimate_sec", "measure", "seconds_of", "trim", "without_names"]
 
 # The rest is kept for wider grids, for the reading of results and for a speed that was measured too well.
 _SHARE_OF_BUDGET = 0.8
 _PROBE = Stop(max_epochs=None, max_steps=200, max_sec=0.5)
 RUNGS = (0.1, 0.3)  # shares of the epochs; after each, a cell's better third goes on
 _ONE_STEP = Stop(max_epochs=None, max_steps=1)
+_NOT_TRIED = " were not tried: "
 _UNITS_SEC: Mapping[str, float] = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -138,6 +139,19 @@ def _rungs_in_words(plan: Plan) -> str:
     return f"{', '.join(steps)}; {plan.num_finished} of those cut are finished all the same"
 
 
+def without_names(sentences: Sequence[str], added: Sequence[str]) -> tuple[str, ...]:
+    """What was left out, once some of it has been added after all."""
+    left = []
+    for sentence in sentences:
+        what, is_list, names = sentence.partition(_NOT_TRIED)
+        still = [name for name in names.rstrip(".").split(", ") if name not in added]
+        if not is_list:
+            left.append(sentence)
+        elif still:
+            left.append(f"{what}{_NOT_TRIED}{', '.join(still)}.")
+    return tuple(left)
+
+
 def _left_out(plan: Plan, trimmed: Plan) -> list[str]:
     why, sentences = "To keep to the budget", []
     if trimmed.rung_epochs and not plan.rung_epochs:
@@ -153,7 +167,7 @@ def _left_out(plan: Plan, trimmed: Plan) -> list[str]:
     ):
         if len(after) < len(before):
             gone = ", ".join(str(name) for name in before[len(after) :])
-            sentences.append(f"{why}, these {what} were not tried: {gone}.")
+            sentences.append(f"{why}, these {what}{_NOT_TRIED}{gone}.")
     if trimmed.points_per_decade < plan.points_per_decade:
         sentences.append(f"{why}, the rates are two a decade in place of three.")
     return sentences

@@ -17,6 +17,7 @@ from steepest.comparison.budget import measure, seconds_of, trim
 from steepest.comparison.canonical import canonical_json
 from steepest.comparison.conduct import Outcome, conduct
 from steepest.comparison.engine import Engine, start_engine
+from steepest.comparison.extend import extended, finished_plan
 from steepest.comparison.fitted import FittedModel
 from steepest.comparison.interrupt import stop_on_interrupt
 from steepest.comparison.model import about_model, model_of
@@ -26,7 +27,7 @@ from steepest.comparison.output import check_directory, recover, write_directory
 from steepest.comparison.plan import TEST, VALIDATION, Plan, make_plan, read_plan
 from steepest.comparison.progress import Progress, Silent, Together
 from steepest.comparison.records import runs_frame
-from steepest.comparison.unfinished import UNFINISHED, Unfinished, begin, go_on, question_of
+from steepest.comparison.unfinished import QUESTION, UNFINISHED, Unfinished, begin, go_on, question_of
 from steepest.comparison.verdict import assemble
 from steepest.data import Prepared, prepare
 from steepest.errors import InputError
@@ -40,7 +41,7 @@ __all__ = ["Comparison", "compare"]
 
 VERDICT, PLAN, RUNS, MODEL, REPORT = "verdict.json", "plan.json", "runs.parquet", "model", "report.html"
 _MARKERS = (VERDICT, f"{UNFINISHED}/{PLAN}")
-_FILES = frozenset({VERDICT, PLAN, RUNS, MODEL, REPORT, UNFINISHED})
+_FILES = frozenset({VERDICT, PLAN, RUNS, MODEL, REPORT, QUESTION, UNFINISHED})
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +90,8 @@ class Comparison:
             self._write_records(directory)
             if work is not None:
                 work.copy_into(directory)
+                if not self.interrupted:
+                    work.copy_question_into(directory)
 
         write_directory(place, fill)
         # The records are safe before the report is drawn from them.
@@ -129,6 +132,10 @@ def compare(
     device: str = "cpu",
     compile: bool = False,
     resume: str | os.PathLike[str] | None = None,
+    extend: str | os.PathLike[str] | None = None,
+    more_seeds: int | None = None,
+    add_losses: Sequence[str] | str | None = None,
+    add_optimizers: Sequence[str] | str | None = None,
     group: str | None = None,
     time: str | None = None,
     tensorboard: str | os.PathLike[str] | None = None,
@@ -165,6 +172,12 @@ def compare(
         compile: put each of ``model``'s modules through ``torch.compile``, which pays where they are large.
         resume: the ``out`` of a comparison that was interrupted or killed, to go on with: its plan decides the
             options, and what has ended is not run again. ``data`` may be left out where it was a file.
+        extend: the ``out`` of a finished comparison, to add to: the result is what it would have been, had all been
+            asked for at once, and no run is repeated. ``data`` may be left out where it was a file.
+        more_seeds: with ``extend``, so many more seeds for each learning rate (and for confirmation as many as
+            ``seeds`` would ask for).
+        add_losses: with ``extend``, more losses.
+        add_optimizers: with ``extend``, more optimizers.
         group: a column none of whose values is to be in two parts of the rows (patients, machines). It is no
             feature, and classes are then not kept in proportion.
         time: a column in whose order the rows are cut: training first, then validation, then test. It is no feature.
@@ -202,12 +215,23 @@ def compare(
             raise InputError("resume has its plan and its output; leave plan and out away.")
         out = resume
         recover(Path(out).expanduser().resolve())
+    if extend is not None:
+        if resume is not None or plan is not None or out is not None:
+            raise InputError("extend has its plan and its output; leave resume, plan and out away.")
+        out = extend
+        recover(Path(out).expanduser().resolve())
+    elif any(value is not None for value in (more_seeds, add_losses, add_optimizers)):
+        raise InputError("more_seeds, add_losses and add_optimizers go with extend, a finished comparison.")
     place = None if out is None else check_directory(out, _MARKERS, _FILES)
     if resume is not None and place is not None:
         work = go_on(place)
         plan = work.plan
-        if data is None:
-            data, target = question_of(place)
+    if extend is not None and place is not None:
+        plan = extended(
+            finished_plan(place), losses=add_losses, optimizers=add_optimizers, more_seeds=more_seeds
+        )
+    if place is not None and data is None and (resume is not None or extend is not None):
+        data, target = question_of(place)
     if data is None:
         raise InputError("There are no data to compare on; give a path, a data frame or a pair (X, y).")
     followed = None if plan is None else _plan_to_follow(plan, given, target, seconds)
@@ -230,12 +254,14 @@ def compare(
         observer.plan_made(chosen)
         if place is not None and work is None:
             recover(place)
-            work = begin(place, chosen, data, target)
+            work = begin(place, chosen, data, target, extends=extend is not None)
         journal = None if work is None else work.open_journal()
         try:
             outcome = conduct(chosen, prepared, engine, num_threads, observer, stop_event, journal)
-            comparison = _comparison(chosen, prepared, engine, outcome, started)
-            if place is not None:
+            notes = [] if journal is None or journal.earlier is None else journal.earlier.notes
+            comparison = _comparison(chosen, prepared, engine, outcome, notes, started)
+            # Of an extension that was interrupted, the finished comparison stays, and the work to go on with.
+            if place is not None and not (outcome.interrupted and work is not None and work.is_extension):
                 comparison._save(place, work)
         finally:
             if journal is not None:
@@ -321,7 +347,12 @@ def _fitting(plan: Plan, prepared: Prepared | PreparedModules) -> Plan:
 
 
 def _comparison(
-    plan: Plan, prepared: Prepared | PreparedModules, engine: Engine, outcome: Outcome, started: float
+    plan: Plan,
+    prepared: Prepared | PreparedModules,
+    engine: Engine,
+    outcome: Outcome,
+    notes: Sequence[str],
+    started: float,
 ) -> Comparison:
     trials = outcome.trials
     model = model_of(plan, prepared, engine, trials, outcome.winners)
@@ -333,7 +364,7 @@ def _comparison(
         outcome.winners,
         sentence=outcome.sentence,
         interrupted=outcome.interrupted,
-        notes=[*outcome.notes, *_notes_on_batches(plan, prepared)],
+        notes=[*outcome.notes, *_notes_on_batches(plan, prepared), *notes],
         model=about_model(plan, prepared, engine, model),
         seconds=perf_counter() - started,
     )

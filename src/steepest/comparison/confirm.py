@@ -127,15 +127,22 @@ def score_on_test(
     wanted = dict.fromkeys(
         finalist.setting.on(seed) for finalist in finalists for seed in plan.confirmation_seeds
     )
-    for trial in wanted:
+    usable = [trial for trial in wanted if trials.entries[trial].usable]
+    # How often each probability came true is on no record, so runs on classes give their predictions again.
+    known = {trial: trials.known_on_test(trial) if prepared.task == "regression" else {} for trial in usable}
+    trials.train_again(
+        trial for trial in usable if not known[trial] and trials.entries[trial].record.parameters is None
+    )
+    for trial in usable:
         entry = trials.entries[trial]
-        if not entry.usable or entry.record.parameters is None:
-            continue
-        given = engine.predict(entry.record.run, entry.record.parameters, prepared.x_test)
-        entry.test = _scores(prepared, plan.metric, truth, given)
-        if entry.test and prepared.task != "regression":
-            entry.reliability = reliability(truth, given)
-            entry.test["ece"] = expected_calibration_error(entry.reliability)
+        if known[trial]:
+            entry.test = known[trial]
+        elif entry.record.parameters is not None:
+            given = engine.predict(entry.record.run, entry.record.parameters, prepared.x_test)
+            entry.test = _scores(prepared, plan.metric, truth, given)
+            if entry.test and prepared.task != "regression":
+                entry.reliability = reliability(truth, given)
+                entry.test["ece"] = expected_calibration_error(entry.reliability)
 
 
 def scores_on_test(

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from steepest.comparison.earlier import Earlier
 from steepest.comparison.plan import Trial
 from steepest.errors import InputError
 from steepest.training.run import Curve, Record, Run
@@ -39,12 +40,14 @@ class Journal:
 
     Args:
         path: the file; made where there is none. What it holds already is known from the start.
+        earlier: the runs of a finished comparison that this one extends.
 
     Raises:
         InputError: it is no journal, another process writes to it, or it cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, earlier: Earlier | None = None) -> None:
+        self.earlier = earlier
         self._path = path
         self._known: dict[str, dict[str, Any]] = {}
         self._synced_at = time.monotonic()
@@ -67,7 +70,9 @@ class Journal:
     def recall(self, trial: Trial, run: Run) -> Record | None:
         """What the trial gave, if it has been run."""
         facts = self._known.get(_key(trial))
-        return None if facts is None else Record(run=run, **facts)
+        if facts is None:
+            return None if self.earlier is None else self.earlier.recall(trial, run)
+        return Record(run=run, **facts)
 
     def append(self, trial: Trial, record: Record) -> None:
         """Write what a run gave, if it came to an end of its own.

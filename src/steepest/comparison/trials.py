@@ -121,6 +121,23 @@ class Trials:
             self._progress.stage_finished()
         return ended
 
+    def known_on_test(self, trial: Trial) -> dict[str, float]:
+        """What a trial of a comparison that is extended scored on the test rows; empty where that is not known."""
+        earlier = None if self._journal is None else self._journal.earlier
+        return {} if earlier is None else earlier.test_scores(trial)
+
+    def train_again(self, wanted: Iterable[Trial]) -> None:
+        """Get the weights of trials that were read back without them: the same run gives the same bits."""
+        waiting = list(wanted)
+        if not waiting:
+            return
+        runs = [self.entries[trial].record.run for trial in waiting]
+        for trial, record in zip(
+            waiting, self._engine.run_all(runs, num_threads=self._num_threads), strict=True
+        ):
+            if record is not None:
+                self.entries[trial].record.parameters = record.parameters
+
     def mark_pruned(self, cut: Iterable[Trial]) -> None:
         """These runs ended at a rung where their rate was cut."""
         for trial in cut:

@@ -1,0 +1,121 @@
+"""The runs of a comparison that was finished earlier, read back from its ``runs.parquet``: none is run again.
+
+What a row lacks is the weights. They are needed for little: a run that becomes a finalist only now is trained again to
+be scored on the test rows, and so is the winner's for the model.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from steepest.comparison.plan import Cell, Plan, Setting, Trial
+from steepest.comparison.versions import versions
+from steepest.errors import InputError
+from steepest.training.run import Curve, Record, Run
+
+__all__ = ["RUNS", "VERDICT", "Earlier"]
+
+VERDICT, RUNS = "verdict.json", "runs.parquet"
+_HYPER, _TEST = "hyper_", "test_"
+
+
+class Earlier:
+    """What the runs of a finished comparison gave.
+
+    Args:
+        directory: holds its ``verdict.json`` and ``runs.parquet``.
+        plan: what is run now. Its epochs and rungs are the earlier plan's, so they tell how long a run was to be.
+
+    Raises:
+        InputError: the files cannot be read.
+    """
+
+    def __init__(self, directory: Path, plan: Plan) -> None:
+        try:
+            self._versions = json.loads((directory / VERDICT).read_text(encoding="utf-8"))["versions"]
+            rows = pl.read_parquet((directory / RUNS).read_bytes()).to_dicts()
+            self._known = {trial: row for row in rows for trial in _trials(row, plan)}
+        except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+            raise InputError(
+                f"The runs in {str(directory)!r} cannot be read ({error}); make the comparison anew."
+            ) from None
+
+    @property
+    def notes(self) -> list[str]:
+        """What there is to say where the earlier runs were made by other versions."""
+        now = versions()
+        others = [f"{name} {old}" for name, old in self._versions.items() if now.get(name) != old]
+        return [f"The runs of the comparison that was extended were made with {', '.join(others)}."] * bool(
+            others
+        )
+
+    def recall(self, trial: Trial, run: Run) -> Record | None:
+        """What the trial gave, its weights apart, if it was run."""
+        row = self._known.get(trial)
+        return None if row is None else _record(run, row)
+
+    def test_scores(self, trial: Trial) -> dict[str, float]:
+        """What the trial scored on the test rows by each metric; empty where it was no finalist."""
+        row = self._known.get(trial, {})
+        return {
+            name.removeprefix(_TEST): value
+            for name, value in row.items()
+            if name.startswith(_TEST) and value is not None
+        }
+
+
+def _trials(row: Mapping[str, Any], plan: Plan) -> list[Trial]:
+    """The trials that a row answers for: its own, and where it diverged, those that were to run longer too."""
+    size = row["batch_size"]
+    cell = Cell(row["loss"], row["optimizer"], size if size == "full" else int(size))
+    lengths = [*((epochs, epochs) for epochs in plan.rung_epochs), (None, plan.epochs)]
+    return [
+        Setting(cell, row["lr"], epochs).on(row["seed"])
+        for epochs, length in lengths
+        if row["num_epochs"] == length or (row["diverged"] and row["num_epochs"] < length)
+    ]
+
+
+def _record(run: Run, row: Mapping[str, Any]) -> Record:
+    hyperparameters = {
+        name.removeprefix(_HYPER): value
+        for name, value in row.items()
+        if name.startswith(_HYPER) and value is not None
+    }
+    return Record(
+        run=run,
+        hyperparameters=hyperparameters,
+        num_epochs=row["num_epochs"],
+        num_steps=row["num_steps"],
+        num_examples=row["num_examples"],
+        # A pruned run came to the end of its own length.
+        stop_reason="epochs" if row["stop_reason"] == "pruned" else row["stop_reason"],
+        best_epoch=row["best_epoch"],
+        validation_score=_float(row["validation_score"]),
+        curve=Curve(
+            epoch=np.array(row["curve_epoch"], dtype=np.int64),
+            step=np.array(row["curve_step"], dtype=np.int64),
+            train_loss=_floats(row["curve_train_loss"]),
+            validation_score=_floats(row["curve_validation"]),
+            examples=np.array(row.get("curve_examples") or [], dtype=np.int64),
+            seconds=_floats(row.get("curve_seconds") or []),
+        ),
+        seconds=_float(row["seconds"]),
+        parameters=None,
+    )
+
+
+def _floats(values: list[float | None]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([_float(value) for value in values], dtype=np.float64)
+
+
+def _float(value: float | None) -> float:
+    """What is not finite is written as null."""
+    return math.nan if value is None else float(value)
