@@ -43,6 +43,17 @@ def test_bad_learning_rate(text: str) -> None:
         parse.learning_rate(text)
 
 
+def test_options() -> None:
+    found = parse.options("delta=1.5, eps = 1e-6", "--loss-options")
+    assert found == {"delta": 1.5, "eps": 1e-6}
+
+
+@pytest.mark.parametrize("text", ["delta", "delta=", "delta=wide", "", "1.5"])
+def test_bad_options(text: str) -> None:
+    with pytest.raises(InputError, match="--loss-options"):
+        parse.options(text, "--loss-options")
+
+
 def test_names() -> None:
     assert parse.names("mse, mae,", "--losses") == ("mse", "mae")
     with pytest.raises(InputError, match="--losses is empty"):

@@ -64,6 +64,15 @@ def test_what_is_fair_stays_however_small_the_budget(plan: Plan, share: float) -
     assert estimate <= share * whole(plan) or "smallest fair comparison" in sentences[-1]
 
 
+def test_fewer_settings_of_the_other_options_are_tried(plan_of: Callable[..., Plan]) -> None:
+    plan = plan_of(tune="all", batch_sizes=(32, "full"))
+    assert "and 16 settings of the other options around the best of them" in plan.in_words()[0]
+    pruned = replace(plan, rungs=RUNGS)
+    trimmed, sentences = trim(plan, SPEED, 1, 1.2 * whole(pruned))
+    assert (trimmed.num_configurations, trimmed.confirm_neighbours) == (4, True)
+    assert "4 in place of 16 settings" in sentences[1]
+
+
 def test_the_last_named_go_first(plan: Plan) -> None:
     floor = replace(plan, epochs=5, confirm_neighbours=False, batch_sizes=(32,), rungs=RUNGS)
     trimmed, sentences = trim(plan, SPEED, 1, 1.3 * whole(floor))

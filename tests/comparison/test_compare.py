@@ -202,6 +202,7 @@ def test_a_plan_for_other_data_is_refused(pair: Any) -> None:
         ({"num_threads": 0}, "num_threads"),
         ({"seed": "x"}, "seed"),
         ({"task": "ranking"}, "ranking"),
+        ({"tune": "everything"}, "'rates' or 'all', not 'everything'"),
         ({"plan": "nowhere.json"}, "cannot be read"),
     ],
 )

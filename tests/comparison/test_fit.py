@@ -70,6 +70,15 @@ def test_what_is_given_is_what_runs(fakes: list[Any], pair: Any) -> None:
     assert fakes[0].runs == [run]
 
 
+def test_options_go_by_the_rules_names_too(fakes: list[Any], pair: Any) -> None:
+    given = {"optimizer": "momentum", "optimizer_options": {"momentum": 0.8}}
+    assert fit(pair, hidden=(), lr=0.1, **given).record.run.optimizer_options == {"momentum": 0.8}
+    model = fit(pair, hidden=(), lr=0.1, optimizer="adam", optimizer_options={"beta1": 0.8})
+    assert model.record.run.optimizer_options == {"betas": (0.8, 0.999)}
+    with pytest.raises(InputError, match="has no option 'nesterov'"):
+        fit(pair, optimizer="nesterov", optimizer_options={"nesterov": False})
+
+
 @pytest.mark.parametrize("option", ["group", "time"])
 def test_a_column_can_decide_the_split(fakes: list[Any], pair: Any, option: str) -> None:
     table = pl.DataFrame({"a": pair[0][:, 0], "g": np.arange(200) // 10, "y": pair[1]})

@@ -60,7 +60,7 @@ def test_epochs_follow_from_the_rows(rows: int, epochs: int) -> None:
 
 
 def test_a_plan_comes_back_from_its_json(plan_of: Callable[..., Plan], tmp_path: Path) -> None:
-    plan = plan_of(batch_sizes=("full", 16), seeds=4, seed=9, max_epochs=7, hidden=(8, 4))
+    plan = plan_of(tune="all", batch_sizes=("full", 16), seeds=4, seed=9, max_epochs=7, hidden=(8, 4))
     text = plan.to_json()
     (tmp_path / "plan.json").write_text(text, encoding="utf-8")
     assert Plan.from_json(text) == plan
@@ -88,6 +88,10 @@ def test_a_plan_comes_back_from_its_json(plan_of: Callable[..., Plan], tmp_path:
         ({"architecture": {"hidden": [0], "activation": "relu"}}, "positive"),
         ({"rungs": [0.3, 0.1]}, "rungs are an ascending list"),
         ({"rungs": [0.5, 1.0]}, "between 0 and 1"),
+        ({"num_configurations": -1}, "num_configurations"),
+        ({"loss_ranges": {"huber": {"delta": [2.0, 1.0, "log"]}}}, "range of delta"),
+        ({"loss_ranges": {"huber": {"delta": [0.0, 1.0, "log"]}}}, "range of delta"),
+        ({"loss_ranges": {"huber": {"delta": 1.0}}}, "wrong kind"),
         ({"extra": 1}, "extra"),
         ({"task": "ranking"}, "ranking"),
         ({"batch_sizes": [10**6]}, "larger than"),

@@ -218,15 +218,16 @@ def test_refusals(table: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def pruned(table: Path) -> steepest.Comparison:
+    """With short runs and runs with options of their own: what a trial's key in the journal has to tell apart."""
     from steepest.comparison.options import Options
     from steepest.comparison.plan import make_plan
     from steepest.data import prepare
 
-    plan = make_plan(prepare(table, "y"), Options(**OPTIONS))
+    plan = make_plan(prepare(table, "y"), Options(tune="all", **OPTIONS))
     return steepest.compare(table, "y", plan=replace(plan, rungs=(0.2, 0.4)))
 
 
-@pytest.mark.parametrize("count", [30, 140])
+@pytest.mark.parametrize("count", [30, 200])
 def test_a_pruned_comparison_goes_on_too(
     table: Path, pruned: steepest.Comparison, tmp_path: Path, count: int
 ) -> None:

@@ -52,6 +52,14 @@ def compare(
     seeds: Annotated[
         int | None, typer.Option(help="Seeds each rate is tuned on.", metavar="N", show_default="3")
     ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            help="What is tuned: the rates, or all that has a range (momentum, decay, a loss's threshold) too.",
+            metavar="rates|all",
+            show_default="rates",
+        ),
+    ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(help="Passes over the data in each run.", metavar="N", min=1, show_default="by size"),
@@ -126,6 +134,7 @@ def compare(
         group=group,
         time=time,
         seeds=seeds,
+        tune=tune,
         max_epochs=epochs,
         budget=budget,
         seed=seed,

@@ -43,6 +43,16 @@ def fit(
     batch_size: Annotated[
         str | None, typer.Option(help="Rows a step.", metavar="full|1|N", show_default="32")
     ] = None,
+    loss_options: Annotated[
+        str | None,
+        typer.Option(help="The loss's own, such as delta=1.5.", metavar="NAME=X,...", show_default=False),
+    ] = None,
+    optimizer_options: Annotated[
+        str | None,
+        typer.Option(
+            help="The optimizer's own, such as beta1=0.8,eps=1e-6.", metavar="NAME=X,...", show_default=False
+        ),
+    ] = None,
     hidden: Hidden = None,
     activation: Activation = None,
     metric: Metric = None,
@@ -85,6 +95,10 @@ def fit(
         optimizer=optimizer,
         lr=None if lr is None else parse.learning_rate(lr),
         batch_size=None if batch_size is None else parse.batch_size(batch_size),
+        loss_options=None if loss_options is None else parse.options(loss_options, "--loss-options"),
+        optimizer_options=None
+        if optimizer_options is None
+        else parse.options(optimizer_options, "--optimizer-options"),
         hidden=None if hidden is None else parse.hidden(hidden),
         activation=activation,
         metric=metric,

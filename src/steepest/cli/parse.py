@@ -7,7 +7,7 @@ from typing import Literal
 
 from steepest.errors import InputError
 
-__all__ = ["batch_size", "batch_sizes", "hidden", "learning_rate", "names"]
+__all__ = ["batch_size", "batch_sizes", "hidden", "learning_rate", "names", "options"]
 
 
 def _parts(text: str) -> list[str]:
@@ -51,6 +51,20 @@ def hidden(text: str, option: str = "--hidden") -> tuple[int, ...]:
                 "or none for a linear model."
             )
     return tuple(int(width) for width in widths)
+
+
+def options(text: str, option: str) -> dict[str, float]:
+    """``"delta=1.5,momentum=0.9"`` as ``{"delta": 1.5, "momentum": 0.9}``."""
+    found = {}
+    for part in names(text, option):
+        name, _, value = (word.strip() for word in part.partition("="))
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise InputError(
+                f"{option} has {part!r}: give names and numbers, such as delta=1.5, with commas between them."
+            ) from None
+    return found
 
 
 def learning_rate(text: str, option: str = "--lr") -> float | Literal["auto"]:

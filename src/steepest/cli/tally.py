@@ -22,6 +22,7 @@ _STAGES = {
     "tune": "tuning",
     "finish": "finishing some of the pruned",
     "extend": "extending the rates",
+    "options": "tuning the other options",
     "confirm": "confirming on fresh seeds",
     "default": "library defaults",
 }

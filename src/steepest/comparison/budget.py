@@ -20,6 +20,7 @@ _PROBE = Stop(max_epochs=None, max_steps=200, max_sec=0.5)
 RUNGS = (0.1, 0.3)  # shares of the epochs; after each, a cell's better third goes on
 _ONE_STEP = Stop(max_epochs=None, max_steps=1)
 _NOT_TRIED = " were not tried: "
+FEWEST_CONFIGURATIONS = 4
 _UNITS_SEC: Mapping[str, float] = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -73,9 +74,10 @@ def trim(
 ) -> tuple[Plan, list[str]]:
     """The largest plan on the ladder that fits the budget, and what it leaves out, in sentences.
 
-    Step by step: each cell's rates are pruned; no confirmation of neighbouring rates; fewer epochs; fewer batch
-    regimes; fewer optimizers or losses, whichever are more, the last named first; two rates a decade in
-    place of three. Never fewer seeds, and never a narrower range of rates: those make a comparison fair.
+    Step by step: each cell's rates are pruned; fewer settings of the other options; no confirmation of neighbouring
+    rates; fewer epochs; fewer batch regimes; fewer optimizers or losses, whichever are more, the last named first; two
+    rates a decade in place of three. Never fewer seeds, and never a narrower range of rates: those make a comparison
+    fair.
     """
 
     def fits(candidate: Plan) -> bool:
@@ -98,6 +100,9 @@ def _ladder(plan: Plan, fits: Callable[[Plan], bool]) -> Iterator[Plan]:
     yield plan
     smaller = replace(plan, rungs=RUNGS)
     yield smaller
+    if smaller.num_configurations > FEWEST_CONFIGURATIONS:
+        smaller = replace(smaller, num_configurations=FEWEST_CONFIGURATIONS)
+        yield smaller
     smaller = replace(smaller, confirm_neighbours=False)
     yield smaller
     yield (smaller := _with_fitting_epochs(smaller, plan.epochs, fits))
@@ -156,6 +161,9 @@ def _left_out(plan: Plan, trimmed: Plan) -> list[str]:
     why, sentences = "To keep to the budget", []
     if trimmed.rung_epochs and not plan.rung_epochs:
         sentences.append(f"{why}, the rates of each pair are pruned: {_rungs_in_words(trimmed)}.")
+    if trimmed.num_configurations < plan.num_configurations:
+        counts = f"{trimmed.num_configurations} in place of {plan.num_configurations}"
+        sentences.append(f"{why}, {counts} settings of the other options are tried.")
     if plan.confirm_neighbours and not trimmed.confirm_neighbours:
         sentences.append(f"{why}, only the best rate of each pair is confirmed, not its neighbours.")
     if trimmed.epochs < plan.epochs:

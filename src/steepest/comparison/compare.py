@@ -139,6 +139,7 @@ def compare(
     group: str | None = None,
     time: str | None = None,
     tensorboard: str | os.PathLike[str] | None = None,
+    tune: str = "rates",
 ) -> Comparison:
     """Train every pair of loss and optimizer on a table, tune each one fairly, and say which to use.
 
@@ -183,6 +184,8 @@ def compare(
         time: a column in whose order the rows are cut: training first, then validation, then test. It is no feature.
         tensorboard: a directory for TensorBoard's logs, a folder a run, written as each run ends. It takes the
             package tensorboard: ``pip install 'steepest[tensorboard]'``.
+        tune: ``"rates"`` tunes each pair's learning rate; ``"all"`` then also momentum, decay, a loss's threshold and
+            whatever else has a range declared, in 16 settings for each pair.
 
     Returns:
         The verdict, the runs, the plan and the trained model. An interruption (Ctrl-C) keeps what was
@@ -205,6 +208,7 @@ def compare(
         max_epochs,
         group,
         time,
+        tune,
     )
     check.check_threads(num_threads)
     seconds = None if budget is None else seconds_of(budget)

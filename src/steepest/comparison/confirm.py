@@ -67,7 +67,8 @@ def confirm(plan: Plan, trials: Trials, tuned: Sequence[Tuned]) -> list[Finalist
 
 def _candidates(plan: Plan, found: Tuned) -> list[Setting]:
     rates = found.best_and_neighbours if plan.confirm_neighbours else (found.best,)
-    return [Setting(found.cell, lr) for lr in rates]
+    beyond = [] if found.configuration is None else [found.configuration]
+    return [*(Setting(found.cell, lr) for lr in rates), *beyond]
 
 
 def finalists_from_tuning(plan: Plan, tuned: Sequence[Tuned]) -> list[Finalist]:

@@ -73,6 +73,8 @@ class Earlier:
 
 def _trials(row: Mapping[str, Any], plan: Plan) -> list[Trial]:
     """The trials that a row answers for: its own, and where it diverged, those that were to run longer too."""
+    if row.get("options"):  # a row has them in words, not to the last digit: such a run is made again
+        return []
     size = row["batch_size"]
     cell = Cell(row["loss"], row["optimizer"], size if size == "full" else int(size))
     lengths = [*((epochs, epochs) for epochs in plan.rung_epochs), (None, plan.epochs)]

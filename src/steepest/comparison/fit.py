@@ -86,7 +86,7 @@ def fit(
         seed: decides the split, the initial weights and the order of the rows.
         num_threads: how many rates ``lr="auto"`` tries at once; None: one a processor.
         loss_options: the loss's own parameters, such as ``{"delta": 1.5}``.
-        optimizer_options: the optimizer's own, such as ``{"weight_decay": 0.01}``.
+        optimizer_options: the optimizer's own, such as ``{"weight_decay": 0.01}`` (``beta1`` is the first of betas).
         group: a column none of whose values is to be in two parts of the rows; it is no feature.
         time: a column in whose order the rows are cut, validation rows last; it is no feature.
 
@@ -210,16 +210,18 @@ def check_loss_options(loss: str, given: Mapping[str, float]) -> dict[str, float
 
 
 def check_optimizer_options(optimizer: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """An optimizer's own options: known, and not the learning rate."""
+    """An optimizer's own options as its class takes them: known, and not the learning rate."""
     entry = OPTIMIZERS[optimizer]
-    decided = {"params", "lr", *entry.options}
-    known = [name for name in inspect.signature(entry.cls).parameters if name not in decided]
+    decided = {"params", "lr", *entry.options} - set(entry.tunable)
+    words = dict.fromkeys([*inspect.signature(entry.cls).parameters, *entry.tunable])
+    known = [name for name in words if name not in decided]
     for name in given:
         if name == "lr":
             raise InputError("Give the learning rate as lr, not among the optimizer's options.")
         if name not in known:
             raise InputError(f"The optimizer {optimizer!r} has no option {name!r}{_choices(name, known)}")
-    return dict(given)
+    arguments: dict[str, Any] = entry.arguments(given)
+    return arguments
 
 
 def _choices(name: str, known: Iterable[str]) -> str:

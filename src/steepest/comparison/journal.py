@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from steepest.comparison.earlier import Earlier
-from steepest.comparison.plan import Trial
+from steepest.comparison.plan import Setting, Trial
 from steepest.errors import InputError
 from steepest.training.run import Curve, Record, Run
 
@@ -149,8 +149,10 @@ def _lock(file: BinaryIO, path: Path) -> None:
 
 def _key(trial: Trial) -> str:
     cell, setting = trial.cell, trial.setting
-    way = [] if setting.epochs is None else [setting.epochs]
-    return json.dumps([cell.loss, cell.optimizer, str(cell.batch_size), trial.lr, trial.seed, *way])
+    key: list[Any] = [cell.loss, cell.optimizer, str(cell.batch_size), trial.lr, trial.seed]
+    if setting != Setting(cell, trial.lr):
+        key += [setting.epochs, setting.loss_options, setting.optimizer_options]
+    return json.dumps(key)
 
 
 def _next_payload(file: BinaryIO, left_bytes: int) -> bytes | None:

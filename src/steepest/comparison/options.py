@@ -18,6 +18,7 @@ __all__ = ["MIN_SEEDS", "Options"]
 
 MIN_SEEDS = 3
 MAX_SEEDS = 1000
+TRACKS = ("rates", "all")
 DEFAULT_BATCH_SIZE = 32
 
 DEFAULT_METRICS: Mapping[str, str] = {"regression": "rmse", "binary": "log_loss", "multiclass": "log_loss"}
@@ -39,6 +40,7 @@ class Options:
     max_epochs: int | None = None
     group: str | None = None
     time: str | None = None
+    tune: str = "rates"
 
 
 def check_losses(given: Sequence[str] | str | None, task: Task) -> tuple[str, ...]:
@@ -141,6 +143,13 @@ def check_architecture(hidden: Sequence[int], activation: str) -> Architecture:
     if activation not in ACTIVATIONS:
         raise InputError(f"There is no activation {activation!r}{near_names(activation, ACTIVATIONS)}")
     return Architecture(tuple(width for width in widths if width is not None), activation)
+
+
+def check_tune(given: object) -> str:
+    """What is tuned: the rates, or all that a loss or an optimizer declares a range for."""
+    if given not in TRACKS:
+        raise InputError(f"What is tuned is {' or '.join(map(repr, TRACKS))}, not {given!r}.")
+    return str(given)
 
 
 def check_seeds(given: object) -> int:

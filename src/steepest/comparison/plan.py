@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,14 +22,16 @@ from steepest.comparison.options import Options
 from steepest.comparison.rates import coarse_to_fine, equal_grids
 from steepest.comparison.statistics import seeds_to_tell
 from steepest.errors import InputError
+from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 from steepest.training.run import Architecture, BatchSize, Run, Stop, Task
+from steepest.tuning_range import TuningRange
 
 if TYPE_CHECKING:
     from steepest.comparison.modules import PreparedModules
     from steepest.data import Prepared
 
-__all__ = ["Cell", "Plan", "Setting", "Trial", "make_plan", "rate_grids", "read_plan"]
+__all__ = ["Cell", "OptionValues", "Plan", "Setting", "Trial", "make_plan", "rate_grids", "read_plan"]
 
 FORMAT = 1
 VALIDATION = 0.2
@@ -38,6 +40,7 @@ POINTS_PER_DECADE = 3
 CONFIRMATION_SEEDS = 10
 EXAMPLES_A_RUN = 200_000
 MIN_EPOCHS, MAX_EPOCHS = 5, 100
+CONFIGURATIONS = 16  # a power of two, as Sobol's sequence likes them
 KEEPS_ONE_IN, MIN_KEPT = 3, 2  # rates of a cell that a rung keeps
 
 # Seeds of one comparison lie in a block of their own: the tuning seeds first, the fresh ones far behind.
@@ -54,13 +57,23 @@ class Cell:
     batch_size: BatchSize
 
 
+OptionValues = tuple[tuple[str, float], ...]  # names and values, in a form that a setting can be looked up by
+
+
 @dataclass(frozen=True)
 class Setting:
-    """A cell at a rate: all that decides a run, the seed apart."""
+    """A cell at a rate, with options of its own: all that decides a run, the seed apart."""
 
     cell: Cell
     lr: float
     epochs: int | None = None  # None: the plan's; fewer on the way to a rung
+    loss_options: OptionValues = ()  # where they are not as the loss comes
+    optimizer_options: OptionValues = ()  # by the update rule's names
+
+    @property
+    def options(self) -> OptionValues:
+        """The loss's and the optimizer's."""
+        return self.loss_options + self.optimizer_options
 
     def on(self, seed: int) -> Trial:
         """The setting on one seed."""
@@ -115,6 +128,15 @@ class Plan:
     rungs: tuple[
         float, ...
     ] = ()  # shares of the epochs after which each cell's worse rates are cut; (): none is
+    num_configurations: int = (
+        0  # settings of the other options tried around each cell's best rate; 0: rates alone
+    )
+    loss_ranges: Mapping[str, Mapping[str, TuningRange]] = field(
+        default_factory=dict
+    )  # loss -> option -> range
+    optimizer_ranges: Mapping[str, Mapping[str, TuningRange]] = field(
+        default_factory=dict
+    )  # by the rules' names
     left_out: tuple[str, ...] = ()  # what a budget took away, in sentences
 
     @property
@@ -154,20 +176,20 @@ class Plan:
     @property
     def runs_a_cell(self) -> int:
         """At most so many runs for each cell, extensions of the grid apart: tuning, confirmation, default."""
-        tuning = sum(self.rates_at_rungs) + self.num_finished
+        tuning = sum(self.rates_at_rungs) + self.num_finished + self.num_configurations
         return tuning * len(self.tuning_seeds) + self._confirmations
 
     @property
     def epochs_a_cell(self) -> int:
         """The epochs of all these runs."""
         lengths = (*self.rung_epochs, self.epochs)
-        tuning = self.num_finished * self.epochs
+        tuning = (self.num_finished + self.num_configurations) * self.epochs
         tuning += sum(count * length for count, length in zip(self.rates_at_rungs, lengths, strict=True))
         return tuning * len(self.tuning_seeds) + self._confirmations * self.epochs
 
     @property
     def _confirmations(self) -> int:
-        confirmed = 3 if self.confirm_neighbours else 1
+        confirmed = (3 if self.confirm_neighbours else 1) + (self.num_configurations > 0)
         return (confirmed + 1) * len(self.confirmation_seeds)
 
     def trials(
@@ -195,6 +217,9 @@ class Plan:
         best = "the best rate and its neighbours" if self.confirm_neighbours else "the best rate"
         tried = f"{self.num_rates} learning rates on {len(self.tuning_seeds)} seeds"
         lengths = f"up to {self.epochs}" if self.rung_epochs else f"{self.epochs}"
+        if self.num_configurations:
+            tried += f" and {self.num_configurations} settings of the other options around the best of them"
+            best += ", the best setting"
         confirmed = f"{best} and the untuned default on {len(self.confirmation_seeds)} fresh seeds"
         runs = f"{cells * self.runs_a_cell:,} runs of {lengths} epochs"
         return [
@@ -232,6 +257,10 @@ class Plan:
             seed=trial.seed,
             architecture=self.architecture,
             stop=Stop(max_epochs=trial.setting.epochs or self.epochs),
+            loss_options=dict(trial.setting.loss_options),
+            optimizer_options=OPTIMIZERS[trial.cell.optimizer].arguments(
+                dict(trial.setting.optimizer_options)
+            ),
         )
 
     def to_json(self) -> str:
@@ -293,9 +322,20 @@ def make_plan(prepared: Prepared | PreparedModules, options: Options) -> Plan:
         seed=seed,
         num_train_rows=num_train_rows,
         data_sha256=prepared.data_sha256,
+        **_tuning_beyond_rates(check.check_tune(options.tune), losses, optimizers),
         group=options.group,
         time=options.time,
     )
+
+
+def _tuning_beyond_rates(track: str, losses: Sequence[str], optimizers: Sequence[str]) -> dict[str, Any]:
+    if track == "rates":
+        return {}
+    return {
+        "num_configurations": CONFIGURATIONS,
+        "loss_ranges": {name: dict(LOSSES[name].formula.tunable) for name in losses},
+        "optimizer_ranges": {name: dict(OPTIMIZERS[name].tunable) for name in optimizers},
+    }
 
 
 def rate_grids(optimizers: tuple[str, ...], points_per_decade: int) -> dict[str, tuple[float, ...]]:
@@ -329,11 +369,9 @@ def read_plan(given: Plan | Mapping[str, Any] | str | os.PathLike[str]) -> Plan:
 def _plan_of(given: object) -> Plan:
     if not isinstance(given, Mapping) or given.get("format") != FORMAT:
         raise InputError(f'The plan is not one of ours: it should be an object with "format": {FORMAT}.')
-    names = {field.name for field in fields(Plan)}
+    names = {part.name for part in fields(Plan)}
     # An older plan lacks what it had no choice in.
-    given = {field.name: field.default for field in fields(Plan) if field.default is not MISSING} | dict(
-        given
-    )
+    given = _defaults() | dict(given)
     wrong = sorted(names.symmetric_difference(set(given) - {"format"}))
     if wrong:
         raise InputError(f"The plan has missing or unknown entries: {', '.join(wrong)}.")
@@ -347,6 +385,11 @@ def _plan_of(given: object) -> Plan:
     if changed:
         raise InputError(f"The plan's {changed[0]} is of the wrong kind: {given[changed[0]]!r}.")
     return plan
+
+
+def _defaults() -> dict[str, Any]:
+    made = {part.name: part.default_factory() for part in fields(Plan) if part.default_factory is not MISSING}
+    return made | {part.name: part.default for part in fields(Plan) if part.default is not MISSING}
 
 
 def _typed(given: Mapping[str, Any]) -> Plan:
@@ -385,8 +428,29 @@ def _typed(given: Mapping[str, Any]) -> Plan:
         group=_column(given["group"]),
         time=_column(given["time"]),
         rungs=_rungs(given["rungs"]),
+        num_configurations=_num_configurations(given["num_configurations"]),
+        loss_ranges=_ranges(given["loss_ranges"]),
+        optimizer_ranges=_ranges(given["optimizer_ranges"]),
         left_out=tuple(given["left_out"]),
     )
+
+
+def _num_configurations(given: Any) -> int:
+    return 0 if given == 0 else check.check_count("num_configurations", given) or 0
+
+
+def _ranges(given: Any) -> dict[str, dict[str, TuningRange]]:
+    ranges = {
+        str(owner): {str(name): TuningRange(*found) for name, found in own.items()}
+        for owner, own in given.items()
+    }
+    for own in ranges.values():
+        for name, (low, high, scale) in own.items():
+            if not low < high or (scale == "log" and low <= 0) or (scale == "log_complement" and high >= 1):
+                raise InputError(
+                    f"The plan's range of {name} is not from a lower to a higher number on its scale."
+                )
+    return ranges
 
 
 def _rungs(given: Any) -> tuple[float, ...]:

@@ -14,7 +14,7 @@ __all__ = ["Progress", "Silent", "Together"]
 
 
 class Progress(Protocol):
-    """Told what happens, in the calling thread. The stages: rung, tune, finish, extend, confirm, default."""
+    """Told what happens, in the calling thread. The stages: rung, tune, finish, extend, options, confirm, default."""
 
     def plan_made(self, plan: Plan) -> None:
         """All is decided and nothing has begun: what will be run, and what was left out."""

@@ -75,10 +75,11 @@ def _name(contestant: Contestant) -> str:
     finalist = contestant.finalist
     size = finalist.cell.batch_size
     batch = "full batch" if size == "full" else f"batch {size}"
+    options = [f"{name} {value:g}" for name, value in finalist.setting.options]
     rate = "its default learning rate" if finalist.kind == "default" else "learning rate"
     return (
         f"{loss_name(finalist.cell.loss)} with {optimizer_name(finalist.cell.optimizer)} "
-        f"at {rate} {finalist.lr:g} ({batch})"
+        f"at {rate} {finalist.lr:g} ({', '.join([batch, *options])})"
     )
 
 

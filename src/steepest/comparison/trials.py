@@ -168,6 +168,11 @@ class Trials:
         entry = self.entries.get(trial)
         return entry.record.validation_score if entry is not None and entry.usable else float("nan")
 
+    def read_back(self, setting: Setting, seeds: Sequence[int]) -> dict[str, float]:
+        """What the runs themselves said their hyperparameters were; empty where none has run."""
+        entries = (self.entries.get(setting.on(seed)) for seed in seeds)
+        return next((entry.record.hyperparameters for entry in entries if entry is not None), {})
+
     def test_scores(self, setting: Setting, seeds: Sequence[int], metric: str) -> NDArray[np.float64]:
         """Scores on test rows, one a seed; NaN where the run diverged or was not scored."""
         entries = [self.entries.get(setting.on(seed)) for seed in seeds]

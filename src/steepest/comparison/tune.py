@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest.comparison.configurations import best_configuration, configurations
 from steepest.comparison.plan import Cell, Plan, Setting
 from steepest.comparison.prune import finish_where_all_diverged, prune, regret
 from steepest.comparison.rates import decade_above, decade_below
@@ -31,6 +32,7 @@ class Tuned:
     rate_interval: tuple[float, float]  # the rates within one standard error of the best
     epochs: int | None = None  # of the runs that this was read from; None: the plan's
     regret: float | None = None  # see prune.regret
+    configuration: Setting | None = None  # the best found beyond the rates, where that was looked for
 
     @property
     def best_and_neighbours(self) -> tuple[float, ...]:
@@ -57,17 +59,27 @@ def tune(plan: Plan, trials: Trials) -> list[Tuned]:
         wanted = plan.trials(longer, plan.tuning_seeds)
         trials.run("extend", [trial for trial in wanted if trial.lr not in pruned[trial.cell].left])
         grids = longer
-    return [
+    tuned = [
         replace(choose_rate(plan, trials, cell, rates), regret=regret(plan, trials, cell, pruned[cell]))
         for cell, rates in grids.items()
+    ]
+    return _tune_beyond_rates(plan, trials, tuned) if plan.num_configurations else tuned
+
+
+def _tune_beyond_rates(plan: Plan, trials: Trials, tuned: Sequence[Tuned]) -> list[Tuned]:
+    tried = {found: configurations(plan, found.cell, found.best) for found in tuned}
+    in_turn = [setting for together in zip(*tried.values(), strict=True) for setting in together]
+    trials.run("options", [setting.on(seed) for seed in plan.tuning_seeds for setting in in_turn])
+    return [
+        replace(found, configuration=best_configuration(plan, trials, own)) for found, own in tried.items()
     ]
 
 
 def tuned_so_far(plan: Plan, trials: Trials) -> list[Tuned]:
     """What an interrupted tuning has found: each cell at the rates it was tried at, as far as all cells got."""
     tried: dict[Cell, set[float]] = {cell: set(plan.rates[cell.optimizer]) for cell in plan.cells}
-    for trial in trials.entries:
-        if trial.seed in plan.tuning_seeds:
+    for trial, entry in trials.entries.items():
+        if trial.seed in plan.tuning_seeds and entry.stage != "options":
             tried[trial.cell].add(trial.lr)
     epochs = _length_reached(plan, trials)
     return [choose_rate(plan, trials, cell, tuple(sorted(rates)), epochs) for cell, rates in tried.items()]

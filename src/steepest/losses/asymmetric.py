@@ -14,6 +14,7 @@ from steepest.losses.binary_focal import probability, shared, slope
 from steepest.losses.focal import focused
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
+from steepest.tuning_range import TuningRange
 
 __all__ = ["AsymmetricLoss", "asymmetric_loss"]
 
@@ -83,6 +84,11 @@ FORMULA = LossFormula(
         "gamma_neg": Interval(0.0, float("inf"), "[)"),
         "gamma_pos": Interval(0.0, float("inf"), "[)"),
         "clip": Interval(0.0, 1.0),
+    },
+    tunable={
+        "gamma_neg": TuningRange(0.0, 8.0),
+        "gamma_pos": TuningRange(0.0, 2.0),
+        "clip": TuningRange(0.01, 0.2, "log"),
     },
     compared_by_default=False,
 )

@@ -12,6 +12,7 @@ from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
+from steepest.tuning_range import TuningRange
 
 __all__ = ["GeneralRobustLoss", "general_robust_loss"]
 
@@ -150,6 +151,7 @@ FORMULA = LossFormula(
     ),
     parameters={"alpha": 1.0, "c": 1.0},
     valid={"alpha": Interval(-_INF, _INF, "[]"), "c": Interval(0.0, _INF)},
+    tunable={"alpha": TuningRange(-2.0, 2.0), "c": TuningRange(0.1, 10.0, "log")},
     compared_by_default=False,  # at its default α it is Charbonnier's loss
 )
 

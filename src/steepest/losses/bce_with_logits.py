@@ -12,6 +12,7 @@ from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
+from steepest.tuning_range import TuningRange
 
 __all__ = ["BCEWithLogitsLoss", "binary_cross_entropy_with_logits"]
 
@@ -58,6 +59,7 @@ FORMULA = LossFormula(
     ),
     parameters={"pos_weight": 1.0},
     valid={"pos_weight": Interval(0.0, float("inf"))},
+    tunable={"pos_weight": TuningRange(0.1, 10.0, "log")},
 )
 
 

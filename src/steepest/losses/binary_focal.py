@@ -13,6 +13,7 @@ from steepest.losses.base import LossModule
 from steepest.losses.focal import focused
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
+from steepest.tuning_range import TuningRange
 
 __all__ = ["BinaryFocalLoss", "binary_focal_loss"]
 
@@ -82,6 +83,7 @@ FORMULA = LossFormula(
     ),
     parameters={"alpha": 0.25, "gamma": 2.0},
     valid={"alpha": Interval(0.0, 1.0, "[]"), "gamma": Interval(0.0, float("inf"), "[)")},
+    tunable={"alpha": TuningRange(0.1, 0.9), "gamma": TuningRange(0.0, 5.0)},
     compared_by_default=False,
 )
 UNWEIGHTED_FORMULA = replace(

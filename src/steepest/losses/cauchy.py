@@ -11,6 +11,7 @@ from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
+from steepest.tuning_range import TuningRange
 
 __all__ = ["CauchyLoss", "cauchy_loss"]
 
@@ -63,6 +64,7 @@ FORMULA = LossFormula(
     ),
     parameters={"c": 1.0},
     valid={"c": Interval(0.0, float("inf"))},
+    tunable={"c": TuningRange(0.1, 10.0, "log")},
     compared_by_default=False,  # not convex: for tables known to hold gross outliers
 )
 

@@ -11,6 +11,7 @@ from steepest.losses.apply import softmax_loss
 from steepest.losses.base import LossModule
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
+from steepest.tuning_range import TuningRange
 
 __all__ = ["FocalLoss", "focal_loss"]
 
@@ -69,6 +70,7 @@ FORMULA = LossFormula(
     ),
     parameters={"gamma": 2.0},
     valid={"gamma": Interval(0.0, float("inf"), "[)")},
+    tunable={"gamma": TuningRange(0.0, 5.0)},
     compared_by_default=False,
 )
 

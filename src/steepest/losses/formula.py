@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from steepest.tuning_range import TuningRange
+
 __all__ = ["FORMULAS", "Interval", "LossFormula"]
 
 
@@ -63,6 +65,7 @@ class LossFormula:
     bad_at: tuple[str, ...]
     parameters: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # name -> default
     valid: Mapping[str, Interval] = field(default_factory=lambda: MappingProxyType({}))
+    tunable: Mapping[str, TuningRange] = field(default_factory=lambda: MappingProxyType({}))
     compared_by_default: bool = True
     # Of a softmax loss that is fitted to the classes' sizes: from each class's number of training rows, the weight
     # and the offset of its logit that an engine trains with.

@@ -12,6 +12,7 @@ from steepest.losses.base import LossModule
 from steepest.losses.focal import complement
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
+from steepest.tuning_range import TuningRange
 
 __all__ = ["GeneralizedCrossEntropyLoss", "generalized_cross_entropy"]
 
@@ -50,6 +51,7 @@ FORMULA = LossFormula(
     ),
     parameters={"q": 0.7},
     valid={"q": Interval(0.0, 1.0, "(]")},
+    tunable={"q": TuningRange(0.05, 1.0)},
     compared_by_default=False,
 )
 

@@ -11,6 +11,7 @@ from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
+from steepest.tuning_range import TuningRange
 
 __all__ = ["HuberLoss", "huber_loss"]
 
@@ -47,6 +48,7 @@ FORMULA = LossFormula(
     bad_at=("a δ that does not suit the noise: far too large and it is MSE, far too small and it is MAE",),
     parameters={"delta": 1.0},
     valid={"delta": Interval(0.0, float("inf"))},
+    tunable={"delta": TuningRange(0.1, 10.0, "log")},
 )
 
 

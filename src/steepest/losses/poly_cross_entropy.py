@@ -12,6 +12,7 @@ from steepest.losses.base import LossModule
 from steepest.losses.focal import complement
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
+from steepest.tuning_range import TuningRange
 
 __all__ = ["PolyCrossEntropyLoss", "poly_cross_entropy"]
 
@@ -62,6 +63,7 @@ FORMULA = LossFormula(
     ),
     parameters={"epsilon": 1.0},
     valid={"epsilon": Interval(-1.0, float("inf"), "[)")},
+    tunable={"epsilon": TuningRange(-1.0, 5.0)},
     compared_by_default=False,
 )
 

@@ -13,6 +13,7 @@ from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
+from steepest.tuning_range import TuningRange
 
 __all__ = ["SmoothL1Loss", "smooth_l1_loss"]
 
@@ -49,6 +50,7 @@ FORMULA = LossFormula(
     bad_at=("a β that does not suit the noise: a tiny one is MAE, a huge one flattens all gradients",),
     parameters={"beta": 1.0},
     valid={"beta": Interval(0.0, float("inf"))},
+    tunable={"beta": TuningRange(0.1, 10.0, "log")},
     compared_by_default=False,  # Huber's loss at another rate
 )
 

@@ -11,6 +11,7 @@ from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
+from steepest.tuning_range import TuningRange
 
 __all__ = ["TukeyLoss", "tukey_loss"]
 
@@ -66,6 +67,7 @@ FORMULA = LossFormula(
     ),
     parameters={"c": 4.685},
     valid={"c": Interval(0.0, float("inf"))},
+    tunable={"c": TuningRange(1.0, 20.0, "log")},
     compared_by_default=False,  # not convex: for tables known to hold gross outliers
 )
 

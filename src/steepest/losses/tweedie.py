@@ -13,6 +13,7 @@ from steepest.losses.base import LossModule
 from steepest.losses.checks import is_concrete, same_shape
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
+from steepest.tuning_range import TuningRange
 
 __all__ = ["TweedieLoss", "tweedie_loss"]
 
@@ -69,6 +70,7 @@ FORMULA = LossFormula(
     ),
     parameters={"power": 1.5},
     valid={"power": Interval(1.0, 2.0)},
+    tunable={"power": TuningRange(1.1, 1.9)},
     compared_by_default=False,
 )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Unpack
 
 import torch
 
 from steepest.backends.reference import sqrt
 from steepest.optim.fused import FusedStep, OptimizerSwitches
+from steepest.optim.ranges import BETA1, EPS, WEIGHT_DECAY
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ENTRIES", "Adadelta"]
@@ -102,6 +104,7 @@ ENTRIES = (
         cls=Adadelta,
         default_lr=1.0,
         rates=(1e-2, 1e3),
+        tunable=MappingProxyType({"rho": BETA1, "eps": EPS, "weight_decay": WEIGHT_DECAY}),
         formula="v ← ρ v + (1 - ρ) g²;  d = √(u + ε) / √(v + ε) g;  u ← ρ u + (1 - ρ) d²;  p ← p - lr d   "
         "(ρ is rho, ε eps)",
         source="Zeiler 2012, ADADELTA: An Adaptive Learning Rate Method, algorithm 1",

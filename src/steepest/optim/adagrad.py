@@ -9,6 +9,7 @@ import torch
 
 from steepest.backends.reference import sqrt
 from steepest.optim.fused import FusedStep, OptimizerSwitches
+from steepest.optim.ranges import EPS, WEIGHT_DECAY
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ENTRIES", "Adagrad"]
@@ -112,6 +113,7 @@ ENTRIES = (
         cls=Adagrad,
         default_lr=1e-2,
         rates=(1e-4, 1e1),
+        tunable=MappingProxyType({"eps": EPS, "weight_decay": WEIGHT_DECAY}),
         formula="s ← s + g²;  p ← p - lr g / (√s + ε)   (ε is eps)",
         source="Duchi, Hazan and Singer 2011, Adaptive Subgradient Methods for Online Learning and Stochastic "
         "Optimization, eq. 1 with the diagonal of G",

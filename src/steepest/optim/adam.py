@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import Any, Literal, Unpack
 
 import torch
@@ -10,6 +11,7 @@ import torch
 from steepest.backends.reference import maximum, sqrt
 from steepest.errors import InputError
 from steepest.optim.fused import FusedStep, OptimizerSwitches, convention_of
+from steepest.optim.ranges import BETA1, BETA2, EPS, WEIGHT_DECAY
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ENTRIES", "Adam"]
@@ -265,6 +267,7 @@ ENTRIES = (
         cls=Adam,
         default_lr=1e-3,
         rates=(1e-5, 1e0),
+        tunable=MappingProxyType({"beta1": BETA1, "beta2": BETA2, "eps": EPS, "weight_decay": WEIGHT_DECAY}),
         formula="m ← β₁ m + (1 - β₁) g;  v ← β₂ v + (1 - β₂) g²;  p ← p - lr m̂ / (√v̂ + ε)   "
         "(m̂ = m / (1 - β₁ᵗ), v̂ = v / (1 - β₂ᵗ) in step t; β₁, β₂ are betas, ε eps)",
         source="Kingma and Ba 2015, Adam: A Method for Stochastic Optimization, algorithm 1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Unpack
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from steepest.backends.reference import abs, maximum
 from steepest.optim.averages import bias_correction
 from steepest.optim.fused import FusedStep, OptimizerSwitches
+from steepest.optim.ranges import BETA1, BETA2, EPS, WEIGHT_DECAY
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ENTRIES", "Adamax"]
@@ -107,6 +109,7 @@ ENTRIES = (
         cls=Adamax,
         default_lr=2e-3,
         rates=(1e-5, 1e0),
+        tunable=MappingProxyType({"beta1": BETA1, "beta2": BETA2, "eps": EPS, "weight_decay": WEIGHT_DECAY}),
         formula="m ← β₁ m + (1 - β₁) g;  u ← max(β₂ u, |g| + ε);  p ← p - lr m̂ / u   "
         "(m̂ = m / (1 - β₁ᵗ) in step t; β₁, β₂ are betas, ε eps)",
         source="Kingma and Ba 2015, Adam: A Method for Stochastic Optimization, algorithm 2",

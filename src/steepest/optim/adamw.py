@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Unpack
 
 import torch
 
 from steepest.optim.adam import Convention, _AdamRules
 from steepest.optim.fused import OptimizerSwitches
+from steepest.optim.ranges import BETA1, BETA2, DECOUPLED_WEIGHT_DECAY, EPS
 from steepest.optim.rule import OptimizerEntry
 
 __all__ = ["ENTRIES", "AdamW"]
@@ -79,6 +81,9 @@ ENTRIES = (
         cls=AdamW,
         default_lr=1e-3,
         rates=(1e-5, 1e0),
+        tunable=MappingProxyType(
+            {"beta1": BETA1, "beta2": BETA2, "eps": EPS, "weight_decay": DECOUPLED_WEIGHT_DECAY}
+        ),
         formula="m̂, v̂ as in adam;  p ← (1 - lr λ) p - lr m̂ / (√v̂ + ε)   (λ is weight_decay)",
         source="Loshchilov and Hutter 2019, Decoupled Weight Decay Regularization, algorithm 2",
         good_at=("all that adam is good at, with a weight decay that shrinks every weight alike",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Unpack
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from steepest.backends.reference import sqrt
 from steepest.optim.averages import bias_correction
 from steepest.optim.fused import FusedStep, OptimizerSwitches
-from steepest.optim.ranges import check_betas, check_not_negative
+from steepest.optim.ranges import BETA1, BETA2, EPS, WEIGHT_DECAY, check_betas, check_not_negative
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ENTRIES", "Adan"]
@@ -139,6 +140,9 @@ ENTRIES = (
         cls=Adan,
         default_lr=1e-3,
         rates=(1e-5, 1e0),
+        tunable=MappingProxyType(
+            {"beta1": BETA1, "beta2": BETA1, "beta3": BETA2, "eps": EPS, "weight_decay": WEIGHT_DECAY}
+        ),
         formula="m ← β₁ m + (1 - β₁) g;  d ← β₂ d + (1 - β₂) c;  n ← β₃ n + (1 - β₃) (g + β₂ c)²;  "
         "p ← (p - lr (m̂ + β₂ d̂) / (√n̂ + ε)) / (1 + lr λ)   "
         "(c is the gradient's change since the last step; m̂, d̂, n̂ as in adam; β₁, β₂, β₃ are betas, "

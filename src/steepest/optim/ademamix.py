@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import exp, log
+from types import MappingProxyType
 from typing import Any, Unpack
 
 import torch
@@ -11,7 +12,7 @@ from steepest.backends.reference import sqrt
 from steepest.errors import InputError
 from steepest.optim.averages import bias_correction
 from steepest.optim.fused import FusedStep, OptimizerSwitches
-from steepest.optim.ranges import check_betas, check_not_negative
+from steepest.optim.ranges import BETA1, BETA2, DECOUPLED_WEIGHT_DECAY, EPS, check_betas, check_not_negative
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ENTRIES", "AdEMAMix"]
@@ -156,6 +157,9 @@ ENTRIES = (
         cls=AdEMAMix,
         default_lr=1e-3,
         rates=(1e-5, 1e0),
+        tunable=MappingProxyType(
+            {"beta1": BETA1, "beta2": BETA2, "eps": EPS, "weight_decay": DECOUPLED_WEIGHT_DECAY}
+        ),
         formula="m₁ ← β₁ m₁ + (1 - β₁) g;  m₂ ← β₃ m₂ + (1 - β₃) g;  v ← β₂ v + (1 - β₂) g²;  "
         "p ← (1 - lr λ) p - lr (m̂₁ + α m₂) / (√v̂ + ε)   "
         "(m̂₁, v̂ as in adam; β₁, β₂, β₃ are betas, α alpha, λ weight_decay, ε eps)",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from math import inf
+from types import MappingProxyType
 from typing import Any, Unpack
 
 import torch
 
 from steepest.backends.reference import maximum, minimum, sqrt
 from steepest.optim.fused import FusedStep, OptimizerSwitches
-from steepest.optim.ranges import check_betas, check_not_negative
+from steepest.optim.ranges import BETA1, BETA2, EPS, WEIGHT_DECAY, check_betas, check_not_negative
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ADOPT", "ENTRIES"]
@@ -138,6 +139,7 @@ ENTRIES = (
         cls=ADOPT,
         default_lr=1e-3,
         rates=(1e-5, 1e0),
+        tunable=MappingProxyType({"beta1": BETA1, "beta2": BETA2, "eps": EPS, "weight_decay": WEIGHT_DECAY}),
         formula="m ← β₁ m + (1 - β₁) clip(g / max(√v, ε), ±(t - 1)^¼);  p ← p - lr m;  v ← β₂ v + (1 - β₂) g²   "
         "(in step t; the first only sets v = g²; β₁, β₂ are betas, ε eps)",
         source="Taniguchi et al. 2024, ADOPT: Modified Adam Can Converge with Any β₂ with the Optimal Rate, "

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import torch
 
 from steepest.optim.fused import FusedStep, OptimizerSwitches
-from steepest.optim.ranges import check_not_negative
+from steepest.optim.ranges import WEIGHT_DECAY, check_not_negative
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ASGD", "ENTRIES"]
@@ -109,6 +109,7 @@ ENTRIES = (
         cls=ASGD,
         default_lr=1e-2,
         rates=(1e-4, 1e1),
+        tunable=MappingProxyType({"weight_decay": WEIGHT_DECAY}),
         formula="p ← (1 - λη) p - η g;  a ← a + μ (p - a);  in step t, for the next one: η = lr / (1 + λ lr t)^α, "
         "μ = 1 / max(1, t - t₀)   (λ is lambd, α alpha, t₀ t0)",
         source="Polyak and Juditsky 1992, Acceleration of Stochastic Approximation by Averaging, section 2; the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Unpack
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from steepest.backends.reference import sqrt
 from steepest.optim.averages import bias_correction
 from steepest.optim.fused import FusedStep, OptimizerSwitches
-from steepest.optim.ranges import check_betas, check_not_negative
+from steepest.optim.ranges import BETA1, BETA2, DECOUPLED_WEIGHT_DECAY, EPS, check_betas, check_not_negative
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ENTRIES", "LAMB"]
@@ -148,6 +149,9 @@ ENTRIES = (
         cls=LAMB,
         default_lr=1e-3,
         rates=(1e-5, 1e0),
+        tunable=MappingProxyType(
+            {"beta1": BETA1, "beta2": BETA2, "eps": EPS, "weight_decay": DECOUPLED_WEIGHT_DECAY}
+        ),
         formula="u = m̂ / (√v̂ + ε) + λ p;  p ← p - lr (‖p‖ / ‖u‖) u   "
         "(m̂, v̂ as in adam; ‖·‖ over a layer's tensor; ‖p‖ / ‖u‖ is 1 where either is 0; λ is weight_decay, ε eps)",
         source="You et al. 2020, Large Batch Optimization for Deep Learning: Training BERT in 76 minutes "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Unpack
 
 import torch
 
 from steepest.errors import InputError
 from steepest.optim.fused import FusedStep, OptimizerSwitches
-from steepest.optim.ranges import check_not_negative
+from steepest.optim.ranges import MOMENTUM, WEIGHT_DECAY, check_not_negative
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ENTRIES", "LARS"]
@@ -163,6 +164,7 @@ ENTRIES = (
         cls=LARS,
         default_lr=1.0,
         rates=(1e-3, 1e2),
+        tunable=MappingProxyType({"momentum": MOMENTUM, "weight_decay": WEIGHT_DECAY}),
         formula="b ← μ b + η ‖p‖ / (‖g‖ + λ ‖p‖ + ε) (g + λ p);  p ← p - lr b   "
         "(‖·‖ over a layer's tensor; where ‖p‖ or ‖g‖ is 0, the factor of (g + λ p) is 1; μ is momentum, "
         "η trust_coefficient, λ weight_decay, ε eps)",

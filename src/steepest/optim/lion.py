@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Unpack
 
 import torch
 
 from steepest.backends.reference import sign
 from steepest.optim.fused import FusedStep, OptimizerSwitches
-from steepest.optim.ranges import check_betas, check_not_negative
+from steepest.optim.ranges import BETA1, BETA2, DECOUPLED_WEIGHT_DECAY, check_betas, check_not_negative
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ENTRIES", "Lion"]
@@ -95,6 +96,7 @@ ENTRIES = (
         cls=Lion,
         default_lr=1e-4,
         rates=(1e-6, 1e-1),
+        tunable=MappingProxyType({"beta1": BETA1, "beta2": BETA2, "weight_decay": DECOUPLED_WEIGHT_DECAY}),
         formula="p ← (1 - lr λ) p - lr sign(β₁ m + (1 - β₁) g);  m ← β₂ m + (1 - β₂) g   "
         "(β₁, β₂ are betas, λ is weight_decay)",
         source="Chen et al. 2023, Symbolic Discovery of Optimization Algorithms, algorithm 2",

@@ -10,6 +10,7 @@ import torch
 from steepest.backends.reference import sqrt
 from steepest.optim.averages import bias_correction
 from steepest.optim.fused import FusedStep, OptimizerSwitches
+from steepest.optim.ranges import BETA1, BETA2, EPS, WEIGHT_DECAY
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ENTRIES", "NAdam"]
@@ -134,6 +135,7 @@ ENTRIES = (
         cls=NAdam,
         default_lr=2e-3,
         rates=(1e-5, 1e0),
+        tunable=MappingProxyType({"beta1": BETA1, "beta2": BETA2, "eps": EPS, "weight_decay": WEIGHT_DECAY}),
         formula="m, v̂ as in adam;  p ← p - lr [(1 - μₜ) / (1 - μ₁…μₜ) g + μₜ₊₁ / (1 - μ₁…μₜ₊₁) m] / (√v̂ + ε)   "
         "(μₜ = β₁ (1 - 0.96^(tψ) / 2), so from β₁ / 2 up to β₁; ψ is momentum_decay, ε eps)",
         source="Dozat 2016, Incorporating Nesterov Momentum into Adam, algorithm 2",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf, log
+from types import MappingProxyType
 from typing import Any, Unpack
 
 import torch
@@ -10,6 +11,7 @@ import torch
 from steepest.backends.reference import minimum, sqrt
 from steepest.optim.averages import bias_correction
 from steepest.optim.fused import FusedStep, OptimizerSwitches
+from steepest.optim.ranges import BETA1, BETA2, EPS, WEIGHT_DECAY
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ENTRIES", "RAdam"]
@@ -149,6 +151,7 @@ ENTRIES = (
         cls=RAdam,
         default_lr=1e-3,
         rates=(1e-5, 1e0),
+        tunable=MappingProxyType({"beta1": BETA1, "beta2": BETA2, "eps": EPS, "weight_decay": WEIGHT_DECAY}),
         formula="m̂, v as in adam;  p ← p - lr m̂ while ρ ≤ 5, then  p ← p - lr r m̂ √(1 - β₂ᵗ) / (√v + ε)   "
         "(ρ, r from β₂ and the step t alone: how many gradients v averages, and a factor that rises to 1)",
         source="Liu et al. 2020, On the Variance of the Adaptive Learning Rate and Beyond, algorithm 2",

@@ -1,4 +1,4 @@
-"""The ranges of optimizers' arguments: for the classes that have no torch class to check them."""
+"""The ranges of optimizers' arguments: those that are checked where torch has no class for it, and those tuned over."""
 
 from __future__ import annotations
 
@@ -9,8 +9,18 @@ from typing import Any
 from torch import Tensor
 
 from steepest.errors import InputError
+from steepest.tuning_range import TuningRange
 
-__all__ = ["check_betas", "check_not_negative"]
+__all__ = [
+    "BETA1",
+    "BETA2",
+    "DECOUPLED_WEIGHT_DECAY",
+    "EPS",
+    "MOMENTUM",
+    "WEIGHT_DECAY",
+    "check_betas",
+    "check_not_negative",
+]
 
 
 def check_not_negative(optimizer: str, **arguments: Any) -> None:
@@ -36,3 +46,13 @@ def check_betas(optimizer: str, betas: Sequence[float], count: int) -> None:
     """
     if len(betas) != count or not all(0.0 <= float(beta) < 1.0 for beta in betas):
         raise InputError(f"{optimizer}: betas is {tuple(betas)}; give {count} numbers from 0 to below 1.")
+
+
+# What --tune all tunes over. Averages and eps on log scales, as in Choi et al. 2019, On Empirical Comparisons of
+# Optimizers for Deep Learning, without the extremes that no table calls for.
+MOMENTUM = TuningRange(0.5, 0.99, "log_complement")
+BETA1 = TuningRange(0.5, 0.99, "log_complement")
+BETA2 = TuningRange(0.9, 0.9999, "log_complement")
+EPS = TuningRange(1e-10, 1e-2, "log")
+WEIGHT_DECAY = TuningRange(1e-6, 1e-1, "log")
+DECOUPLED_WEIGHT_DECAY = TuningRange(1e-4, 1.0, "log")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Literal, Unpack
 
 import torch
 
 from steepest.backends.reference import maximum, sqrt
 from steepest.optim.fused import FusedStep, OptimizerSwitches, convention_of
+from steepest.optim.ranges import BETA2, EPS, WEIGHT_DECAY
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ENTRIES", "RMSprop"]
@@ -248,6 +250,7 @@ ENTRIES = (
         cls=RMSprop,
         default_lr=1e-2,
         rates=(1e-5, 1e0),
+        tunable=MappingProxyType({"alpha": BETA2, "eps": EPS, "weight_decay": WEIGHT_DECAY}),
         formula="s ← α s + (1 - α) g²;  p ← p - lr g / (√s + ε)   (α is alpha, ε eps)",
         source="Tieleman and Hinton 2012, Neural Networks for Machine Learning, lecture 6.5",
         good_at=(

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from steepest.tuning_range import TuningRange
+
 __all__ = ["OptimizerEntry", "Rule"]
+
+_BETA = re.compile(r"beta[1-9]")
 
 
 @dataclass(frozen=True)
@@ -64,4 +70,16 @@ class OptimizerEntry:
     good_at: tuple[str, ...]
     bad_at: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    tunable: Mapping[str, TuningRange] = field(
+        default_factory=lambda: MappingProxyType({})
+    )  # by the rule's names
     compared_by_default: bool = True
+
+    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Options by the rule's names or the class's as the class takes them: ``beta1`` is the first of ``betas``."""
+        arguments = {name: value for name, value in given.items() if not _BETA.fullmatch(name)}
+        numbered = {int(name[-1]): value for name, value in given.items() if _BETA.fullmatch(name)}
+        if numbered:
+            betas = arguments.get("betas", inspect.signature(self.cls).parameters["betas"].default)
+            arguments["betas"] = tuple(numbered.get(place, beta) for place, beta in enumerate(betas, start=1))
+        return arguments

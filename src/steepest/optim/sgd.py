@@ -9,6 +9,7 @@ import torch
 
 from steepest.errors import InputError
 from steepest.optim.fused import FusedStep, OptimizerSwitches, convention_of
+from steepest.optim.ranges import MOMENTUM, WEIGHT_DECAY
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ENTRIES", "SGD"]
@@ -181,6 +182,7 @@ ENTRIES = (
         cls=SGD,
         default_lr=1e-3,
         rates=(1e-4, 1e1),
+        tunable=MappingProxyType({"weight_decay": WEIGHT_DECAY}),
         formula="p ← p - lr g;  g is the mean gradient of all rows (batch), of some (mini-batch) or of one",
         source="Cauchy 1847; Robbins and Monro 1951, A Stochastic Approximation Method, eq. 5",
         good_at=(
@@ -206,6 +208,7 @@ ENTRIES = (
         cls=SGD,
         default_lr=1e-3,
         rates=(1e-5, 1e0),
+        tunable=MappingProxyType({"momentum": MOMENTUM, "weight_decay": WEIGHT_DECAY}),
         formula="b ← μ b + g;  p ← p - lr b   (μ is momentum)",
         source="Polyak 1964, Some Methods of Speeding up the Convergence of Iteration Methods, eq. 9",
         good_at=(
@@ -224,6 +227,7 @@ ENTRIES = (
         cls=SGD,
         default_lr=1e-3,
         rates=(1e-5, 1e0),
+        tunable=MappingProxyType({"momentum": MOMENTUM, "weight_decay": WEIGHT_DECAY}),
         formula="b ← μ b + g;  p ← p - lr (g + μ b)   (μ is momentum)",
         source="Nesterov 1983; Sutskever et al. 2013, On the Importance of Initialization and Momentum, "
         "eqs. 3-4",
@@ -237,6 +241,7 @@ ENTRIES = (
         cls=SGD,
         default_lr=1e-2,
         rates=(1e-4, 1e1),
+        tunable=MappingProxyType({"momentum": MOMENTUM, "weight_decay": WEIGHT_DECAY}),
         formula="v ← β v + (1 - β) g;  p ← p - lr v   (β is momentum)",
         source="Goodfellow, Bengio and Courville 2016, Deep Learning, section 8.3.2 (with the rate outside)",
         good_at=(

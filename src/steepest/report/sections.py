@@ -339,6 +339,12 @@ def use(verdict: Context, plan: Context, runs: pl.DataFrame) -> dict[str, str | 
         }
     words = ["steepest", "fit", "DATA", "--target", str(verdict["target"]), "--loss", str(winner["loss"])]
     words += ["--optimizer", str(winner["optimizer"]), "--lr", repr(winner["lr"])]
+    for option in ("loss_options", "optimizer_options"):
+        if given := winner.get(option):
+            words += [
+                f"--{option.replace('_', '-')}",
+                ",".join(f"{name}={value}" for name, value in given.items()),
+            ]
     words += ["--batch-size", str(winner["batch_size"]), "--epochs", str(verdict["epochs"])]
     words += ["--hidden", ",".join(map(str, architecture["hidden"])) or "none"]
     words += ["--activation", str(architecture["activation"])]

@@ -123,6 +123,10 @@ def _standing_row(cell: Cell, mark: str, span: ScoreRange, written: Written, wit
     low, high = (finite(end) for end in cell["interval"])
     difference = cell.get("difference") or [None, None]
     details = [f"rate {significant(cell['lr'])}"]
+    for option in ("loss_options", "optimizer_options"):
+        details += [
+            f"{humanise(name)} {significant(value)}" for name, value in (cell.get(option) or {}).items()
+        ]
     details += [batch_words(cell["batch_size"])] * with_batch
     details += [plural(cell["num_seeds"], "seed")]
     details += [f"{plural(cell['num_diverged'], 'run')} diverged"] * bool(cell["num_diverged"])

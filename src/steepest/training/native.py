@@ -33,7 +33,7 @@ from steepest.training.activations import ACTIVATIONS
 from steepest.training.metrics import LOG_RATE, LOGIT, LOGITS, METRICS, PROBABILITY, REAL
 from steepest.training.native_kernel import MICRO_BATCH, train_kernel
 from steepest.training.random import initial_parameters
-from steepest.training.run import STOP_REASONS, Curve, Record, Run, TrainingData
+from steepest.training.run import STOP_REASONS, Curve, Record, Run, TrainingData, named_apart
 
 __all__ = ["NativeEngine", "formula_of", "layer_sizes", "num_outputs", "rows_a_step"]
 
@@ -487,10 +487,10 @@ class _Job:
         names = list(self.hyperparameters)
         return Record(
             run=self.run,
-            hyperparameters={
-                **{name: float(value) for name, value in zip(names, buffers.hyper, strict=True)},
-                **self.loss_parameters,
-            },
+            hyperparameters=named_apart(
+                {name: float(value) for name, value in zip(names, buffers.hyper, strict=True)},
+                self.loss_parameters,
+            ),
             num_epochs=num_epochs,
             num_steps=num_steps,
             num_examples=num_examples,

@@ -60,6 +60,12 @@ class Run:
     optimizer_options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
+def named_apart(optimizer: Mapping[str, float], loss: Mapping[str, float]) -> dict[str, float]:
+    """Hyperparameters of both; a loss's that is called as one of the optimizer's is ``loss_<name>``."""
+    own = {f"loss_{name}" if name in optimizer else name: value for name, value in loss.items()}
+    return {**optimizer, **own}
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """Encoded rows, as the engines take them.

@@ -33,7 +33,7 @@ from steepest.training.native import (
     to_predictions,
 )
 from steepest.training.random import data_order, epoch_seed
-from steepest.training.run import Curve, Record, Run, Task
+from steepest.training.run import Curve, Record, Run, Task, named_apart
 from steepest.training.seeds import borrowed, seed_all
 from steepest.training.torch_data import Rows
 
@@ -127,10 +127,10 @@ class TorchEngine:
                 if self.validation is not None and math.isnan(progress.curve[-1].score):
                     progress.reason = "diverged"
         return progress.record(
-            hyperparameters={
-                **OPTIMIZERS[run.optimizer].cls.hyperparameters_of(optimizer.param_groups[0]),
-                **loss_parameters(run),
-            },
+            hyperparameters=named_apart(
+                OPTIMIZERS[run.optimizer].cls.hyperparameters_of(optimizer.param_groups[0]),
+                loss_parameters(run),
+            ),
             final=module,
         )
 
