@@ -21,8 +21,8 @@ from torch.nn import functional
 import steepest
 from steepest.cli.progress import watch
 
-LENGTH, WIDTH, HEADS, LAYERS = 32, 48, 3, 2
-TEXT = "\n".join(topics[name] for name in sorted(topics)).replace("*", "").replace('"', "")[:80_000]
+LENGTH, WIDTH, HEADS, LAYERS = 32, 32, 2, 2
+TEXT = "\n".join(topics[name] for name in sorted(topics)).replace("*", "").replace('"', "")[:50_000]
 CHARACTERS = sorted(set(TEXT))
 CODES = torch.tensor([CHARACTERS.index(character) for character in TEXT])
 
