@@ -156,6 +156,21 @@ def test_a_class_that_is_missing_from_the_test_rows_is_no_reason_to_warn() -> No
     assert np.isfinite(found.verdict["cells"][0]["test"]["balanced_accuracy"])
 
 
+def test_what_the_targets_look_like_to_a_loss_is_in_the_verdict() -> None:
+    rare = np.where(np.arange(60) % 10 == 0, 1, 0)
+    padded = np.where(np.arange(60) % 7 == 0, -100, rare)
+    prepared = prepare_modules(lambda: linear(3), parts(padded))
+    told = {finding["name"]: finding for finding in prepared.diagnosis}
+    kept = padded[PARTS[0]][padded[PARTS[0]] >= 0]
+    assert told["largest_class_share"]["value"] == pytest.approx((kept == 0).mean())
+    assert "label_noise" not in told
+    outliers = np.where(np.arange(60) % 10 == 0, 100 * Y, Y)
+    found = steepest.compare(model=linear, data=parts(outliers), **SHORT)
+    (finding,) = (one for one in found.verdict["diagnosis"] if one["name"] == "target_outliers")
+    assert finding["value"] > 0
+    assert finding["losses"]
+
+
 def test_what_no_seed_repeats_is_said() -> None:
     class Restless(TensorDataset):
         def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:

@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader, Dataset
 from steepest.comparison.canonical import canonical_json
 from steepest.comparison.options import Options, check_losses
 from steepest.comparison.versions import versions
+from steepest.data.diagnose import diagnose
 from steepest.errors import InputError, near_names, told
 from steepest.losses import LOSSES
-from steepest.training.layout import IGNORED, layout_of, rows_of_outputs
+from steepest.training.layout import IGNORED, is_kept, layout_of, rows_of_outputs
 from steepest.training.metrics import default_metric
 from steepest.training.native import formula_of
 from steepest.training.run import BatchSize, Record, Task
@@ -263,7 +264,18 @@ def prepare_modules(
         device=device,
         compile=compile,
         notes=notes + [note for part in parts for note in _notes_on(part)],
+        diagnosis=_diagnosis(found, parts, max(tried.num_outputs, 2)),
     )
+
+
+def _diagnosis(task: Task, parts: Sequence[Rows], num_classes: int) -> list[dict[str, Any]]:
+    """What the targets of the training rows look like to a loss."""
+    if task == "regression":
+        least = min(float(part.targets.min()) for part in parts)
+        return diagnose(parts[0].targets.reshape(-1).double().numpy(), None, None, least)
+    targets = parts[0].targets.reshape(-1)
+    targets = targets[is_kept(targets)].to(torch.int64)
+    return diagnose(targets.numpy(), range(num_classes), None, 0.0)
 
 
 def _check_device(device: str) -> None:

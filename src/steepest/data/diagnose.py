@@ -31,14 +31,14 @@ Finding = dict[str, Any]
 
 
 def diagnose(
-    target: NDArray[Any], classes: Sequence[Label] | None, features: NDArray[Any], least: float
+    target: NDArray[Any], classes: Sequence[Label] | None, features: NDArray[Any] | None, least: float
 ) -> list[Finding]:
     """Findings about training rows.
 
     Args:
         target: numbers in original units, or places in ``classes``.
         classes: the labels; None for regression.
-        features: encoded, (rows, features).
+        features: encoded, (rows, features); None where rows have no distances: the labels are then not looked into.
         least: the smallest target of all rows: a loss for amounts may not meet a negative one later.
 
     Returns:
@@ -154,7 +154,7 @@ def _counts_or_amounts(target: NDArray[np.float64], least: float) -> list[Findin
 
 
 def _diagnose_classes(
-    target: NDArray[np.int64], classes: Sequence[Label], features: NDArray[Any]
+    target: NDArray[np.int64], classes: Sequence[Label], features: NDArray[Any] | None
 ) -> list[Finding]:
     counts = np.bincount(target, minlength=len(classes))
     shares = counts / len(target)
@@ -167,7 +167,7 @@ def _diagnose_classes(
         _finding("largest_class_share", float(shares.max()), _largest(shares, classes)),
         _finding("smallest_class_share", float(shares[smallest]), rarest),
         _imbalance(counts),
-        *_label_noise(target, features),
+        *([] if features is None else _label_noise(target, features)),
     ]
 
 
