@@ -14,16 +14,20 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from steepest.backends.reference import expm1, sign
 from steepest.explain import explain
 from steepest.explain.descent import best_descent, descend, shares
-from steepest.explain.interactive import loss_web_page, optimizer_web_page
+from steepest.explain.interactive import loss_web_page, optimizer_web_page, regime_web_page
 from steepest.explain.interactive import optimizer as optimizer_module
 from steepest.explain.interactive.mathematics import set_formula, set_lines
 from steepest.explain.interactive.sliders import loss_sliders, optimizer_sliders
 from steepest.explain.loss_figure import loss_figure
+from steepest.explain.regime_figure import NUM_EPOCHS, NUM_ROWS
+from steepest.explain.regime_figure import descend as descend_table
+from steepest.explain.regimes import REGIMES
 from steepest.explain.surfaces import SURFACES
-from steepest.losses import LOSSES
-from steepest.optim import OPTIMIZERS
+from steepest.losses import LOSSES, from_formula
+from steepest.optim import OPTIMIZERS, from_rule
 
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -117,8 +121,8 @@ def test_a_path_in_the_page_is_the_librarys(name: str, opened: Open, monkeypatch
     low, high = (math.log10(end) for end in OPTIMIZERS[name].rates)
     grid = [10 ** (low + share * (high - low)) for share in (0.3, 0.5)]
     script = """([lr, surface]) => {
-      const { rule, hyperparameters } = data.racers[0];
-      return descend(rule, { ...hyperparameters, lr }, surface, surface.start, 40);
+      const [racer] = data.racers;
+      return descend(racer, { ...racer.hyperparameters, lr }, surface, surface.start, 40);
     }"""
     for place, surface in enumerate(SURFACES.values()):
         ours = descend(OPTIMIZERS[name], grid, 40, surface)
@@ -198,7 +202,9 @@ def test_play_pause_step_and_restart(opened: Open) -> None:
     page.locator("#step").press("Enter")
     assert page.evaluate("state.time") == math.floor(held) + 1
     assert (
-        page.locator("#status").inner_text().startswith(f"Step {math.floor(held) + 1}: the loss of adam is ")
+        page.locator("#status")
+        .inner_text()
+        .startswith(f"After {math.floor(held) + 1} steps the loss of adam is ")
     )
     page.locator("#restart").click()
     assert page.evaluate("state.time") == 0
@@ -287,6 +293,52 @@ def keeps_nobody_out(page: Any, scheme: str) -> None:
     assert not [(fault["id"], fault["nodes"][0]["html"][:200]) for fault in found["violations"]]
 
 
+def signed(p: Any, g: Any, m: Any, lr: Any, beta: Any) -> Any:
+    m = beta * m + g
+    return p - lr * sign(m), m
+
+
+@pytest.mark.browser
+def test_a_rule_of_ones_own_has_its_page(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    from_rule(signed, ["m"], {"lr": 0.01, "beta": 0.5}, name="own")
+    try:
+        page = opened(untuned("own", monkeypatch))
+        script = (
+            "descend(data.racers[0], { lr: 0.1, beta: 0.5 }, data.surfaces[0], data.surfaces[0].start, 20)"
+        )
+        path = torch.tensor(page.evaluate(script), dtype=torch.float64)
+        torch.testing.assert_close(path, descend(OPTIMIZERS["own"], [0.1], 20)[:, 0])
+        assert page.locator(".slider label").all_inner_texts() == ["lr"]
+    finally:
+        del OPTIMIZERS["own"]
+
+
+# --- regimes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", REGIMES)
+def test_a_regime_runs_as_it_is_drawn(name: str, opened: Open) -> None:
+    page = opened(regime_web_page(REGIMES[name], explain(name)))
+    assert page.evaluate("ways.map(way => way.racer.name)")[0] == name
+    for way in page.evaluate("ways.map(({ racer, path }) => ({ batch: racer.batch, path }))"):
+        ours = descend_table(way["batch"])
+        torch.testing.assert_close(
+            torch.tensor(way["path"], dtype=torch.float64), ours, rtol=1e-9, atol=1e-12
+        )
+    page.locator("#restart").click()
+    page.locator("#step").click()
+    rows = page.evaluate("state.time")
+    assert rows == page.evaluate("data.racers[0].batch")
+    assert page.locator("#clock").inner_text() == f"{rows} / {NUM_EPOCHS * NUM_ROWS}"
+    before = page.evaluate("ways.map(way => way.path[1])")
+    page.locator("#slider-lr").press("ArrowRight")  # of all three
+    assert all(
+        new != old for new, old in zip(page.evaluate("ways.map(way => way.path[1])"), before, strict=True)
+    )
+    keeps_nobody_out(page, "dark")
+
+
 # --- losses: the numbers ------------------------------------------------------------------------------------------
 
 
@@ -355,6 +407,24 @@ def cost_beside(formula: Any, other: Any, rows: torch.Tensor) -> Callable[[Any],
         return float(other.value(z, target).mean())
 
     return cost
+
+
+def welsch(p: Any, y: Any, width: Any = 1.0) -> Any:
+    e = (p - y) / width
+    return -expm1(-0.5 * e * e)
+
+
+@pytest.mark.browser
+def test_a_formula_of_ones_own_has_its_page(opened: Open) -> None:
+    made = from_formula(welsch, name="welsch")
+    try:
+        page = opened(loss_web_page(made.formula, explain("welsch")))
+        (value, slope), _ = page.evaluate("[1.5, 0].map(x => at(loss, x, 0, defaults))")
+        assert value == pytest.approx(-math.expm1(-1.125), rel=1e-15)
+        assert slope == pytest.approx(1.5 * math.exp(-1.125), rel=1e-14)  # derived
+        assert page.locator("#slider-width").count() == 1
+    finally:
+        del LOSSES["welsch"]
 
 
 # --- losses: the page ---------------------------------------------------------------------------------------------
@@ -455,8 +525,6 @@ def test_a_saved_page_is_the_one_that_moves(tmp_path: Path, monkeypatch: pytest.
     text = (tmp_path / "lion.html").read_text(encoding="utf-8")
     assert "function lion$update(" in text
     assert len(text) < BYTES
-    explain("batch").save(tmp_path / "batch.html")  # a regime's page holds the drawing
-    assert "<svg" in (tmp_path / "batch.html").read_text(encoding="utf-8")
 
 
 def test_every_number_of_an_optimizer_has_a_slider_or_a_reason() -> None:

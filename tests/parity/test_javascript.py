@@ -70,7 +70,7 @@ def browser() -> Iterator[Browser]:
 def test_words(word: str, browser: Browser) -> None:
     rng = generator("javascript", word)
     wide = 10.0 ** rng.uniform(-300, 2.8, 200) * rng.choice([-1.0, 1.0], 200)
-    ends = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan, 745.0, -745.0, 5e-324, 1.5, 6.0]
+    ends = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan, 745.0, -745.0, -720.0, 5e-324, 1.5, 6.0]
     x = [*(3 * rng.normal(size=200)), *wide, *ends]
     rows = [[number] for number in x]
     if word in ("maximum", "minimum"):
@@ -343,6 +343,18 @@ def named(x: Any) -> Any:
 def test_what_has_no_translation_is_said(function: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         Program().add(function)
+
+
+def given(step: Any, *hyperparameters: Any) -> Any:
+    return hyperparameters[:]
+
+
+def test_what_is_handed_on_stays_whole() -> None:
+    program = Program()
+    program.add(given)
+    assert program.source == (
+        "function test_javascript$given(step, ...hyperparameters) {\n  return hyperparameters;\n}\n"
+    )
 
 
 def test_a_derived_gradient_is_translated_too() -> None:

@@ -190,7 +190,8 @@ class _Translation:
     def __init__(self, program: Program, function: Formula) -> None:
         self.program, self.function = program, function
         self.definition = _definition(function)
-        self.arguments = [argument.arg for argument in self.definition.args.args]
+        taken = self.definition.args
+        self.arguments = [argument.arg for argument in (*taken.args, *filter(None, [taken.vararg]))]
         stored = [
             node.id
             for node in ast.walk(self.definition)
@@ -206,7 +207,11 @@ class _Translation:
         known = dict.fromkeys(_safe(name) for name in sorted(self.local - {*self.arguments} - self.constant))
         declared = [f"  let {', '.join(known)};\n"] if known else []
         lines = [line for statement in self.definition.body for line in self.statement(statement, "  ")]
-        taken = ", ".join(map(_safe, self.arguments))
+        rest = self.definition.args.vararg
+        taken = ", ".join(
+            f"...{_safe(name)}" if rest is not None and name == rest.arg else _safe(name)
+            for name in self.arguments
+        )
         return f"function {name}({taken}) {{\n{''.join([*declared, *lines])}}}\n"
 
     def statement(self, node: ast.stmt, margin: str) -> list[str]:
@@ -260,6 +265,8 @@ class _Translation:
             return _number(node.value, self), _ATOM
         if isinstance(node, ast.Tuple):
             return f"[{', '.join(map(self.value, node.elts))}]", _ATOM
+        if isinstance(node, ast.Subscript) and ast.unparse(node.slice) == ":":
+            return self.expression(node.value)  # all of it
         if isinstance(node, ast.Call):
             return self.call(node)
         if isinstance(node, ast.IfExp):

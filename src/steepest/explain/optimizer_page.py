@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from steepest.explain.interactive import optimizer_web_page
+from steepest.explain.interactive import optimizer_web_page, regime_web_page
 from steepest.explain.optimizer_figure import optimizer_figure
 from steepest.explain.page import Explanation
 from steepest.explain.regime_figure import regime_figure
@@ -46,7 +46,9 @@ def optimizer_page(entry: OptimizerEntry, regime: Regime | None = None) -> Expla
         title=title,
         sections=tuple((label, paragraphs) for label, paragraphs in sections if paragraphs),
         make_figure=lambda: regime_figure() if _is_plain(entry) else optimizer_figure(entry),
-        make_page=None if regime is not None else lambda page: optimizer_web_page(entry, page),
+        make_page=lambda page: (
+            optimizer_web_page(entry, page) if regime is None else regime_web_page(regime, page)
+        ),
     )
 
 

@@ -15,7 +15,7 @@ from steepest.errors import InputError
 from steepest.explain.braille import draw
 from steepest.explain.figure import Figure
 from steepest.explain.picture import save, svg
-from steepest.explain.web import drawn, web_fragment, web_page
+from steepest.explain.web import drawn, web_fragment
 
 __all__ = ["Explanation"]
 
@@ -28,14 +28,14 @@ class Explanation:
 
     ``sections`` are a label and its paragraphs, in order; more than one paragraph makes a list. The drawing
     is computed when it is first looked at; ``make_figure`` is ``None`` where there is nothing to draw.
-    ``make_page`` gives a page that computes in the browser; where it is ``None``, a saved page holds the drawing.
+    ``make_page`` gives the page that computes in a browser.
     """
 
     name: str
     title: str
     sections: tuple[tuple[str, tuple[str, ...]], ...]
     make_figure: Callable[[], Figure] | None
-    make_page: Callable[[Explanation], str] | None = None
+    make_page: Callable[[Explanation], str]
 
     @cached_property
     def figure(self) -> Figure | None:
@@ -80,17 +80,12 @@ class Explanation:
             InputError: another suffix, a place where no file can be written, or nothing to draw. Nothing is then
                 written.
         """
-        if self.figure is None:
+        if self.make_figure is None:
             raise InputError(
                 f"{self.name} has no drawing to save: its value depends on whole tensors, not on one number, "
                 "so its page is words alone."
             )
-        save(path, self.figure, self._page)
-
-    def _page(self) -> str:
-        if self.make_page is not None:
-            return self.make_page(self)
-        return web_page(self.title, self._repr_html_())
+        save(path, self.make_figure, lambda: self.make_page(self))
 
     def _repr_html_(self) -> str:
         drawing = "" if self.figure is None else drawn(svg(self.figure), self.figure)

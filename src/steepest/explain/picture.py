@@ -24,16 +24,16 @@ _BESIDE_DASH = [5, 4]
 _MANY = 1000  # points from which a line is drawn thin
 
 
-def save(path: str | os.PathLike[str], figure: Figure, page: Callable[[], str]) -> None:
-    """Write a figure as its suffix says: ``.png``, ``.svg``, or ``.html``, which is what ``page`` gives.
+def save(path: str | os.PathLike[str], figure: Callable[[], Figure], page: Callable[[], str]) -> None:
+    """Write what ``figure`` gives as ``.png`` or ``.svg``, or what ``page`` gives as ``.html``.
 
     Raises:
         InputError: another suffix, or a place where no file can be written.
     """
     place = Path(path)
     makers: dict[str, Callable[[], bytes]] = {
-        ".png": lambda: png(figure),
-        ".svg": lambda: svg(figure).encode(),
+        ".png": lambda: png(figure()),
+        ".svg": lambda: svg(figure()).encode(),
         ".html": lambda: page().encode(),
     }
     suffix = place.suffix.lower()

@@ -13,7 +13,17 @@ from steepest.explain.regimes import REGIMES, Regime
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 
-__all__ = ["NUM_EPOCHS", "NUM_ROWS", "RATE", "descend", "optimum", "regime_figure"]
+__all__ = [
+    "NUM_EPOCHS",
+    "NUM_ROWS",
+    "RATE",
+    "curvature",
+    "descend",
+    "optimum",
+    "orders",
+    "regime_figure",
+    "table",
+]
 
 NUM_ROWS = 64
 NUM_EPOCHS = 24
@@ -26,7 +36,7 @@ _WINDOW = Window(-0.2, 1.45, -0.25, 0.85)
 
 
 @cache
-def _table() -> tuple[Tensor, Tensor]:
+def table() -> tuple[Tensor, Tensor]:
     """Two features and a target that depends on them linearly, with noise."""
     random = torch.Generator().manual_seed(_SEED)
     x = torch.randn(NUM_ROWS, 2, dtype=torch.float64, generator=random)
@@ -34,30 +44,35 @@ def _table() -> tuple[Tensor, Tensor]:
     return x, x @ torch.tensor(_WEIGHTS, dtype=torch.float64) + _NOISE * noise
 
 
-def _curvature() -> Tensor:
-    x, _ = _table()
+def curvature() -> Tensor:
+    """The second derivatives of the mean squared error."""
+    x, _ = table()
     return 2 * x.T @ x / NUM_ROWS
+
+
+def orders(num_epochs: int = NUM_EPOCHS) -> list[list[int]]:
+    """The rows in the order they are seen, an epoch after another."""
+    random = torch.Generator().manual_seed(_SEED)
+    return [torch.randperm(NUM_ROWS, generator=random).tolist() for _ in range(num_epochs)]
 
 
 def optimum() -> Tensor:
     """The least-squares weights, in closed form."""
-    x, y = _table()
+    x, y = table()
     weights: Tensor = torch.linalg.solve(x.T @ x, x.T @ y)
     return weights
 
 
 def descend(batch_size: int, num_epochs: int = NUM_EPOCHS) -> Tensor:
     """The path from the origin, (steps + 1, 2), by MSE's gradient and gradient descent's update rule."""
-    x, y = _table()
+    x, y = table()
     loss, entry = LOSSES["mse"].formula, OPTIMIZERS["sgd"]
     group = entry.cls([torch.nn.Parameter(torch.zeros(1))], **{"lr": RATE, **entry.options}).param_groups[0]
     rule, hyper = entry.cls.rule_of(group), entry.cls.hyperparameters_of(group)
-    random = torch.Generator().manual_seed(_SEED)
     w = torch.zeros(2, dtype=torch.float64)
     path = [w]
-    for _ in range(num_epochs):
-        order = torch.randperm(NUM_ROWS, generator=random)
-        for rows in order.split(batch_size):
+    for order in orders(num_epochs):
+        for rows in torch.tensor(order).split(batch_size):
             gradient = loss.gradient(x[rows] @ w, y[rows]) @ x[rows] / len(rows)
             (w,) = rule.update(w, gradient, *rule.coefficients(float(len(path)), *hyper.values()))
             path.append(w)
@@ -77,8 +92,8 @@ def regime_figure() -> Figure:
         label = f"{regime.name} ({batch_size} {'row' if batch_size == 1 else 'rows'} a step)"
         paths.append(Line(label, tuple(x), tuple(y), series))
         distances.append(Line(label, seen, tuple(shares), series))
-    levels = [float(best @ _curvature() @ best) / 2 * 4.0**-i for i in range(-1, 5)]
-    ground = tuple(Line("", x, y, CONTOUR) for x, y in contours(_curvature(), best, levels, _WINDOW))
+    levels = [float(best @ curvature() @ best) / 2 * 4.0**-i for i in range(-1, 5)]
+    ground = tuple(Line("", x, y, CONTOUR) for x, y in contours(curvature(), best, levels, _WINDOW))
     drawn_last = tuple(reversed(paths))  # the noisiest at the bottom
     return Figure(
         title="Gradient descent with all rows, some rows and one row a step",

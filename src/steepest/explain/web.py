@@ -1,4 +1,4 @@
-"""Words and an SVG as HTML that needs nothing from anywhere."""
+"""Words and an SVG as HTML for a notebook, that needs nothing from anywhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 
 from steepest.explain.figure import Figure
 
-__all__ = ["drawn", "web_fragment", "web_page"]
+__all__ = ["drawn", "web_fragment"]
 
 _STYLE = """
 body { margin: 0; background: #fff; color: #1f2933; }
@@ -45,12 +45,3 @@ def _paragraphs(words: Sequence[str]) -> str:
     if len(words) == 1:
         return escape(words[0])
     return "<ul>" + "".join(f"<li>{escape(paragraph)}</li>" for paragraph in words) + "</ul>"
-
-
-def web_page(title: str, fragment: str) -> str:
-    """A whole document around a fragment."""
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n</head>\n<body>\n{fragment}\n</body>\n</html>\n"
-    )

@@ -2,5 +2,6 @@
 
 from steepest.explain.interactive.loss import loss_web_page
 from steepest.explain.interactive.optimizer import optimizer_web_page
+from steepest.explain.interactive.regime import regime_web_page
 
-__all__ = ["loss_web_page", "optimizer_web_page"]
+__all__ = ["loss_web_page", "optimizer_web_page", "regime_web_page"]

@@ -31,7 +31,9 @@ def build(kind: str, explanation: Explanation, program: Program, data: dict[str,
         data: what the script reads, by names of the program and plain numbers.
         context: what else the template takes.
     """
-    formulas = f"const formulas = {{ {', '.join(program.names)} }};\n"
+    # As a literal of JavaScript's, which knows NaN and Infinity. No name in it can end the script.
+    given = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    formulas = f"const data = {given};\nconst formulas = {{ {', '.join(program.names)} }};\n"
     script = "\n".join(['"use strict";', program.source, formulas, _file("common.js"), _file(f"{kind}.js")])
     template = _templates().get_template(f"{kind}.html.j2")
     return template.render(
@@ -40,7 +42,6 @@ def build(kind: str, explanation: Explanation, program: Program, data: dict[str,
         told=dict(explanation.sections),
         style=Markup(_file("page.css")),
         script=Markup(script),
-        data=Markup(json.dumps(data, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c")),
         policy=_policy(script),
         **context,
     )

@@ -1,6 +1,5 @@
 // What both pages use: colours, sharp canvases, sliders, a point that can be moved, and a chart.
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const byId = (id) => document.getElementById(id);
@@ -159,8 +158,9 @@ function addSlider(place, spec, changed) {
       row.classList.add("marked");
     },
     show() {
-      output.textContent = said(slider.value);
-      input.setAttribute("aria-valuetext", said(slider.value));
+      const text = spec.scale === "memory" ? String(slider.value) : said(slider.value); // 0.9999 is not 1
+      output.textContent = text;
+      input.setAttribute("aria-valuetext", text);
       input.style.setProperty("--share", clamp((to(slider.value) - low) / (high - low), 0, 1));
     },
   };

@@ -6,20 +6,37 @@ let ways = [];
 
 // --- descent ----------------------------------------------------------------------------------------------------
 
-function slopeAt(surface, [x, y], step) {
+// Time is counted in the page's unit: a step, or a row that is seen; `every` of them make a step.
+const every = (racer) => racer.batch ?? 1;
+const stepsAt = (racer, time) => time / every(racer);
+
+function slopeAt(surface, [x, y], step, batch) {
+  if (surface.table) return slopeOfRows(surface.table, [x, y], step, batch);
   const noise = surface.noise ? surface.noise[step - 1] : [0, 0];
   return surface.slopes.map((name, i) => formulas[name](x, y) + noise[i]);
 }
 
+// The mean gradient of the rows that a step sees.
+function slopeOfRows({ rows, orders, gradient }, p, step, batch) {
+  const steps = rows.length / batch, order = orders[Math.floor((step - 1) / steps)], from = ((step - 1) % steps) * batch;
+  const sums = [0, 0];
+  for (const at of order.slice(from, from + batch)) {
+    const [a, b, target] = rows[at], slope = formulas[gradient](p[0] * a + p[1] * b, target);
+    sums[0] += slope * a;
+    sums[1] += slope * b;
+  }
+  return sums.map((sum) => sum / batch);
+}
+
 // The library's rule, step by step, as its engines call it.
-function descend(rule, hyperparameters, surface, start, steps) {
+function descend({ rule, batch }, hyperparameters, surface, start, steps) {
   const numbers = Object.values(hyperparameters);
   const begin = (what) => hyperparameters[what] ?? what;
   const [coefficients, update, measure, trust] = ["coefficients", "update", "measure", "trust"].map((part) => formulas[rule[part]]);
   let p = [...start], scalars = rule.scalars.map(begin), slots = null;
   const path = [p];
   for (let step = 1; step <= steps; step++) {
-    const g = slopeAt(surface, p, step);
+    const g = slopeAt(surface, p, step, batch);
     slots ??= p.map((x, i) => rule.slots.map((what) => (what === "gradient" ? g[i] : what === "parameter" ? x : begin(what))));
     const worked = coefficients(step, ...numbers, ...scalars);
     scalars = worked.slice(0, scalars.length);
@@ -37,18 +54,19 @@ function descend(rule, hyperparameters, surface, start, steps) {
   return path;
 }
 
-// Watched for twice as long as it is shown, so that passing near is not taken for staying there.
+// Watched for twice as long as it is shown, so that passing near is not taken for staying there; a table is shown whole.
 function wayOf(racer, changed, surface, start) {
   const hyperparameters = { ...racer.hyperparameters, ...changed };
-  const path = descend(racer.rule, hyperparameters, surface, start, 2 * surface.steps);
+  const shown = surface.steps / every(racer);
+  const path = descend(racer, hyperparameters, surface, start, surface.table ? shown : 2 * shown);
   const value = formulas[surface.value];
   const far = path.map(([x, y]) => Math.min(...surface.minima.map(([a, b]) => Math.hypot(x - a, y - b))));
   let arrival = 0;
   far.forEach((distance, step) => {
-    if (!(distance <= surface.near * far[0])) arrival = step + 1;
+    if (!(distance <= surface.near * far[0])) arrival = (step + 1) * every(racer);
   });
   const losses = path.map(([x, y]) => value(x, y));
-  return { racer, lr: hyperparameters.lr, path: path.slice(0, surface.steps + 1), losses, arrival };
+  return { racer, lr: hyperparameters.lr, path: path.slice(0, shown + 1), losses, arrival };
 }
 
 // --- the map ----------------------------------------------------------------------------------------------------
@@ -102,6 +120,8 @@ function headOf(path, time) {
   return path[at].map((x, i) => x + clamp(part, 0, 1) * (next[i] - x));
 }
 
+const placeOf = ({ path, racer }, width, height) => toPixels(headOf(path, stepsAt(racer, state.time)), width, height);
+
 const TRAIL = 24;
 
 const drawMap = sharp(map, (context, width, height, ratio) => {
@@ -112,8 +132,8 @@ const drawMap = sharp(map, (context, width, height, ratio) => {
   const taken = [];
   const shown = ways.filter(({ racer }) => !state.hidden.has(racer.name)).reverse(); // the page's own on top
   for (const way of shown) {
-    const own = way.racer === data.racers[0], ink = colour(inkOf(way.racer)), at = Math.floor(state.time);
-    const points = [...way.path.slice(0, at + 1), headOf(way.path, state.time)].map((p) => toPixels(p, width, height));
+    const own = way.racer === data.racers[0], ink = colour(inkOf(way.racer)), time = stepsAt(way.racer, state.time);
+    const points = [...way.path.slice(0, Math.floor(time) + 1), headOf(way.path, time)].map((p) => toPixels(p, width, height));
     context.strokeStyle = ink;
     context.globalAlpha = own ? 0.75 : 0.6;
     context.lineWidth = own ? 2.5 : 1.6;
@@ -124,9 +144,9 @@ const drawMap = sharp(map, (context, width, height, ratio) => {
   }
   for (const way of shown) {
     const own = way.racer === data.racers[0];
-    dot(context, ...toPixels(headOf(way.path, state.time), width, height), own ? 7 : 5, colour(inkOf(way.racer)));
+    dot(context, ...placeOf(way, width, height), own ? 7 : 5, colour(inkOf(way.racer)));
   }
-  for (const way of [...shown].reverse()) label(context, way.racer, toPixels(headOf(way.path, state.time), width, height), width, taken);
+  for (const way of [...shown].reverse()) label(context, way.racer, placeOf(way, width, height), width, taken);
   showStart();
 });
 
@@ -163,17 +183,17 @@ const showStart = movable(byId("start"), map, {
 
 const drawChart = sharp(byId("chart"), (context, width, height) => {
   const steps = state.surface.steps, first = formulas[state.surface.value](...state.start);
-  const place = axes(context, width, height, { x: [0, steps], y: [1e-6 * first, 3 * first], log: true, xTitle: "steps" });
+  const place = axes(context, width, height, { x: [0, steps], y: [1e-6 * first, 3 * first], log: true, xTitle: data.unit });
   inside(context, place, () => {
     for (const { racer, losses } of [...ways].reverse()) {
       if (state.hidden.has(racer.name)) continue;
-      const points = losses.slice(0, steps + 1).map((loss, step) => [place.across(step), place.up(Math.max(loss, 1e-300))]);
+      const points = losses.slice(0, steps / every(racer) + 1).map((loss, step) => [place.across(step * every(racer)), place.up(Math.max(loss, 1e-300))]);
       context.strokeStyle = colour(inkOf(racer));
       context.lineWidth = racer === data.racers[0] ? 2 : 1.25;
       context.globalAlpha = 0.25;
       trace(context, points);
       context.globalAlpha = 1;
-      trace(context, points.slice(0, Math.floor(state.time) + 1));
+      trace(context, points.slice(0, Math.floor(stepsAt(racer, state.time)) + 1));
     }
     context.strokeStyle = colour("--line-strong");
     context.lineWidth = 1;
@@ -198,10 +218,12 @@ const rows = data.racers.map((racer) => {
   return cells;
 });
 
+const lossNow = (racer, losses) => losses[Math.min(Math.floor(stepsAt(racer, state.time)), losses.length - 1)];
+
 function showTable() {
-  ways.forEach(({ lr, losses, arrival }, i) => {
+  ways.forEach(({ racer, lr, losses, arrival }, i) => {
     const [rate, near, loss] = rows[i];
-    const now = losses[Math.min(Math.floor(state.time), losses.length - 1)];
+    const now = lossNow(racer, losses);
     const lost = losses.some((value) => !Number.isFinite(value));
     rate.textContent = said(lr);
     near.textContent = lost ? "diverges" : arrival <= state.surface.steps ? String(arrival) : `${state.surface.steps}+`;
@@ -215,7 +237,7 @@ const SECONDS = 12, PLAY = byId("play"), TIME = byId("time");
 
 function draw() {
   TIME.value = state.time;
-  TIME.setAttribute("aria-valuetext", `step ${Math.floor(state.time)} of ${state.surface.steps}`);
+  TIME.setAttribute("aria-valuetext", `${Math.floor(state.time)} of ${state.surface.steps} ${data.unit}`);
   byId("clock").textContent = `${Math.floor(state.time)} / ${state.surface.steps}`;
   PLAY.textContent = state.playing ? "Pause" : "Play";
   showTable();
@@ -225,8 +247,8 @@ function draw() {
 
 function announce() {
   const [own] = ways;
-  const loss = own.losses[Math.min(Math.floor(state.time), own.losses.length - 1)];
-  byId("status").textContent = `Step ${Math.floor(state.time)}: the loss of ${own.racer.name} is ${said(loss)}`;
+  const loss = said(lossNow(own.racer, own.losses));
+  byId("status").textContent = `After ${Math.floor(state.time)} ${data.unit} the loss of ${own.racer.name} is ${loss}`;
 }
 
 function go(playing) {
@@ -263,7 +285,8 @@ function tick(now) {
 
 PLAY.addEventListener("click", () => go(!state.playing));
 byId("step").addEventListener("click", () => {
-  state.time = Math.min(Math.floor(state.time) + 1, state.surface.steps);
+  const step = every(data.racers[0]);
+  state.time = Math.min((Math.floor(state.time / step) + 1) * step, state.surface.steps);
   go(false);
 });
 byId("restart").addEventListener("click", () => {
@@ -281,7 +304,7 @@ TIME.addEventListener("input", () => {
 function redo() {
   const { surface, start } = state;
   const own = Object.fromEntries(Object.entries(sliders).map(([name, { value }]) => [name, value]));
-  ways = data.racers.map((racer, i) => wayOf(racer, i === 0 ? own : { lr: racer.rates[surface.name] }, surface, start));
+  ways = data.racers.map((racer, i) => wayOf(racer, i === 0 || data.shared ? own : { lr: racer.rates[surface.name] }, surface, start));
   draw();
 }
 

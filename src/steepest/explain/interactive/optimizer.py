@@ -17,7 +17,7 @@ from steepest.explain.page import Explanation
 from steepest.explain.surfaces import SURFACES, Surface, noise_of, slopes
 from steepest.optim import OPTIMIZERS, OptimizerEntry, Rule
 
-__all__ = ["optimizer_web_page"]
+__all__ = ["hyperparameters_of", "optimizer_web_page", "racer_of", "surface_of"]
 
 _BESIDE = ("sgd", "momentum", "rmsprop", "adam")
 
@@ -28,21 +28,31 @@ def optimizer_web_page(entry: OptimizerEntry, explanation: Explanation) -> str:
     Each optimizer runs at the rate that :func:`~steepest.explain.descent.best_descent` finds for it on the surface.
     """
     program = Program()
-    hyperparameters = _hyperparameters(entry)
+    hyperparameters = hyperparameters_of(entry)
     others = [OPTIMIZERS[name] for name in _BESIDE if name != entry.name]
-    racers = [_racer(program, entry, {name: best_descent(entry, SURFACES[name]).lr for name in SURFACES})]
+    racers = [racer_of(program, entry, {name: best_descent(entry, SURFACES[name]).lr for name in SURFACES})]
     racers += [
-        _racer(program, other, {name: _tuned(other.name, name) for name in SURFACES}) for other in others
+        racer_of(program, other, {name: _tuned(other.name, name) for name in SURFACES}) for other in others
     ]
     data = {
-        "surfaces": [_surface(program, surface) for surface in SURFACES.values()],
+        "surfaces": [surface_of(program, surface) for surface in SURFACES.values()],
         "racers": racers,
         "sliders": [asdict(slider) for slider in optimizer_sliders(entry, hyperparameters)],
+        "unit": "steps",
+        "shared": False,
     }
     rule = racers[0]["rule"]
     code = "".join(program.text(rule[part]) for part in ("coefficients", "update"))
     return build(
-        "optimizer", explanation, program, data, surfaces=SURFACES.values(), others=others, code=code
+        "optimizer",
+        explanation,
+        program,
+        data,
+        surfaces=list(SURFACES.values()),
+        code=code,
+        numbers=f"{entry.name}'s own numbers",
+        caption="Each at the rate that brings it near a minimum, for good, in the fewest steps",
+        near="steps till near",
     )
 
 
@@ -57,12 +67,14 @@ def _group(entry: OptimizerEntry) -> dict[str, Any]:
     return group
 
 
-def _hyperparameters(entry: OptimizerEntry) -> dict[str, float]:
+def hyperparameters_of(entry: OptimizerEntry) -> dict[str, float]:
+    """What the entry's rule takes, at its defaults."""
     found: dict[str, float] = entry.cls.hyperparameters_of(_group(entry))
     return found
 
 
-def _racer(program: Program, entry: OptimizerEntry, rates: dict[str, float]) -> dict[str, Any]:
+def racer_of(program: Program, entry: OptimizerEntry, rates: dict[str, float]) -> dict[str, Any]:
+    """One that runs: the entry's rule in the program, its hyperparameters, and its rate on every surface."""
     rule: Rule = entry.cls.rule_of(_group(entry))
     functions: dict[str, Any] = {"coefficients": rule.coefficients, "update": rule.update}
     if rule.measure is not None and rule.trust is not None:
@@ -70,7 +82,7 @@ def _racer(program: Program, entry: OptimizerEntry, rates: dict[str, float]) -> 
     return {
         "name": entry.name,
         "rates": rates,
-        "hyperparameters": _hyperparameters(entry),
+        "hyperparameters": hyperparameters_of(entry),
         "rule": {
             **{part: program.add(function) for part, function in functions.items()},
             # Where each begins: a number, a hyperparameter's name, "parameter" or "gradient".
@@ -80,7 +92,8 @@ def _racer(program: Program, entry: OptimizerEntry, rates: dict[str, float]) -> 
     }
 
 
-def _surface(program: Program, surface: Surface) -> dict[str, Any]:
+def surface_of(program: Program, surface: Surface) -> dict[str, Any]:
+    """A surface with its formulas in the program."""
     return {
         "name": surface.name,
         "title": surface.title,
