@@ -196,8 +196,9 @@ def test_explain_prints_and_draws(run: Run, fake: Fake, tmp_path: Path) -> None:
 
 
 def test_report_names_the_file(run: Run, fake: Fake, tmp_path: Path) -> None:
-    fake("steepest.report", write=lambda directory: directory / "report.html")
-    assert run("report", tmp_path).out == f"Report: {tmp_path / 'report.html'}\n"
+    fake("steepest.report", write=lambda directory, language: directory / f"{language}.html")
+    assert run("report", tmp_path).out == f"Report: {tmp_path / 'en.html'}\n"
+    assert run("report", tmp_path, "--lang", "zh").out == f"Report: {tmp_path / 'zh.html'}\n"
 
 
 def test_bench_prints_its_rows_and_writes_them(

@@ -41,7 +41,7 @@ def fakes(engine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> list[A
 @pytest.fixture
 def blank_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing charts takes seconds, and is tested elsewhere."""
-    monkeypatch.setattr("steepest.report.build", lambda verdict, plan, runs: "<html>")
+    monkeypatch.setattr("steepest.report.build", lambda verdict, plan, runs, lang: "<html>")
 
 
 def texts(place: Path) -> dict[str, bytes]:
@@ -203,6 +203,7 @@ def test_a_plan_for_other_data_is_refused(pair: Any) -> None:
         ({"seed": "x"}, "seed"),
         ({"task": "ranking"}, "ranking"),
         ({"tune": "everything"}, "'rates' or 'all', not 'everything'"),
+        ({"lang": "fr"}, "no language 'fr'"),
         ({"plan": "nowhere.json"}, "cannot be read"),
     ],
 )

@@ -67,7 +67,8 @@ def test_an_optimizer_takes_the_same_steps(word: str) -> None:
     entry, plain = OPTIMIZERS[word], plain_torch.OPTIMIZERS[word]
     models = [nn.Linear(3, 2), nn.Linear(3, 2)]
     models[1].load_state_dict(models[0].state_dict())
-    ours = entry.cls(models[0].parameters(), lr=0.01, **entry.options)
+    own = {"weight_decay": 0.05} | ({"betas": (0.8, 0.95)} if "beta1" in plain.names else {})
+    ours = entry.cls(models[0].parameters(), lr=0.01, **{**entry.options, **own})
     hyper = entry.cls.hyperparameters_of(ours.param_groups[0])
     names: dict[str, Any] = {"torch": torch, "model": models[1]}
     exec(plain_torch._optimizer(plain, 0.01, hyper, plain_torch.LOSSES["mse"]), names)

@@ -14,6 +14,7 @@ from steepest.cli.options import (
     DataIfAny,
     Group,
     Hidden,
+    Language,
     Metric,
     Seed,
     TargetIfAny,
@@ -116,6 +117,7 @@ def compare(
     add_optimizers: Annotated[
         str | None, typer.Option(help="With --extend: more optimizers.", metavar="A,B", show_default=False)
     ] = None,
+    lang: Language = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be run, and stop: nothing is written.")
     ] = False,
@@ -146,6 +148,7 @@ def compare(
         more_seeds=more_seeds,
         add_losses=None if add_losses is None else parse.names(add_losses, "--add-losses"),
         add_optimizers=None if add_optimizers is None else parse.names(add_optimizers, "--add-optimizers"),
+        lang=lang,
     )
     place = _place(data, target, out, resume, extend)
 

@@ -13,6 +13,7 @@ __all__ = [
     "DataIfAny",
     "Group",
     "Hidden",
+    "Language",
     "Metric",
     "Seed",
     "Target",
@@ -70,6 +71,10 @@ Time = Annotated[
         metavar="COLUMN",
         show_default=False,
     ),
+]
+Language = Annotated[
+    str | None,
+    typer.Option("--lang", help="The report's language: en or zh.", metavar="LANG", show_default="en"),
 ]
 Threads = Annotated[
     int | None, typer.Option(help="Runs trained at once.", metavar="N", min=1, show_default="all cores")

@@ -64,26 +64,32 @@ class Comparison:
     model: FittedModel | TrainedModule | None
     interrupted: bool
 
-    def report(self, path: str | os.PathLike[str]) -> Path:
-        """Write the report, one HTML file that opens offline, and return its path."""
+    def report(self, path: str | os.PathLike[str], lang: str = "en") -> Path:
+        """Write the report, one HTML file that opens offline, in English or Chinese (``"zh"``); return its path.
+
+        Raises:
+            InputError: there is no such language, or the file cannot be written.
+        """
         from steepest.report import build, write_page
 
         place = Path(path)
-        page = build(self.verdict, _plan_object(self.plan), self.runs)
+        page = build(self.verdict, _plan_object(self.plan), self.runs, lang)
         try:
             return write_page(page, place)
         except OSError as error:
             raise InputError(f"The report {str(place)!r} cannot be written: {error.strerror}.") from None
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: str | os.PathLike[str], lang: str = "en") -> Path:
         """Write verdict.json, plan.json, runs.parquet, model/ and report.html into a directory.
 
         Raises:
-            InputError: there is something at ``path`` that is not a comparison, or it cannot be written.
+            InputError: there is something at ``path`` that is not a comparison, it cannot be written, or the report has
+                no such language.
         """
-        return self._save(check_directory(path, _MARKERS, _FILES), None)
+        _check_language(lang)
+        return self._save(check_directory(path, _MARKERS, _FILES), None, lang)
 
-    def _save(self, place: Path, work: Unfinished | None) -> Path:
+    def _save(self, place: Path, work: Unfinished | None, lang: str) -> Path:
         """``work``, if there is any, stays until everything is written; after an interruption, for good."""
 
         def fill(directory: Path) -> None:
@@ -95,7 +101,7 @@ class Comparison:
 
         write_directory(place, fill)
         # The records are safe before the report is drawn from them.
-        self.report(place / REPORT)
+        self.report(place / REPORT, lang)
         if work is not None and not self.interrupted:
             work.remove()
         return place
@@ -140,6 +146,7 @@ def compare(
     time: str | None = None,
     tensorboard: str | os.PathLike[str] | None = None,
     tune: str = "rates",
+    lang: str = "en",
 ) -> Comparison:
     """Train every pair of loss and optimizer on a table, tune each one fairly, and say which to use.
 
@@ -186,6 +193,7 @@ def compare(
             package tensorboard: ``pip install 'steepest[tensorboard]'``.
         tune: ``"rates"`` tunes each pair's learning rate; ``"all"`` then also momentum, decay, a loss's threshold and
             whatever else has a range declared, in 16 settings for each pair.
+        lang: the report's language, ``"en"`` or ``"zh"``.
 
     Returns:
         The verdict, the runs, the plan and the trained model. An interruption (Ctrl-C) keeps what was
@@ -211,6 +219,7 @@ def compare(
         tune,
     )
     check.check_threads(num_threads)
+    _check_language(lang)
     seconds = None if budget is None else seconds_of(budget)
     observer = _watchers(progress, tensorboard)
     work: Unfinished | None = None
@@ -266,7 +275,7 @@ def compare(
             comparison = _comparison(chosen, prepared, engine, outcome, notes, started)
             # Of an extension that was interrupted, the finished comparison stays, and the work to go on with.
             if place is not None and not (outcome.interrupted and work is not None and work.is_extension):
-                comparison._save(place, work)
+                comparison._save(place, work, lang)
         finally:
             if journal is not None:
                 journal.close()
@@ -279,6 +288,14 @@ def _watchers(progress: Progress | None, tensorboard: str | os.PathLike[str] | N
     from steepest.comparison.tensorboard import TensorBoardLog
 
     return Together([progress or Silent(), TensorBoardLog(tensorboard)])
+
+
+def _check_language(lang: str) -> None:
+    if lang != "en":  # drawing takes a second to import
+        from steepest.report import speaking
+
+        with speaking(lang):
+            pass
 
 
 def _engine(prepared: Prepared | PreparedModules, metric: str) -> Engine:

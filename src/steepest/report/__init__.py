@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from steepest.report.build import build, write, write_page
+from steepest.report.language import LANGUAGES, speaking
 
-__all__ = ["build", "write", "write_page"]
+__all__ = ["LANGUAGES", "build", "speaking", "write", "write_page"]

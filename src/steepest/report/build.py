@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import tempfile
 from functools import cache
 from importlib.resources import files
@@ -19,6 +20,7 @@ from markupsafe import Markup
 
 from steepest.errors import InputError
 from steepest.report import charts, sections, summary, tables
+from steepest.report.language import HTML_CODES, closed, current, speaking, translated
 from steepest.report.words import capital, plural
 
 __all__ = ["build", "write", "write_page"]
@@ -27,21 +29,22 @@ VERDICT_FORMAT = 1
 _FILES = files("steepest.report")
 
 
-def write(directory: Path) -> Path:
+def write(directory: Path, language: str = "en") -> Path:
     """Write ``report.html`` into a comparison's directory from the records that lie there.
 
     Args:
         directory: holds ``verdict.json``, ``plan.json`` and ``runs.parquet``.
+        language: ``"en"`` or ``"zh"``.
 
     Returns:
         The report's path. The file appears whole or not at all.
 
     Raises:
-        InputError: a record is missing or unreadable.
+        InputError: a record is missing or unreadable, or there is no such language.
     """
     directory = Path(directory)
     verdict, plan = _read_json(directory / "verdict.json"), _read_json(directory / "plan.json")
-    page = build(verdict, plan, _read_runs(directory / "runs.parquet"))
+    page = build(verdict, plan, _read_runs(directory / "runs.parquet"), language)
     return write_page(page, directory / "report.html")
 
 
@@ -59,17 +62,24 @@ def write_page(page: str, path: Path) -> Path:
     return path
 
 
-def build(verdict: dict[str, Any], plan: dict[str, Any], runs: pl.DataFrame) -> str:
+def build(verdict: dict[str, Any], plan: dict[str, Any], runs: pl.DataFrame, language: str = "en") -> str:
     """The report as HTML text: the same records give the same text.
 
     Args:
         verdict: what ``verdict.json`` holds.
         plan: what ``plan.json`` holds; its plain facts are listed.
         runs: what ``runs.parquet`` holds, a row a run.
+        language: ``"en"`` or ``"zh"``.
 
     Raises:
-        InputError: the verdict is of an unknown format, or a column of the runs is missing.
+        InputError: the verdict is of an unknown format, a column of the runs is missing, or there is no such
+            language.
     """
+    with speaking(language):
+        return _build(verdict, plan, runs)
+
+
+def _build(verdict: dict[str, Any], plan: dict[str, Any], runs: pl.DataFrame) -> str:
     if verdict.get("format") != VERDICT_FORMAT:
         raise InputError(
             f"The verdict has format {verdict.get('format')!r}, but this version of steepest reads format "
@@ -88,7 +98,10 @@ def build(verdict: dict[str, Any], plan: dict[str, Any], runs: pl.DataFrame) -> 
         style=Markup(_resource("style.css")),
         engine=Markup(engine),
         script=Markup(script),
-        chart_data=Markup(_embedded_json({"config": charts.CONFIG, "specs": specs})),
+        chart_data=Markup(
+            _embedded_json({"config": charts.CONFIG, "specs": specs, "texts": _script_texts()})
+        ),
+        language=HTML_CODES[current()],
         verdict=verdict,
         **sections.headline(verdict),
         **sections.standing_and_matrices(verdict),
@@ -154,6 +167,16 @@ def _resource(name: str) -> str:
     return _FILES.joinpath(name).read_text(encoding="utf-8")
 
 
+def _script_texts() -> dict[str, str]:
+    """What the page's script says, by its English."""
+    return {text: translated(text) for text in re.findall(r'\bsay\("([^"]+)"', _resource("script.js"))}
+
+
+def _say(text: str, **values: Any) -> Markup:
+    """A text of the template's, which may hold tags, with its places filled by plain words."""
+    return Markup(closed(Markup(translated(text)).format(**values)))
+
+
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -163,5 +186,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(batch=tables.batch_words, capital=capital, plural=plural)
+    environment.globals["_"] = _say
+    environment.filters.update(
+        translated=translated, batch=tables.batch_words, capital=capital, plural=plural
+    )
     return environment

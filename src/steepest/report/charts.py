@@ -9,12 +9,16 @@ from typing import Any
 import altair as alt
 import vl_convert
 
+from steepest.report.language import say
 from steepest.report.scale import ScoreRange
 
 NUM_COLOURS = 8
 DASHES: tuple[list[int], ...] = ([1, 0], [6, 3], [2, 2])
 X_AXES = ("updates", "examples", "epochs", "seconds")
-FONT = '"Inter", "Segoe UI", "Helvetica Neue", Roboto, "Noto Sans", Arial, sans-serif'
+FONT = (
+    '"Inter", "Segoe UI", "Helvetica Neue", Roboto, "Noto Sans", Arial, '
+    '"PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", sans-serif'
+)
 
 CONFIG: dict[str, Any] = {
     "background": "transparent",
@@ -67,7 +71,7 @@ def rate_chart(
         alt.X("lr:Q")
         .scale(type="log", domain=rates, nice=False, domainRaw=alt.ExprRef("shown_x"))
         .axis(
-            title="learning rate (log scale)",
+            title=say("learning rate (log scale)"),
             values=_decades(rates),
             labelExpr=_RATE_LABEL,
             labelOverlap=True,
@@ -243,35 +247,35 @@ def _score_axis(field: str, metric: str, span: ScoreRange, *, ticks: int, clamp:
     )
 
 
-# Vega-Lite writes tooltip titles into expressions: they are fixed words, never a name from the records.
+# Vega-Lite writes tooltip titles into expressions: they are our own words, never a name from the records.
 def _rate_tooltip() -> list[alt.Tooltip]:
     return [
-        alt.Tooltip("lr:Q", title="learning rate", format=".3~g"),
-        alt.Tooltip("score:Q", title="mean score", format=".4~g"),
-        alt.Tooltip("low:Q", title="lowest seed", format=".4~g"),
-        alt.Tooltip("high:Q", title="highest seed", format=".4~g"),
-        alt.Tooltip("seeds:Q", title="seeds"),
-        alt.Tooltip("diverged:Q", title="diverged"),
+        alt.Tooltip("lr:Q", title=say("learning rate"), format=".3~g"),
+        alt.Tooltip("score:Q", title=say("mean score"), format=".4~g"),
+        alt.Tooltip("low:Q", title=say("lowest seed"), format=".4~g"),
+        alt.Tooltip("high:Q", title=say("highest seed"), format=".4~g"),
+        alt.Tooltip("seeds:Q", title=say("seeds")),
+        alt.Tooltip("diverged:Q", title=say("diverged")),
     ]
 
 
 def _curve_tooltip() -> list[alt.Tooltip]:
     return [
-        alt.Tooltip("optimizer:N", title="optimizer"),
-        alt.Tooltip("score:Q", title="mean score", format=".4~g"),
-        alt.Tooltip("updates:Q", title="updates", format=",.0f"),
-        alt.Tooltip("examples:Q", title="examples seen", format=",.0f"),
-        alt.Tooltip("epochs:Q", title="epochs", format=".3~g"),
-        alt.Tooltip("seconds:Q", title="seconds", format=".3~g"),
-        alt.Tooltip("seeds:Q", title="seeds"),
+        alt.Tooltip("optimizer:N", title=say("optimizer")),
+        alt.Tooltip("score:Q", title=say("mean score"), format=".4~g"),
+        alt.Tooltip("updates:Q", title=say("updates"), format=",.0f"),
+        alt.Tooltip("examples:Q", title=say("examples seen"), format=",.0f"),
+        alt.Tooltip("epochs:Q", title=say("epochs"), format=".3~g"),
+        alt.Tooltip("seconds:Q", title=say("seconds"), format=".3~g"),
+        alt.Tooltip("seeds:Q", title=say("seeds")),
     ]
 
 
 def _reliability_tooltip() -> list[alt.Tooltip]:
     return [
-        alt.Tooltip("predicted:Q", title="predicted", format=".1%"),
-        alt.Tooltip("observed:Q", title="came true", format=".1%"),
-        alt.Tooltip("predictions:Q", title="predictions", format=",.0f"),
+        alt.Tooltip("predicted:Q", title=say("predicted"), format=".1%"),
+        alt.Tooltip("observed:Q", title=say("came true"), format=".1%"),
+        alt.Tooltip("predictions:Q", title=say("predictions"), format=",.0f"),
     ]
 
 

@@ -100,14 +100,14 @@ LOSSES = {
 }
 
 OPTIMIZERS = {
-    "sgd": PlainOptimizer("SGD"),
-    "momentum": PlainOptimizer("SGD", ("momentum",)),
-    "nesterov": PlainOptimizer("SGD", ("momentum",), {"nesterov": "True"}),
-    "rmsprop": PlainOptimizer("RMSprop", ("alpha", "eps")),
+    "sgd": PlainOptimizer("SGD", ("weight_decay",)),
+    "momentum": PlainOptimizer("SGD", ("momentum", "weight_decay")),
+    "nesterov": PlainOptimizer("SGD", ("momentum", "weight_decay"), {"nesterov": "True"}),
+    "rmsprop": PlainOptimizer("RMSprop", ("alpha", "eps", "weight_decay")),
     "adam": PlainOptimizer("Adam", _BETAS),
     "adamw": PlainOptimizer("AdamW", _BETAS),
-    "adagrad": PlainOptimizer("Adagrad", ("lr_decay", "eps")),
-    "adadelta": PlainOptimizer("Adadelta", ("rho", "eps")),
+    "adagrad": PlainOptimizer("Adagrad", ("lr_decay", "eps", "weight_decay")),
+    "adadelta": PlainOptimizer("Adadelta", ("rho", "eps", "weight_decay")),
     "adamax": PlainOptimizer("Adamax", _BETAS),
     "nadam": PlainOptimizer("NAdam", (*_BETAS, "momentum_decay")),
     "radam": PlainOptimizer("RAdam", _BETAS),

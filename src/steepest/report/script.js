@@ -2,6 +2,8 @@
 (() => {
   const payload = JSON.parse(document.getElementById("chart-data").textContent);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  // A text in the page's language, its {places} filled.
+  const say = (text, values = {}) => payload.texts[text].replace(/\{(\w+)\}/g, (_, name) => values[name]);
   const views = { rates: [], curves: [], calibration: [] };
 
   // Charts: Vega's interpreter needs no eval, so the page's security policy can forbid it.
@@ -37,7 +39,7 @@
     setSignal(input.dataset.group, input.dataset.signal, input.value);
     if (input.dataset.signal === "chosen_axis") {
       zoomTo("curves", null, null);
-      for (const label of all("[data-axis-name]")) label.textContent = input.value;
+      for (const label of all("[data-axis-name]")) label.textContent = input.nextElementSibling.textContent;
     }
     if (input.dataset.group === "rates") showRateNotes();
   }
@@ -144,15 +146,19 @@
   }
 
   function inWords(row) {
-    const number = (value) => (value == null ? "none" : Number(value).toLocaleString("en", { maximumSignificantDigits: 4 }));
+    const number = (value) => (value == null ? say("none") : Number(value).toLocaleString("en", { maximumSignificantDigits: 4 }));
     if (row.predicted !== undefined) {
-      return `predicted ${number(row.predicted)}: came true ${number(row.observed)}; ${number(row.predictions)} predictions`;
+      const [predicted, observed, count] = [row.predicted, row.observed, row.predictions].map(number);
+      return say("predicted {predicted}: came true {observed}; {count} predictions", { predicted, observed, count });
     }
-    const range = row.low == null ? "" : `, ${number(row.low)} to ${number(row.high)}`;
+    const [low, high, score, rate] = [row.low, row.high, row.score, row.lr].map(number);
+    const [updates, examples, seconds] = [row.updates, row.examples, row.seconds].map(number);
     const where = row.optimizer
-      ? `${row.optimizer}, ${number(row.updates)} updates, ${number(row.examples)} examples, ${number(row.seconds)} seconds`
-      : `learning rate ${number(row.lr)}`;
-    return `${where}: score ${number(row.score)}${range}; ${row.seeds} seeds${row.diverged ? `, ${row.diverged} diverged` : ""}`;
+      ? say("{optimizer}, {updates} updates, {examples} examples, {seconds} seconds", { optimizer: row.optimizer, updates, examples, seconds })
+      : say("learning rate {rate}", { rate });
+    const range = row.low == null ? "" : `, ${say("{low} to {high}", { low, high })}`;
+    const diverged = row.diverged ? say(", {count} diverged", { count: row.diverged }) : "";
+    return say("{where}: score {score}{range}; {seeds} seeds{diverged}", { where, score, range, seeds: row.seeds, diverged });
   }
 
   function wireCopying() {
@@ -162,12 +168,12 @@
         const code = button.parentElement.querySelector("code");
         try {
           await navigator.clipboard.writeText(code.textContent);
-          status.textContent = button.textContent = "Copied";
+          status.textContent = button.textContent = say("Copied");
         } catch {
           window.getSelection().selectAllChildren(code);
-          status.textContent = button.textContent = "Selected: press Ctrl+C";
+          status.textContent = button.textContent = say("Selected: press Ctrl+C");
         }
-        setTimeout(() => (button.textContent = "Copy"), 2500);
+        setTimeout(() => (button.textContent = say("Copy")), 2500);
       });
     }
   }
@@ -209,7 +215,9 @@
         row.classList.toggle("later", isFit && !isOpen && number > limit);
       }
       more.hidden = number <= limit;
-      more.textContent = isOpen ? `Show the first ${limit} only` : `The first ${limit} are shown: show all ${number.toLocaleString("en")}`;
+      more.textContent = isOpen
+        ? say("Show the first {limit} only", { limit })
+        : say("The first {limit} are shown: show all {number}", { limit, number: number.toLocaleString("en") });
       more.setAttribute("aria-expanded", String(isOpen));
     }
 

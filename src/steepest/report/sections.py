@@ -10,6 +10,7 @@ import polars as pl
 from markupsafe import Markup
 
 from steepest.report import charts, summary, tables
+from steepest.report.language import recorded, say
 from steepest.report.plain_torch import arrays_code, training_code
 from steepest.report.scale import ScoreRange, rate_range, score_range
 from steepest.report.words import (
@@ -46,37 +47,50 @@ def headline(verdict: Context) -> Context:
     """The page's top: quiet facts, the recommended settings, and whether the comparison was interrupted."""
     winners = verdict["winners"]
     written = score_format(cell["score"] for cell in [*winners, *verdict["cells"]])
+    task, sentence = say(TASKS[verdict["task"]]), recorded(verdict["sentence"])
     return {
         "facts": [
-            ("Task", f"{TASKS.get(verdict['task'], verdict['task'])} of {verdict['target']}"),
-            ("Judged by", f"{verdict['metric_title']}, {_direction(verdict)}"),
-            ("Rows", f"{sum(verdict['num_rows'].values()):,}"),
-            ("Runs", f"{verdict['num_runs']:,}"),
-            ("Time", duration(verdict["seconds"])),
+            (say("Task"), say("{task} of {target}", task=task, target=verdict["target"])),
+            (
+                say("Judged by"),
+                say("{metric}, {direction}", metric=metric_of(verdict), direction=_direction(verdict)),
+            ),
+            (say("Rows"), f"{sum(verdict['num_rows'].values()):,}"),
+            (say("Runs"), f"{verdict['num_runs']:,}"),
+            (say("Time"), duration(verdict["seconds"])),
         ],
+        "sentence": sentence,
+        "metric": metric_of(verdict),
         "direction": _direction(verdict),
         "choice": _choice(winners[0], verdict, written) if winners else [],
         "num_winners": len(winners),
         "is_interrupted": verdict["status"] == "interrupted",
-        "is_long": len(verdict["sentence"]) > _LONG_SENTENCE,
+        "is_long": len(sentence) > _LONG_SENTENCE,
     }
 
 
 def _direction(verdict: Context) -> str:
-    return "higher is better" if verdict["greater_is_better"] else "lower is better"
+    return say("higher is better") if verdict["greater_is_better"] else say("lower is better")
+
+
+def metric_of(verdict: Context) -> str:
+    """What the metric that decides is called."""
+    return recorded(str(verdict["metric_title"]))
 
 
 def _choice(winner: Cell, verdict: Context, written: tables.Written) -> list[tuple[str, str, str]]:
     """The first winner's settings as (name, value, detail)."""
     is_default = winner["kind"] == "default"
+    size = str(winner["batch_size"])
+    batch = size if size not in ("full", "1") else tables.batch_words(size)
     near = between(winner["rate_interval"], significant)
-    rate_detail = "the default" if is_default else f"as good: {near}" if near else ""
+    rate_detail = say("the default") if is_default else say("as good: {rates}", rates=near) if near else ""
     return [
-        ("Loss", str(winner["loss"]), ""),
-        ("Optimizer", str(winner["optimizer"]), ""),
-        ("Learning rate", significant(winner["lr"]), rate_detail),
-        ("Batch", tables.batch_words(winner["batch_size"]).removeprefix("batch "), ""),
-        (verdict["metric_title"], written(winner["score"]), between(winner["interval"], written)),
+        (say("Loss"), str(winner["loss"]), ""),
+        (say("Optimizer"), str(winner["optimizer"]), ""),
+        (say("Learning rate"), significant(winner["lr"]), rate_detail),
+        (say("Batch"), batch, ""),
+        (metric_of(verdict), written(winner["score"]), between(winner["interval"], written)),
     ]
 
 
@@ -85,7 +99,7 @@ def standing_and_matrices(verdict: Context) -> Context:
     cells, winners, greater = verdict["cells"], verdict["winners"], verdict["greater_is_better"]
     written = score_format(cell["score"] for cell in cells)
     span = tables.standing_range(cells, winners, greater)
-    first = "best so far" if verdict["status"] == "interrupted" else "take this"
+    first = say("best so far") if verdict["status"] == "interrupted" else say("take this")
     return {
         "standing": tables.standing(cells, winners, span, written, first),
         "pairs": tables.pair_matrices(cells, greater, written),
@@ -101,7 +115,7 @@ def rates(verdict: Context, found: list[dict[str, Any]]) -> Context:
     span = score_range((row["mean"] for row in rows), verdict["greater_is_better"], stretch=4.0)
     domain = rate_range([row["lr"] for row in rows] + [cell["lr"] for cell in cells])
     first = _first_choice(verdict, losses, batches)
-    chart = charts.rate_chart(metric=verdict["metric_title"], span=span, rates=domain, **first)
+    chart = charts.rate_chart(metric=metric_of(verdict), span=span, rates=domain, **first)
     panels = []
     for index, optimizer in enumerate(_optimizers(verdict, rows)):
         own_rows = [row for row in rows if row["optimizer"] == optimizer]
@@ -109,7 +123,11 @@ def rates(verdict: Context, found: list[dict[str, Any]]) -> Context:
         if not own_rows:
             continue
         marks = [_mark_row(cell, own_rows) for cell in own_cells]
-        description = f"{verdict['metric_title']} against the learning rate of {optimizer}"
+        description = say(
+            "{metric} against the learning rate of {optimizer}",
+            metric=metric_of(verdict),
+            optimizer=optimizer,
+        )
         spec = charts.panel(
             chart, [*map(_tried_row, own_rows), *marks], description, tint=charts.colour(index)
         )
@@ -155,12 +173,14 @@ def _rate_note(loss: str, batch: str, cells: Sequence[Cell]) -> dict[str, str]:
     for cell in sorted(same, key=lambda cell: cell["kind"] == "default"):
         rate = significant(cell["lr"])
         if cell["kind"] == "default":
-            words.append(f"default {rate}")
+            words.append(say("default {rate}", rate=rate))
             continue
-        words.append(f"best {rate}" + ("" if cell["tuned"] else " (not tuned)"))
+        words.append(
+            say("best {rate}", rate=rate) if cell["tuned"] else say("best {rate} (not tuned)", rate=rate)
+        )
         near = between(cell["rate_interval"], significant)
         if near and len(set(cell["rate_interval"])) > 1:
-            words.append(f"as good from {near}")
+            words.append(say("as good from {rates}", rates=near))
     return {"loss": loss, "batch": batch, "text": " · ".join(words)}
 
 
@@ -172,13 +192,17 @@ def curves(verdict: Context, runs: pl.DataFrame) -> Context:
     span = _curve_range(points, verdict["greater_is_better"])
     first = _first_choice(verdict, losses, batches)
     chart = charts.curve_chart(
-        metric=verdict["metric_title"], span=span, optimizers=optimizers, batch=first["batch"]
+        metric=metric_of(verdict), span=span, optimizers=optimizers, batch=first["batch"]
     )
     panels = []
     for index, loss in enumerate(losses):
         own = [point for point in points if point["loss"] == loss]
         rows = [{key: value for key, value in point.items() if key != "loss"} for point in own]
-        description = f"{verdict['metric_title']} on validation rows in training with the {loss} loss"
+        description = say(
+            "{metric} on validation rows in training with the {loss} loss",
+            metric=metric_of(verdict),
+            loss=loss,
+        )
         panels.append(_panel(f"curve-{index}", loss, index, charts.panel(chart, rows, description)))
     drawn = {point["optimizer"] for point in points}
     legend = [(name, index) for index, name in enumerate(optimizers) if name in drawn]
@@ -231,14 +255,20 @@ def calibration(verdict: Context) -> Context:
     found = verdict.get("calibration")
     if not found:
         return {}
-    of = f"of {found['positive']}" if found["positive"] is not None else "of the class predicted"
+    of = (
+        say("of the class predicted")
+        if found["positive"] is None
+        else say("of {label}", label=found["positive"])
+    )
     rows = [
         {key: summary.rounded(point[key]) for key in ("predicted", "observed", "low", "high")}
         | {"predictions": point["num_predictions"]}
         for point in found["curve"]
     ]
-    chart = charts.reliability_chart(predicted=f"predicted probability {of}", observed="came true")
-    description = f"How often it came true against the predicted probability {of}"
+    chart = charts.reliability_chart(
+        predicted=say("predicted probability {of}", of=of), observed=say("came true")
+    )
+    description = say("How often it came true against the predicted probability {of}", of=of)
     return {
         "panel": _panel("calibration-0", "", 0, charts.panel(chart, rows, description)),
         "of": of,
@@ -256,8 +286,8 @@ def diagnosis(verdict: Context) -> list[dict[str, str]]:
         {
             "name": humanise(str(item["name"])),
             "value": fact(item.get("value")),
-            "text": str(item.get("text") or ""),
-            "outcome": str(item.get("outcome") or ""),
+            "text": recorded(str(item.get("text") or "")),
+            "outcome": recorded(str(item.get("outcome") or "")),
         }
         for item in verdict.get("diagnosis") or []
     ]
@@ -267,7 +297,7 @@ def reasons(verdict: Context, plan: Context) -> list[tuple[str, str]]:
     """Why each loss took part; empty where they were named."""
     known = plan.get("loss_reasons") or {}
     took_part = {cell["loss"] for cell in verdict["cells"]}
-    return [(str(loss), str(reason)) for loss, reason in known.items() if loss in took_part]
+    return [(str(loss), recorded(str(reason))) for loss, reason in known.items() if loss in took_part]
 
 
 def tried(verdict: Context, plan: Context, found: list[dict[str, Any]]) -> Context:
@@ -287,7 +317,7 @@ def tried(verdict: Context, plan: Context, found: list[dict[str, Any]]) -> Conte
         "num_configurations": len(found),
         "plan": _plan_facts(plan, verdict),
         "record": _record_facts(verdict),
-        "notes": [str(note) for note in verdict.get("notes") or []],
+        "notes": [recorded(str(note)) for note in verdict.get("notes") or []],
     }
 
 
@@ -305,23 +335,34 @@ def _plan_facts(plan: Context, verdict: Context) -> list[tuple[str, str]]:
 
 
 def _record_facts(verdict: Context) -> list[tuple[str, str]]:
+    rows = [
+        say("{number} {part}", number=f"{n:,}", part=say(name)) for name, n in verdict["num_rows"].items()
+    ]
+    runs, diverged = f"{verdict['num_runs']:,}", f"{verdict['num_diverged']:,}"
+    versions = sorted(verdict["versions"].items())
     return [
-        ("Rows", ", ".join(f"{number:,} {name}" for name, number in verdict["num_rows"].items())),
-        ("Features after encoding", f"{verdict['num_features']:,}"),
-        ("Model", _model_in_words(verdict["architecture"])),
-        ("Epochs a run, at most", fact(verdict["epochs"])),
-        ("Runs", f"{verdict['num_runs']:,}, of which {verdict['num_diverged']:,} diverged"),
-        ("Seed", str(verdict["seed"])),
-        ("Data SHA-256", str(verdict["data_sha256"])),
-        *((f"Version of {name}", str(version)) for name, version in sorted(verdict["versions"].items())),
+        (say("Rows"), ", ".join(rows)),
+        (say("Features after encoding"), f"{verdict['num_features']:,}"),
+        (say("Model"), _model_in_words(verdict["architecture"])),
+        (say("Epochs a run, at most"), fact(verdict["epochs"])),
+        (say("Runs"), say("{runs}, of which {diverged} diverged", runs=runs, diverged=diverged)),
+        (say("Seed"), str(verdict["seed"])),
+        (say("Data SHA-256"), str(verdict["data_sha256"])),
+        *((say("Version of {name}", name=name), str(version)) for name, version in versions),
     ]
 
 
 def _model_in_words(architecture: Context) -> str:
     if "module" in architecture:
-        return f"your own module, {architecture['module']}"
-    hidden = " and ".join(str(width) for width in architecture["hidden"])
-    return f"{architecture['activation']} network, hidden layers of {hidden}" if hidden else "linear model"
+        return say("your own module, {name}", name=architecture["module"])
+    hidden = ", ".join(str(width) for width in architecture["hidden"])
+    if not hidden:
+        return say("linear model")
+    return say(
+        "{activation} network, hidden layers of {widths}",
+        activation=architecture["activation"],
+        widths=hidden,
+    )
 
 
 def use(verdict: Context, plan: Context, runs: pl.DataFrame) -> dict[str, str | None]:
@@ -351,6 +392,7 @@ def use(verdict: Context, plan: Context, runs: pl.DataFrame) -> dict[str, str | 
     for option in ("group", "time"):
         words += [f"--{option}", str(verdict[option])] if verdict.get(option) else []
     words += ["--out", "DIR"]
+    hyper = winner.get("hyperparameters") or summary.hyperparameters(runs, winner)
     return {
         "predict": "steepest predict model new_rows.csv --out predictions.csv",
         "python": (
@@ -358,5 +400,5 @@ def use(verdict: Context, plan: Context, runs: pl.DataFrame) -> dict[str, str | 
         ),
         "fit": shlex.join(words),
         "arrays": arrays_code(str(verdict["target"]), plan) if "asked_task" in plan else None,
-        "torch": training_code(verdict, winner, summary.hyperparameters(runs, winner)),
+        "torch": training_code(verdict, winner, hyper),
     }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from steepest.report.language import recorded, say
 from steepest.report.scale import ScoreRange, score_range, ticks
 from steepest.report.words import Cell, between, capital, finite, humanise, plural, score_format, significant
 
@@ -78,7 +79,9 @@ def cell_key(cell: Cell) -> tuple[str, ...]:
 
 def batch_words(batch_size: Any) -> str:
     """``"batch 32"``, ``"full batch"``, ``"one row a step"``."""
-    return {"full": "full batch", "1": "one row a step"}.get(str(batch_size), f"batch {batch_size}")
+    if str(batch_size) == "full":
+        return say("full batch")
+    return say("one row a step") if str(batch_size) == "1" else say("batch {size}", size=batch_size)
 
 
 def batch_order(batch_size: Any) -> tuple[bool, int]:
@@ -105,7 +108,7 @@ def standing(
     first: str = "take this",
 ) -> Standing:
     """Every cell with its interval, winners first; ``first`` is what the first winner is marked with."""
-    marks = {cell_key(cell): "winner" if place else first for place, cell in enumerate(winners)}
+    marks = {cell_key(cell): say("winner") if place else first for place, cell in enumerate(winners)}
     several_batches = len({str(cell["batch_size"]) for cell in cells}) > 1
     ordered = sorted(cells, key=lambda cell: cell_key(cell) not in marks)
     rows = tuple(
@@ -122,14 +125,15 @@ def _standing_row(cell: Cell, mark: str, span: ScoreRange, written: Written, wit
     score = finite(cell["score"])
     low, high = (finite(end) for end in cell["interval"])
     difference = cell.get("difference") or [None, None]
-    details = [f"rate {significant(cell['lr'])}"]
+    details = [say("rate {rate}", rate=significant(cell["lr"]))]
     for option in ("loss_options", "optimizer_options"):
         details += [
             f"{humanise(name)} {significant(value)}" for name, value in (cell.get(option) or {}).items()
         ]
     details += [batch_words(cell["batch_size"])] * with_batch
     details += [plural(cell["num_seeds"], "seed")]
-    details += [f"{plural(cell['num_diverged'], 'run')} diverged"] * bool(cell["num_diverged"])
+    if cell["num_diverged"]:
+        details.append(say("{runs} diverged", runs=plural(cell["num_diverged"], "run")))
     return StandingRow(
         loss=cell["loss"],
         optimizer=cell["optimizer"],
@@ -143,7 +147,7 @@ def _standing_row(cell: Cell, mark: str, span: ScoreRange, written: Written, wit
         middle=None if score is None else span.percent(score),
         high=None if high is None else span.percent(high),
         is_beyond=score is not None and span.is_beyond(score),
-        reason=str(cell["barred"] or ""),
+        reason=recorded(str(cell["barred"] or "")),
     )
 
 
@@ -165,11 +169,11 @@ def _state(cell: Cell, wins: bool) -> str:
 def _badges(cell: Cell, mark: str) -> tuple[str, ...]:
     badges = [mark] if mark else []
     if cell["kind"] == "default":
-        badges.append("untuned default")
+        badges.append(say("untuned default"))
     elif not cell["tuned"]:
-        badges.append("not tuned")
+        badges.append(say("not tuned"))
     if cell["barred"]:
-        badges.append("barred")
+        badges.append(say("barred"))
     return tuple(badges)
 
 
@@ -178,8 +182,8 @@ def _signed_interval(ends: Sequence[Any], written: Written) -> str:
     if low is None or high is None:
         return ""
     if low == high == 0:
-        return "the best"
-    return f"{_signed(low, written)} to {_signed(high, written)}"
+        return say("the best")
+    return say("{low} to {high}", low=_signed(low, written), high=_signed(high, written))
 
 
 def _signed(value: float, written: Written) -> str:
@@ -214,11 +218,11 @@ def _tuned_or_default(
 
 def _pair_cell(cell: Cell | None, best: tuple[str, ...], span: ScoreRange, written: Written) -> MatrixCell:
     if cell is None:
-        return MatrixCell("", 0, note="not tried")
+        return MatrixCell("", 0, note=say("not tried"))
     score = finite(cell["score"])
     if score is None:
-        return MatrixCell("diverged" if cell["num_diverged"] else "–", 0)
-    note = "untuned default" if cell["kind"] == "default" else "" if cell["tuned"] else "not tuned"
+        return MatrixCell(say("diverged") if cell["num_diverged"] else "–", 0)
+    note = say("untuned default") if cell["kind"] == "default" else "" if cell["tuned"] else say("not tuned")
     return MatrixCell(written(score), round(100 * span.goodness(score)), cell_key(cell) == best, note)
 
 
@@ -239,7 +243,7 @@ def metric_matrix(cells: Sequence[Cell], metric: str, greater_is_better: bool) -
         (f"{loss} · {best[loss]['optimizer']}", tuple(columns[name][loss] for name in metrics))
         for loss in sorted(best)
     )
-    return Matrix("Test rows", tuple(capital(humanise(name)) for name in metrics), rows)
+    return Matrix(say("Test rows"), tuple(capital(humanise(name)) for name in metrics), rows)
 
 
 def _metric_column(best: dict[str, Cell], metric: str, greater: bool) -> dict[str, MatrixCell]:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from steepest.report.language import current, say, translated
+
 Cell = Mapping[str, Any]
 
 TASKS = {"regression": "regression", "binary": "two classes", "multiclass": "several classes"}
@@ -29,7 +31,7 @@ def finite(value: Any) -> float | None:
 
 def humanise(name: str) -> str:
     """``"tuning_seeds"`` as ``"tuning seeds"``."""
-    return " ".join(_WORDS.get(word, word) for word in name.split("_") if word)
+    return translated(" ".join(_WORDS.get(word, word) for word in name.split("_") if word))
 
 
 def capital(text: str) -> str:
@@ -39,7 +41,9 @@ def capital(text: str) -> str:
 
 def plural(number: int, noun: str) -> str:
     """``"1 run"``, ``"1,584 runs"``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    if current() == "en" and number == 1:
+        return f"1 {noun}"
+    return say(f"{{number}} {noun}s", number=f"{number:,}")
 
 
 def significant(value: Any, digits: int = 3) -> str:
@@ -66,11 +70,11 @@ def duration(seconds: Any) -> str:
     if number is None:
         return "–"
     if number < 60:
-        return f"{significant(number, 2)} s"
+        return say("{seconds} s", seconds=significant(number, 2))
     whole = round(number)
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
+        return say("{minutes} min {seconds} s", minutes=whole // 60, seconds=whole % 60)
+    return say("{hours} h {minutes} min", hours=f"{whole // 3600:,}", minutes=whole % 3600 // 60)
 
 
 def score_format(scores: Iterable[Any]) -> Callable[[Any], str]:
@@ -92,15 +96,16 @@ def between(ends: Sequence[Any] | None, written: Callable[[Any], str]) -> str:
     """``"2.281 to 2.347"``, or nothing where an end is missing."""
     if not ends or any(finite(end) is None for end in ends):
         return ""
-    return " to ".join(written(end) for end in ends)
+    low, high = ends
+    return say("{low} to {high}", low=written(low), high=written(high))
 
 
 def fact(value: Any) -> str:
     """Any value of a plan, a diagnosis or a version list as short text."""
     if value is None:
-        return "none"
+        return say("none")
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return say("yes") if value else say("no")
     if isinstance(value, float):
         return significant(value, 4)
     if isinstance(value, int):
@@ -112,9 +117,10 @@ def fact(value: Any) -> str:
 
 def _listed(values: list[Any]) -> str:
     if not values:
-        return "none"
+        return say("none")
     if len(values) > 6 and all(finite(value) is not None for value in values):
-        return f"{len(values):,} values from {fact(min(values))} to {fact(max(values))}"
+        ends = {"low": fact(min(values)), "high": fact(max(values))}
+        return say("{number} values from {low} to {high}", number=f"{len(values):,}", **ends)
     if len(values) > 30 or any(isinstance(value, (list, tuple, dict)) for value in values):
-        return f"{len(values):,} entries"
+        return say("{number} entries", number=f"{len(values):,}")
     return ", ".join(fact(value) for value in values)
