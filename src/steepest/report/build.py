@@ -23,7 +23,7 @@ from steepest.report import charts, sections, summary, tables
 from steepest.report.language import HTML_CODES, closed, current, speaking, translated
 from steepest.report.words import capital, plural
 
-__all__ = ["build", "write", "write_page"]
+__all__ = ["build", "environment", "read_records", "resource", "write", "write_page"]
 
 VERDICT_FORMAT = 1
 _FILES = files("steepest.report")
@@ -43,9 +43,18 @@ def write(directory: Path, language: str = "en") -> Path:
         InputError: a record is missing or unreadable, or there is no such language.
     """
     directory = Path(directory)
+    return write_page(build(*read_records(directory), language), directory / "report.html")
+
+
+def read_records(directory: Path) -> tuple[dict[str, Any], dict[str, Any], pl.DataFrame]:
+    """What a comparison left in its directory: verdict, plan, runs.
+
+    Raises:
+        InputError: a record is missing or unreadable, or the verdict is of an unknown format.
+    """
     verdict, plan = _read_json(directory / "verdict.json"), _read_json(directory / "plan.json")
-    page = build(verdict, plan, _read_runs(directory / "runs.parquet"), language)
-    return write_page(page, directory / "report.html")
+    _check_format(verdict)
+    return verdict, plan, _read_runs(directory / "runs.parquet")
 
 
 def write_page(page: str, path: Path) -> Path:
@@ -80,22 +89,18 @@ def build(verdict: dict[str, Any], plan: dict[str, Any], runs: pl.DataFrame, lan
 
 
 def _build(verdict: dict[str, Any], plan: dict[str, Any], runs: pl.DataFrame) -> str:
-    if verdict.get("format") != VERDICT_FORMAT:
-        raise InputError(
-            f"The verdict has format {verdict.get('format')!r}, but this version of steepest reads format "
-            f"{VERDICT_FORMAT}; make the report with the version that made the comparison."
-        )
+    _check_format(verdict)
     runs = summary.check_runs(runs)
     found = summary.configurations(runs, verdict["greater_is_better"])
     rates, curves = sections.rates(verdict, found), sections.curves(verdict, runs)
     calibration = sections.calibration(verdict)
     panels = [*rates["panels"], *curves["panels"], *([calibration["panel"]] if calibration else [])]
     specs = {panel["id"]: panel["spec"] for panel in panels}
-    engine, script = _chart_engine(), _resource("script.js")
-    page = _environment().get_template("template.html.j2")
+    engine, script = _chart_engine(), resource("script.js")
+    page = environment().get_template("template.html.j2")
     return page.render(
         policy=_policy(engine, script),
-        style=Markup(_resource("style.css")),
+        style=Markup(resource("style.css")),
         engine=Markup(engine),
         script=Markup(script),
         chart_data=Markup(
@@ -113,6 +118,14 @@ def _build(verdict: dict[str, Any], plan: dict[str, Any], runs: pl.DataFrame) ->
         tried=sections.tried(verdict, plan, found),
         use=sections.use(verdict, plan, runs),
     )
+
+
+def _check_format(verdict: dict[str, Any]) -> None:
+    if verdict.get("format") != VERDICT_FORMAT:
+        raise InputError(
+            f"The verdict has format {verdict.get('format')!r}, but this version of steepest reads format "
+            f"{VERDICT_FORMAT}; make the report with the version that made the comparison."
+        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -163,13 +176,14 @@ def _chart_engine() -> str:
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """A file of the report's, as text."""
     return _FILES.joinpath(name).read_text(encoding="utf-8")
 
 
 def _script_texts() -> dict[str, str]:
     """What the page's script says, by its English."""
-    return {text: translated(text) for text in re.findall(r'\bsay\("([^"]+)"', _resource("script.js"))}
+    return {text: translated(text) for text in re.findall(r'\bsay\("([^"]+)"', resource("script.js"))}
 
 
 def _say(text: str, **values: Any) -> Markup:
@@ -178,16 +192,15 @@ def _say(text: str, **values: Any) -> Markup:
 
 
 @cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_resource),
+def environment() -> jinja2.Environment:
+    """Where the report's templates are found; what they are given is escaped."""
+    made = jinja2.Environment(
+        loader=jinja2.FunctionLoader(resource),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.globals["_"] = _say
-    environment.filters.update(
-        translated=translated, batch=tables.batch_words, capital=capital, plural=plural
-    )
-    return environment
+    made.globals["_"] = _say
+    made.filters.update(translated=translated, batch=tables.batch_words, capital=capital, plural=plural)
+    return made
