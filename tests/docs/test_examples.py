@@ -62,9 +62,12 @@ def readers_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
     monkeypatch.chdir(tmp_path)
     compare, fit = steepest.compare, steepest.fit
     short = {"max_epochs": 1, "losses": ["mse"], "optimizers": ["sgd"]}
-    monkeypatch.setattr(
-        steepest, "compare", lambda *given, **named: compare(*given, **{**short, **named, "budget": None})
-    )
+
+    def cut_short(*given: Any, **named: Any) -> steepest.Comparison:
+        decided = {} if "extend" in named else short  # an extension is as long as what it extends
+        return compare(*given, **{**decided, **named, "budget": None})
+
+    monkeypatch.setattr(steepest, "compare", cut_short)
     monkeypatch.setattr(steepest, "fit", lambda *given, **named: fit(*given, **{"max_epochs": 1, **named}))
     inputs, targets = torch.tensor(x, dtype=torch.float32), torch.tensor(y, dtype=torch.float32)
     parts = {"train": slice(40), "validation": slice(40, 60), "test": slice(60, 80)}
