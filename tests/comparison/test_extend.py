@@ -15,7 +15,8 @@ import pytest
 import steepest
 from steepest.comparison.budget import without_names
 from steepest.comparison.extend import extended
-from steepest.comparison.plan import read_plan
+from steepest.comparison.options import Options
+from steepest.comparison.plan import make_plan, read_plan
 from steepest.comparison.unfinished import UNFINISHED
 from steepest.errors import InputError
 from steepest.training.native import NativeEngine
@@ -171,6 +172,14 @@ def test_other_versions_are_said(table: Path, out: Path) -> None:
     verdict["versions"]["numba"] = "0.1"
     (out / "verdict.json").write_text(json.dumps(verdict))
     assert "were made with numba 0.1." in steepest.compare(extend=out, more_seeds=1).verdict["notes"][-1]
+
+
+@pytest.mark.parametrize("tune", ["rates", "all"])
+def test_the_plan_is_the_one_of_asking_at_once(prepared: Any, tune: str) -> None:
+    few = Options(losses=["mse"], optimizers=["sgd"], tune=tune)
+    many = Options(losses=["mse", "huber"], optimizers=["sgd", "adadelta", "adam"], seeds=15, tune=tune)
+    more = {"losses": ["huber"], "optimizers": ["adadelta", "adam"], "more_seeds": 12}
+    assert extended(make_plan(prepared, few), **more) == make_plan(prepared, many)
 
 
 def test_what_a_budget_left_out_and_is_added_is_no_longer_left_out(finished: Path) -> None:

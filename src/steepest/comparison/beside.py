@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from steepest.comparison.output import write_file
+from steepest.comparison.records import options_in_words
 from steepest.comparison.statistics import difference_intervals
 from steepest.report import beside as page
 from steepest.report.build import read_records
@@ -107,6 +108,11 @@ def _scores(side: Records, key: Key) -> dict[int, float]:
     if cell["barred"] is not None and "diverged" in cell["barred"]:
         return {}
     score = f"test_{verdict['metric']}"
+    options = options_in_words(
+        [*cell.get("loss_options", {}).items(), *cell.get("optimizer_options", {}).items()]
+    )
+    if "options" in runs.columns:
+        runs = runs.filter(pl.col("options") == options)
     rows = runs.filter(
         pl.col("loss") == key[0],
         pl.col("optimizer") == key[1],

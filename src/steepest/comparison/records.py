@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from steepest.comparison.confirm import test_names
 from steepest.comparison.plan import Plan, Trial
 from steepest.comparison.trials import Entry, Trials
 
-__all__ = ["runs_frame"]
+__all__ = ["options_in_words", "runs_frame"]
 
 _COLUMNS: dict[str, Any] = {
     "run_id": pl.Int64,
@@ -64,6 +65,11 @@ def runs_frame(plan: Plan, trials: Trials) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
+def options_in_words(options: Iterable[tuple[str, float]]) -> str:
+    """The options of a setting, the loss's and then the optimizer's, as a row has them."""
+    return ", ".join(f"{name}={value:g}" for name, value in options)
+
+
 def _row(
     plan: Plan, number: int, trial: Trial, entry: Entry, names: list[str], metrics: list[str]
 ) -> dict[str, Any]:
@@ -75,7 +81,7 @@ def _row(
         "optimizer": trial.cell.optimizer,
         "batch_size": str(trial.cell.batch_size),
         "lr": trial.lr,
-        "options": ", ".join(f"{name}={value:g}" for name, value in trial.setting.options),
+        "options": options_in_words(trial.setting.options),
         "seed": trial.seed,
         "hidden": ",".join(str(width) for width in plan.architecture.hidden),
         "activation": plan.architecture.activation,
