@@ -12,16 +12,18 @@ from numba.np.unsafe import ndarray
 
 from steepest.backends import cpu
 from steepest.backends.cpu import half_vectors, next_piece
+from steepest.backends.cpu_storage import BLOCK, Column, Layout, columns, lots
 from steepest.backends.cpu_vocabulary import _inline
 
 if TYPE_CHECKING:
     from steepest.optim.rule import Rule
 
-__all__ = ["ENGINE_STEP", "counters", "in_parts", "optimizer_step"]
+__all__ = ["ENGINE_STEP", "counters", "in_parts", "optimizer_step", "stored_step"]
 
 # step number, number of tensors, table of addresses, hyperparameters and then scalars (which the step advances)
 #
-# A tensor has a row in the table: number of elements, then where parameter, gradient and each state slot begin.
+# A tensor has a row in the table: number of elements, then where parameter, gradient and each state slot begin, and
+# what else `Layout` says.
 ENGINE_STEP = types.void(
     types.float64, types.int64, types.CPointer(types.int64), types.CPointer(types.float64)
 )
@@ -46,17 +48,26 @@ trust: Any
 coefficients: Any
 coefficients_of: Any
 add_square: Any
-num_slots: int
 num_hyper: int
 num_given: int
+width: int
+block: int
+make_scratch: Any
 float_type: Any
 as_pointer: Any
 as_scalar: Any
 as_table: Any
 take_step: Any
+view_parameter: Any
+view_gradient: Any
+load_parameter: Any
+load_gradient: Any
+store_parameter: Any
 views: Any
 load: Any
 store: Any
+close: Any
+lot_of: Any
 as_float64: Any
 rounded: Any
 keep_scalars: Any
@@ -82,46 +93,52 @@ def _coefficients_of(step: float, numbers: Any) -> Any:
 def _step(step: float, num_tensors: int, table: Any, numbers: Any) -> None:
     half_vectors()
     factors = rounded(coefficients_of(step, numbers))
-    width = 3 + num_slots
+    scratch = make_scratch()
     t = carray(table, num_tensors * width)
     for tensor in range(num_tensors):
         at = tensor * width
-        n = t[at]
-        p = carray(as_pointer(t[at + 1]), n)
-        g = carray(as_pointer(t[at + 2]), n)
-        s = views(t, at + 3, n)
-        if step == 1.0:
-            start_at_gradient(s, g)
-        for i in range(n):
-            new = update(p[i], g[i], *load(s, i), *factors)
-            p[i] = new[0]
-            store(s, i, new)
+        for first in range(0, t[at], block):
+            n = min(t[at] - first, block)
+            p, g = view_parameter(t, at, first, n, scratch), view_gradient(t, at, first, n, scratch)
+            s, lot = views(t, at, first, n, scratch), lot_of(t, at, first, step)
+            if step == 1.0:
+                start_at_gradient(s, g)
+            for i in range(n):
+                new = update(load_parameter(p, i), load_gradient(g, i), *load(s, i), *factors)
+                store_parameter(p, i, new[0], lot)
+                store(s, i, new, lot)
+            close(t, at, first, n, s, lot)
 
 
 def _measured_step(step: float, num_tensors: int, table: Any, numbers: Any) -> None:
     exact = coefficients_of(step, numbers)
     factors = rounded(exact)
-    width = 3 + num_slots
+    scratch = make_scratch()
     t = carray(table, num_tensors * width)
     for tensor in range(num_tensors):
         at = tensor * width
-        n = t[at]
-        p = carray(as_pointer(t[at + 1]), n)
-        g = carray(as_pointer(t[at + 2]), n)
-        s = views(t, at + 3, n)
-        if step == 1.0:
-            start_at_gradient(s, g)
         squares_a = 0.0
         squares_b = 0.0
-        for i in range(n):
-            a, b = measure(p[i], g[i], *load(s, i), *factors)
-            squares_a = add_square(squares_a, a)
-            squares_b = add_square(squares_b, b)
+        for first in range(0, t[at], block):
+            n = min(t[at] - first, block)
+            p, g = view_parameter(t, at, first, n, scratch), view_gradient(t, at, first, n, scratch)
+            s = views(t, at, first, n, scratch)
+            if step == 1.0:
+                start_at_gradient(s, g)
+            for i in range(n):
+                a, b = measure(load_parameter(p, i), load_gradient(g, i), *load(s, i), *factors)
+                squares_a = add_square(squares_a, a)
+                squares_b = add_square(squares_b, b)
         ratio = float_type(trust(np.sqrt(squares_a), np.sqrt(squares_b), *exact))
-        for i in range(n):
-            new = update(p[i], g[i], *load(s, i), *factors, ratio)
-            p[i] = new[0]
-            store(s, i, new)
+        for first in range(0, t[at], block):
+            n = min(t[at] - first, block)
+            p, g = view_parameter(t, at, first, n, scratch), view_gradient(t, at, first, n, scratch)
+            s, lot = views(t, at, first, n, scratch), lot_of(t, at, first, step)
+            for i in range(n):
+                new = update(load_parameter(p, i), load_gradient(g, i), *load(s, i), *factors, ratio)
+                store_parameter(p, i, new[0], lot)
+                store(s, i, new, lot)
+            close(t, at, first, n, s, lot)
 
 
 def _in_parts(
@@ -197,28 +214,43 @@ def _nothing(*arguments: Any) -> None:
     return
 
 
-def _and_view(before: Any, place: int, as_pointer: Any) -> Any:
-    def views(t: Any, at: int, n: int) -> Any:
-        return before(t, at, n) + (carray(as_pointer(t[at + place]), n),)  # noqa: RUF005 - Numba's form
+def _and_view(before: Any, place: int, slots: Sequence[Column]) -> Any:
+    view = slots[place].view
+
+    def views(t: Any, at: int, first: int, n: int, scratch: Any) -> Any:
+        return before(t, at, first, n, scratch) + (view(t, at, first, n, scratch),)  # noqa: RUF005 - Numba's form
 
     return views
 
 
-def _and_element(before: Any, place: int) -> Any:
+def _and_element(before: Any, place: int, slots: Sequence[Column]) -> Any:
+    load_one = slots[place].load
+
     def load(s: Any, i: int) -> Any:
-        return before(s, i) + (s[place][i],)  # noqa: RUF005
+        return before(s, i) + (load_one(s[place], i),)  # noqa: RUF005
 
     return load
 
 
-def _and_store(before: Any, place: int) -> Any:
+def _and_store(before: Any, place: int, slots: Sequence[Column]) -> Any:
+    store_one = slots[place].store
     after = place + 1  # the new parameter comes first
 
-    def store(s: Any, i: int, new: Any) -> None:
-        before(s, i, new)
-        s[place][i] = new[after]
+    def store(s: Any, i: int, new: Any, lot: Any) -> None:
+        before(s, i, new, lot)
+        store_one(s[place], i, new[after], lot)
 
     return store
+
+
+def _and_close(before: Any, place: int, slots: Sequence[Column]) -> Any:
+    close_one = slots[place].close
+
+    def close(t: Any, at: int, first: int, n: int, s: Any, lot: Any) -> None:
+        before(t, at, first, n, s, lot)
+        close_one(t, at, first, n, s[place], lot)
+
+    return close
 
 
 def _and_rounded(before: Any, place: int, float_type: Any) -> Any:
@@ -246,10 +278,14 @@ def _and_gradient(before: Any, place: int) -> Any:
 
 @cache
 def optimizer_step(rule: Rule, dtype: str) -> cpu.Kernel:
-    """The fused step of a rule: ``f(step, num_tensors, table, numbers)``."""
-    float_type = {"float32": types.float32, "float64": types.float64}[dtype]
-    number = np.dtype(dtype).type
-    as_pointer = cpu.pointer_at(float_type)
+    """The fused step of a rule on parameters and state of one type: ``f(step, num_tensors, table, numbers)``."""
+    return stored_step(rule, Layout(dtype, (dtype,) * len(rule.slots)))
+
+
+@cache
+def stored_step(rule: Rule, layout: Layout) -> cpu.Kernel:
+    """The same for tensors that lie in memory as ``layout`` says."""
+    number = np.dtype(layout.computed_in).type
     slots, num_scalars, num_coefficients = range(len(rule.slots)), len(rule.scalars), rule.num_coefficients
     num_hyper = len(rule.hyperparameters)
     of_step = {
@@ -260,16 +296,30 @@ def optimizer_step(rule: Rule, dtype: str) -> cpu.Kernel:
             _empty, _and_rounded, range(num_scalars, num_scalars + num_coefficients), np.float64
         ),
     }
-    at_gradient = [place for place in slots if rule.initial.get(rule.slots[place]) == "gradient"]
+    # Where types differ, such a slot has been filled already.
+    at_gradient = [
+        place for place in slots
+        if rule.initial.get(rule.slots[place]) == "gradient" and layout.slots[place] == layout.parameter
+    ]  # fmt: skip
+    parameter, gradient, state = columns(layout)
+    in_blocks = layout.num_eight_bit > 0
     bindings = {
         "update": cpu.bind(rule.update),
         "coefficients_of": cpu.bind(_coefficients_of, of_step),
         "rounded": _chain(_empty, _and_rounded, range(num_coefficients), number),
-        "num_slots": len(slots),
-        "as_pointer": as_pointer,
-        "views": _chain(_empty, _and_view, slots, as_pointer),
-        "load": _chain(_empty, _and_element, slots),
-        "store": _chain(_nothing, _and_store, slots),
+        "width": layout.width,
+        "block": BLOCK if in_blocks else 1 << 62,
+        "make_scratch": _scratch(layout.num_eight_bit) if in_blocks else _inline(_empty),
+        "view_parameter": parameter.view,
+        "view_gradient": gradient.view,
+        "load_parameter": parameter.load,
+        "load_gradient": gradient.load,
+        "store_parameter": parameter.store,
+        "views": _chain(_empty, _and_view, slots, state),
+        "load": _chain(_empty, _and_element, slots, state),
+        "store": _chain(_nothing, _and_store, slots, state),
+        "close": _chain(_nothing, _and_close, slots, state),
+        "lot_of": lots(layout),
         "start_at_gradient": _chain(_nothing, _and_gradient, at_gradient),
     }
     if rule.measure is None or rule.trust is None:
@@ -279,6 +329,15 @@ def optimizer_step(rule: Rule, dtype: str) -> cpu.Kernel:
         "float_type": number,
     }  # fmt: skip
     return cpu.compile_kernel(_measured_step, ENGINE_STEP, {**bindings, **measured})
+
+
+def _scratch(num_rows: int) -> Any:
+    """Where a block's new numbers wait until all are known."""
+
+    def make_scratch() -> Any:
+        return np.empty((num_rows, BLOCK), np.float32)
+
+    return _inline(make_scratch)
 
 
 @cache

@@ -34,7 +34,11 @@ def update(
 
 
 _RULE = Rule(
-    update, coefficients, ("square_avg", "acc_delta"), ("lr", "rho", "eps", "weight_decay", "maximize")
+    update,
+    coefficients,
+    ("square_avg", "acc_delta"),
+    ("lr", "rho", "eps", "weight_decay", "maximize"),
+    averages={"square_avg": "unsigned", "acc_delta": "unsigned"},
 )
 
 

@@ -36,6 +36,7 @@ _RULE = Rule(
     ("sum",),
     ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps", "maximize"),
     initial=MappingProxyType({"sum": "initial_accumulator_value"}),
+    averages={"sum": "unsigned"},
 )
 
 

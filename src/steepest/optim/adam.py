@@ -150,19 +150,24 @@ _HYPER = ("lr", "beta1", "beta2", "eps", "weight_decay", "maximize")
 _WITH_ROOT = (*_HYPER, "eps_root")
 _SLOTS = ("exp_avg", "exp_avg_sq")
 _MORE = (*_SLOTS, "max_exp_avg_sq")
+_AVERAGES = {"exp_avg": "signed", "exp_avg_sq": "unsigned", "max_exp_avg_sq": "unsigned"}
 _RULES = {  # (convention, decoupled, amsgrad)
-    ("torch", False, False): Rule(coupled, coefficients, _SLOTS, _HYPER),
-    ("torch", False, True): Rule(coupled_amsgrad, coefficients, _MORE, _HYPER),
-    ("torch", True, False): Rule(decoupled, decoupled_coefficients, _SLOTS, _HYPER),
-    ("torch", True, True): Rule(decoupled_amsgrad, decoupled_coefficients, _MORE, _HYPER),
-    ("keras", False, False): Rule(coupled, keras_coefficients, _SLOTS, _HYPER),
-    ("keras", False, True): Rule(coupled_amsgrad, keras_coefficients, _MORE, _HYPER),
-    ("keras", True, False): Rule(decoupled, keras_decoupled_coefficients, _SLOTS, _HYPER),
-    ("keras", True, True): Rule(decoupled_amsgrad, keras_decoupled_coefficients, _MORE, _HYPER),
-    ("optax", False, False): Rule(optax, optax_coefficients, _SLOTS, _WITH_ROOT),
-    ("optax", False, True): Rule(optax_amsgrad, optax_coefficients, _MORE, _WITH_ROOT),
-    ("optax", True, False): Rule(optax, optax_decoupled_coefficients, _SLOTS, _WITH_ROOT),
-    ("optax", True, True): Rule(optax_amsgrad, optax_decoupled_coefficients, _MORE, _WITH_ROOT),
+    ("torch", False, False): Rule(coupled, coefficients, _SLOTS, _HYPER, averages=_AVERAGES),
+    ("torch", False, True): Rule(coupled_amsgrad, coefficients, _MORE, _HYPER, averages=_AVERAGES),
+    ("torch", True, False): Rule(decoupled, decoupled_coefficients, _SLOTS, _HYPER, averages=_AVERAGES),
+    ("torch", True, True): Rule(decoupled_amsgrad, decoupled_coefficients, _MORE, _HYPER, averages=_AVERAGES),
+    ("keras", False, False): Rule(coupled, keras_coefficients, _SLOTS, _HYPER, averages=_AVERAGES),
+    ("keras", False, True): Rule(coupled_amsgrad, keras_coefficients, _MORE, _HYPER, averages=_AVERAGES),
+    ("keras", True, False): Rule(decoupled, keras_decoupled_coefficients, _SLOTS, _HYPER, averages=_AVERAGES),
+    ("keras", True, True): Rule(
+        decoupled_amsgrad, keras_decoupled_coefficients, _MORE, _HYPER, averages=_AVERAGES
+    ),
+    ("optax", False, False): Rule(optax, optax_coefficients, _SLOTS, _WITH_ROOT, averages=_AVERAGES),
+    ("optax", False, True): Rule(optax_amsgrad, optax_coefficients, _MORE, _WITH_ROOT, averages=_AVERAGES),
+    ("optax", True, False): Rule(optax, optax_decoupled_coefficients, _SLOTS, _WITH_ROOT, averages=_AVERAGES),
+    ("optax", True, True): Rule(
+        optax_amsgrad, optax_decoupled_coefficients, _MORE, _WITH_ROOT, averages=_AVERAGES
+    ),
 }
 
 

@@ -38,6 +38,7 @@ _RULE = Rule(
     coefficients,
     ("exp_avg", "exp_inf"),
     ("lr", "beta1", "beta2", "eps", "weight_decay", "maximize"),
+    averages={"exp_avg": "signed", "exp_inf": "unsigned"},
 )
 
 

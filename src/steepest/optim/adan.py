@@ -61,6 +61,7 @@ _RULE = Rule(
     ("exp_avg", "exp_avg_diff", "exp_avg_sq", "pre_grad"),
     ("lr", "beta1", "beta2", "beta3", "eps", "weight_decay", "no_prox", "maximize"),
     initial={"pre_grad": "gradient"},  # no change in the first step
+    averages={"exp_avg": "signed", "exp_avg_diff": "signed", "exp_avg_sq": "unsigned", "pre_grad": "signed"},
 )
 
 

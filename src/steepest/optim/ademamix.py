@@ -72,6 +72,7 @@ _RULE = Rule(
     coefficients,
     ("exp_avg_fast", "exp_avg_slow", "exp_avg_sq"),
     ("lr", "beta1", "beta2", "beta3", "alpha", "warmup", "eps", "weight_decay", "maximize"),
+    averages={"exp_avg_fast": "signed", "exp_avg_slow": "signed", "exp_avg_sq": "unsigned"},
 )
 
 

@@ -55,6 +55,7 @@ _RULE = Rule(
     coefficients,
     ("exp_avg", "exp_avg_sq"),
     ("lr", "beta1", "beta2", "eps", "weight_decay", "decouple", "maximize", "clip_exp"),
+    averages={"exp_avg": "signed", "exp_avg_sq": "unsigned"},
 )
 
 

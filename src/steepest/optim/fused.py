@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, reduce
@@ -14,9 +15,11 @@ from typing import Any, TypedDict, get_args
 import torch
 from torch import Tensor
 
+from steepest.backends.cpu_storage import Layout
 from steepest.errors import InputError, near_names
 from steepest.optim.rule import Rule
-from steepest.optim.table import GroupTable, StepTable, fusable
+from steepest.optim.storage import CODED, Rounding, StateType, Storage
+from steepest.optim.table import GroupTable, Part, StepTable
 
 __all__ = ["FusedStep", "OptimizerSwitches", "convention_of"]
 
@@ -28,12 +31,26 @@ class OptimizerSwitches(TypedDict, total=False):
       nothing, neither parameters nor state nor step counts, and is counted in ``num_skipped_steps``. Counter
       and switch go with a copied or pickled optimizer; ``state_dict()`` holds neither, so that torch's class
       loads it.
+    * ``state_dtype`` (default ``None``): the type in which averages are kept. ``None`` is the parameters' own,
+      ``torch.float32`` keeps the digits that half-precision parameters lack, ``torch.bfloat16`` takes 2 bytes a number,
+      ``"8bit"`` one and two more for every 256. The last two are rounded at random, so that averages which move by less
+      than a place move all the same; equal runs draw equal numbers.
+    * ``rounding`` (default ``"nearest"``): of bfloat16 and float16 parameters. ``"stochastic"``: at random, right on
+      average. ``"kahan"``: what a rounding loses is kept beside the parameter, in its type, and added in the next
+      step. With ``"nearest"``, steps below half a place are lost.
+    * ``in_backward`` (default ``False``): a parameter is stepped as soon as its gradient is there, which is then let
+      go, so that the gradients are never all there at once. ``step()`` has nothing left to do. One backward pass is one
+      step: gradients are not summed over passes, clipped or unscaled.
     """
 
     skip_nonfinite: bool
+    state_dtype: StateType
+    rounding: Rounding
+    in_backward: bool
 
 
 _KNOWN = tuple(OptimizerSwitches.__annotations__)
+_STORED = {"state_dtype": None, "rounding": "nearest"}  # options of a group, and what they are if it has none
 
 
 class FusedStep:
@@ -48,6 +65,7 @@ class FusedStep:
     state: defaultdict[Tensor, Any]
     counts_steps = True  # torch keeps "step" in this optimizer's state
     skip_nonfinite = False
+    in_backward = False
     num_skipped_steps = 0  # steps left out for a NaN or infinite gradient
 
     # torch's fused kernels unscale gradients themselves, and GradScaler leaves it to them; this step does not.
@@ -56,6 +74,11 @@ class FusedStep:
     @cached_property
     def _tables(self) -> dict[int, GroupTable]:
         """Where the tensors of a group lay in the last step, by the identity of its list of parameters."""
+        return {}
+
+    @cached_property
+    def _alone(self) -> dict[Tensor, list[Tensor]]:
+        """A list of each parameter that is stepped in the backward pass: its table's key."""
         return {}
 
     @staticmethod
@@ -88,6 +111,68 @@ class FusedStep:
         if not isinstance(skip, bool):
             raise InputError(f"{name}: skip_nonfinite is {skip!r}; it is True or False.")
         self.skip_nonfinite = skip
+        stored = {word: switches[word] for word in _STORED if word in switches}
+        if stored:
+            self._set_options(**stored)
+            for group in self.param_groups:
+                self._check_storage(group)
+        self.in_backward = switches.get("in_backward", False)
+        if not isinstance(self.in_backward, bool):
+            raise InputError(f"{name}: in_backward is {self.in_backward!r}; it is True or False.")
+        if self.in_backward and skip:
+            raise InputError(
+                f"{name}: in_backward steps before all gradients are known, and skip_nonfinite looks at all; leave one "
+                "of the two out."
+            )
+        self._listen(self.param_groups)
+
+    def _storage(self, group: Mapping[str, Any]) -> Storage:
+        """How a group is kept; a loaded one of torch's does not say."""
+        told = {word: group.get(word, self.defaults.get(word, usual)) for word, usual in _STORED.items()}
+        return (
+            Storage() if told == _STORED else Storage.of(type(self).__name__, self.rule_of(dict(group)), told)
+        )
+
+    def _check_storage(self, group: Mapping[str, Any]) -> None:
+        storage = self._storage(group)
+        for parameter in group["params"]:
+            storage.check(type(self).__name__, parameter)
+
+    def _counts(self, storage: Storage) -> bool:
+        """Whether steps are counted: as torch does, and wherever a step's random numbers hang on it."""
+        return self.counts_steps or not storage.is_plain
+
+    def _listen(self, groups: Iterable[Mapping[str, Any]]) -> None:
+        """Step parameters in the backward pass, for as long as this optimizer lives."""
+        if not self.in_backward:
+            return
+        method = weakref.WeakMethod(self._step_in_backward)
+
+        def hook(parameter: Tensor) -> None:
+            step = method()
+            if step is not None:
+                step(parameter)
+
+        for parameter in chain.from_iterable(group["params"] for group in groups):
+            if not parameter.requires_grad:
+                raise InputError(
+                    f"{type(self).__name__}: in_backward is for parameters that take part in the backward pass; one of "
+                    f"shape {tuple(parameter.shape)} has requires_grad=False."
+                )
+            parameter.register_post_accumulate_grad_hook(hook)
+
+    @torch.no_grad()
+    def _step_in_backward(self, parameter: Tensor) -> None:
+        own = self._alone.setdefault(parameter, [parameter])
+        for group in self.param_groups:
+            if any(parameter is other for other in group["params"]):
+                alone = {**group, "params": own}
+                if not self._is_ready(alone):
+                    raise InputError(
+                        f"{type(self).__name__}: in_backward is for dense, real parameters and gradients."
+                    )
+                self._step_group(alone)
+        parameter.grad = None
 
     def _set_options(self, **options: Any) -> None:
         """Note options that torch does not know in every group without them, after torch's constructor.
@@ -111,12 +196,15 @@ class FusedStep:
         if "torch._dynamo" not in sys.modules:
             add = inspect.unwrap(add)
         add(self, param_group)  # type: ignore[arg-type]
+        self._check_storage(self.param_groups[-1])
+        self._listen(self.param_groups[-1:])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state, ours or torch's; as torch's, but nothing is narrowed.
 
         Torch casts state to the parameter's type. Here state in a wider type than its parameter's (float32
-        beside bfloat16) keeps it, and is stepped in it.
+        beside bfloat16) keeps it, and is stepped in it; 8-bit state stays what it is. The next step brings it into
+        the form that ``state_dtype`` asks for.
         """
         loaded: list[dict[str, Any]] = []  # what hooks made of the dictionary
         before = self.register_load_state_dict_pre_hook(  # type: ignore[attr-defined]
@@ -137,18 +225,22 @@ class FusedStep:
         parameters = chain.from_iterable(group["params"] for group in self.param_groups)
         for name, parameter in zip(names, parameters, strict=True):
             for key, value in given["state"].get(name, {}).items():
-                if (
-                    isinstance(value, Tensor)
-                    and value.is_floating_point()
-                    and key != "step"
-                    and torch.promote_types(value.dtype, parameter.dtype) != parameter.dtype
-                ):
+                if not isinstance(value, Tensor) or key == "step":
+                    continue
+                is_wider = torch.promote_types(value.dtype, parameter.dtype) != parameter.dtype
+                if (is_wider and value.is_floating_point()) or key.endswith(CODED):
                     self.state[parameter][key] = value.to(parameter.device)
 
     def __getstate__(self) -> dict[str, Any]:
         kept: Any = super().__getstate__()
-        own = {"skip_nonfinite": self.skip_nonfinite, "num_skipped_steps": self.num_skipped_steps}
+        own = {word: getattr(self, word) for word in ("skip_nonfinite", "num_skipped_steps", "in_backward")}
         return {**kept, **own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        is_copy = "param_groups" not in self.__dict__  # and not a state that was loaded
+        super().__setstate__(state)  # type: ignore[misc]
+        if is_copy:
+            self._listen(self.param_groups)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -161,7 +253,7 @@ class FusedStep:
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if len(self._tables) > len(self.param_groups):  # lists of parameters were replaced
+        if len(self._tables) > len(self.param_groups) + len(self._alone):  # lists of parameters were replaced
             self._tables.clear()
         if self.skip_nonfinite and not _all_finite(self._gradients()):
             self.num_skipped_steps += 1
@@ -211,48 +303,69 @@ class FusedStep:
 
     def _step_anew(self, group: dict[str, Any]) -> GroupTable | None:
         """The step of a group of which nothing is known; its table, if all of it goes through the kernel."""
-        rule = self.rule_of(group)
+        rule, storage = self.rule_of(group), self._storage(group)
         hyper = self.hyperparameters_of(group)
-        together: defaultdict[tuple[tuple[float, ...], torch.dtype], list[int]] = defaultdict(list)
+        together: defaultdict[tuple[tuple[float, ...], Layout], list[int]] = defaultdict(list)
         parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+        streams = {} if storage.is_plain else self._streams()
         rows = []
         lasting = bool(parameters)
         for i, parameter in enumerate(parameters):
-            step, scalars = self._advance(parameter, rule, hyper)
-            tensors = [parameter, parameter.grad, *(self.state[parameter][name] for name in rule.slots)]
+            step, scalars = self._advance(parameter, rule, storage, hyper)
+            state = self.state.get(parameter, {})
+            tensors = [parameter, parameter.grad, *(state[name] for name in storage.entries(rule, parameter))]
             rows.append(tensors)
-            if fusable(tensors):
-                together[(step, *scalars), parameter.dtype].append(i)
-            else:
+            layout = storage.layout(rule, tensors)
+            if layout is not None:
+                together[(step, *scalars), layout].append(i)
+            elif storage.is_plain:
                 lasting = False
                 numbers = [*hyper.values(), *scalars]
                 self._keep(rule, [parameter], _reference_step(rule, step, numbers, tensors))
+            else:
+                storage.check(type(self).__name__, parameter)
+                raise InputError(
+                    f"{type(self).__name__}: state_dtype and rounding need contiguous gradients in the CPU's memory; "
+                    f"that of a parameter of shape {tuple(parameter.shape)} is not."
+                )
         parts = []
-        for ((step, *before), _), owners in together.items():
-            table = StepTable(rule, [rows[i] for i in owners])
+        for ((step, *before), layout), owners in together.items():
             stepped = [parameters[i] for i in owners]
+            table = StepTable(rule, layout, [rows[i] for i in owners], [streams.get(p, 0) for p in stepped])
             self._keep(rule, stepped, table.step(step, [*hyper.values(), *before]))
             torch.autograd.graph.increment_version(stepped)
-            parts.append((table, owners))
-        counts = self.counts_steps
+            parts.append(Part(table, owners, storage.entries(rule, stepped[0])))
+        counts = self._counts(storage)
         if lasting and all(
             GroupTable.can_keep(rule, self.state.get(p, {}), counts_steps=counts) for p in parameters
         ):
             return GroupTable(rule, parameters, parts, self.state, counts_steps=counts)
         return None
 
+    def _streams(self) -> dict[Tensor, int]:
+        """For every parameter its stream of random numbers: its place among all."""
+        return {
+            p: k for k, p in enumerate(chain.from_iterable(group["params"] for group in self.param_groups), 1)
+        }
+
     def _advance(
-        self, parameter: Tensor, rule: Rule, hyper: Mapping[str, float]
+        self, parameter: Tensor, rule: Rule, storage: Storage, hyper: Mapping[str, float]
     ) -> tuple[float, tuple[float, ...]]:
         """Make the state on the first step, count the step; its number, from 1, and the scalars so far."""
-        if not rule.slots and not rule.scalars and not self.counts_steps:
+        counts = self._counts(storage)
+        if not rule.slots and not rule.scalars and not counts:
             return 1.0, ()  # nothing to remember: as torch, no entry in the state
         state = self.state[parameter]
-        missing = [name for name in rule.slots + rule.scalars if state.get(name) is None]
+        missing = [
+            name
+            for name in rule.slots + rule.scalars
+            if state.get(name) is None and name + CODED not in state
+        ]
         for name in missing:
             start = rule.begins_at(name, hyper)
             state[name] = _scalar(start) if name in rule.scalars else _slot(start, parameter)
-        if self.counts_steps:
+        storage.keep(rule, state, parameter)
+        if counts:
             if "step" not in state:
                 state["step"] = torch.tensor(0.0)
             state["step"] += 1

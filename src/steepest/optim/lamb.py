@@ -71,6 +71,7 @@ _RULE = Rule(
     ("lr", "beta1", "beta2", "eps", "weight_decay", "bias_correction", "maximize"),
     measure=measure,
     trust=trust,
+    averages={"exp_avg": "signed", "exp_avg_sq": "unsigned"},
 )
 
 

@@ -67,9 +67,12 @@ def nesterov(
 
 _HYPER = ("lr", "momentum", "weight_decay", "trust_coefficient", "eps", "maximize")
 _SLOTS = ("momentum_buffer",)
+_AVERAGES = {"momentum_buffer": "signed"}
 _PLAIN = Rule(plain, coefficients, (), _HYPER, measure=measure_plain, trust=trust)
-_MOMENTUM = Rule(with_momentum, coefficients, _SLOTS, _HYPER, measure=measure, trust=trust)
-_NESTEROV = Rule(nesterov, coefficients, _SLOTS, _HYPER, measure=measure, trust=trust)
+_MOMENTUM = Rule(
+    with_momentum, coefficients, _SLOTS, _HYPER, measure=measure, trust=trust, averages=_AVERAGES
+)
+_NESTEROV = Rule(nesterov, coefficients, _SLOTS, _HYPER, measure=measure, trust=trust, averages=_AVERAGES)
 
 
 class LARS(FusedStep, torch.optim.Optimizer):

@@ -30,7 +30,13 @@ def update(
     return p - (lr * sign(beta1 * m + rest1 * g) + shrink * p), beta2 * m + rest2 * g
 
 
-_RULE = Rule(update, coefficients, ("exp_avg",), ("lr", "beta1", "beta2", "weight_decay", "maximize"))
+_RULE = Rule(
+    update,
+    coefficients,
+    ("exp_avg",),
+    ("lr", "beta1", "beta2", "weight_decay", "maximize"),
+    averages={"exp_avg": "signed"},
+)
 
 
 class Lion(FusedStep, torch.optim.Optimizer):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steepest.errors import InputError
 from steepest.optim.fused import FusedStep, OptimizerSwitches
-from steepest.optim.rule import OptimizerEntry
+from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["ENTRIES", "Muon"]
 
@@ -68,6 +68,12 @@ class Muon(FusedStep, torch.optim.Muon):
     """
 
     counts_steps = False
+
+    @staticmethod
+    def rule_of(group: dict[str, Any]) -> Rule:
+        raise InputError(
+            "Muon: its step is of whole matrices, and it has no state_dtype or rounding; leave them out."
+        )
 
     def __init__(
         self,

@@ -59,6 +59,7 @@ _RULE = Rule(
     ("lr", "beta1", "beta2", "eps", "weight_decay", "momentum_decay", "decoupled_weight_decay", "maximize"),
     initial=MappingProxyType({"mu_product": 1.0}),
     scalars=("mu_product",),
+    averages={"exp_avg": "signed", "exp_avg_sq": "unsigned"},
 )
 
 

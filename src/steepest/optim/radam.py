@@ -76,6 +76,7 @@ _RULE = Rule(
     coefficients,
     ("exp_avg", "exp_avg_sq"),
     ("lr", "beta1", "beta2", "eps", "weight_decay", "decoupled_weight_decay", "maximize"),
+    averages={"exp_avg": "signed", "exp_avg_sq": "unsigned"},
 )
 
 

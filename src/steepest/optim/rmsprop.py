@@ -150,9 +150,22 @@ _INSIDE = {
 
 def _rules(updates: dict[tuple[bool, bool], Any], start: float = 0.0) -> dict[tuple[bool, bool], Rule]:
     return {
-        form: Rule(update, _coefficients, _SLOTS[form], _HYPER, initial={"square_avg": start})
+        form: Rule(
+            update,
+            _coefficients,
+            _SLOTS[form],
+            _HYPER,
+            initial={"square_avg": start},
+            averages=_averages(*form),
+        )
         for form, update in updates.items()
     }
+
+
+def _averages(momentum: bool, centered: bool) -> dict[str, str]:
+    # A variance is a small difference of two averages, which then need their digits.
+    squares = {} if centered else {"square_avg": "unsigned"}
+    return squares | ({"momentum_buffer": "signed"} if momentum else {})
 
 
 _RULES = {

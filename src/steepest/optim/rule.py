@@ -39,6 +39,8 @@ class Rule:
     scalars: tuple[str, ...] = ()  # numbers a parameter tensor has in its state, advanced by coefficients
     measure: Callable[..., tuple[Any, Any]] | None = None
     trust: Callable[..., float] | None = None
+    # Slots that may be kept in fewer bits, as averages may: "signed", or "unsigned" if a step divides by them.
+    averages: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
 
     @property
     def num_coefficients(self) -> int:

@@ -103,6 +103,7 @@ _ADAMW = Rule(
     ("lr", "beta1", "beta2", "eps", "weight_decay", "warmup_steps", "r", "weight_lr_power", "maximize"),
     initial={"z": "parameter"},
     scalars=_SCALARS,
+    averages={"exp_avg_sq": "unsigned"},
 )
 
 

@@ -77,15 +77,18 @@ Convention = Literal["torch", "ema", "keras", "tf1"]
 
 _HYPER = ("lr", "momentum", "dampening", "weight_decay", "maximize")
 _SLOTS = ("momentum_buffer",)
+_AVERAGES = {"momentum_buffer": "signed"}
 _PLAIN = Rule(plain, _plain_coefficients, (), ("lr", "weight_decay", "maximize"))
-_MOMENTUM = Rule(momentum, _momentum_coefficients, _SLOTS, _HYPER)
-_NESTEROV = Rule(nesterov, _momentum_coefficients, _SLOTS, _HYPER)
+_MOMENTUM = Rule(momentum, _momentum_coefficients, _SLOTS, _HYPER, averages=_AVERAGES)
+_NESTEROV = Rule(nesterov, _momentum_coefficients, _SLOTS, _HYPER, averages=_AVERAGES)
 _RULES = {  # (convention, nesterov); tf1's b begins at 0, which without dampening is torch's first step
     ("torch", False): _MOMENTUM,
     ("torch", True): _NESTEROV,
-    ("ema", False): Rule(momentum, _ema_coefficients, _SLOTS, _HYPER),  # v <- beta v + (1 - beta) g from 0
-    ("keras", False): Rule(inside, _inside_coefficients, _SLOTS, _HYPER),
-    ("keras", True): Rule(inside_nesterov, _inside_coefficients, _SLOTS, _HYPER),
+    ("ema", False): Rule(
+        momentum, _ema_coefficients, _SLOTS, _HYPER, averages=_AVERAGES
+    ),  # v <- beta v + (1 - beta) g from 0
+    ("keras", False): Rule(inside, _inside_coefficients, _SLOTS, _HYPER, averages=_AVERAGES),
+    ("keras", True): Rule(inside_nesterov, _inside_coefficients, _SLOTS, _HYPER, averages=_AVERAGES),
     ("tf1", False): _MOMENTUM,
     ("tf1", True): _NESTEROV,
 }

@@ -8,10 +8,10 @@ anywhere, as backward passes make them anew.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter, is_, itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steepest.backends import cpu_optim
+from steepest.backends.cpu_storage import Layout
 from steepest.backends.cpu_tensors import Places
 from steepest.backends.threads import run_together
 from steepest.optim.rule import Rule
 
-__all__ = ["GroupTable", "StepTable", "fusable"]
+__all__ = ["GroupTable", "Part", "StepTable"]
 
-_DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 _PIECE = 1 << 16  # elements; larger tensors are cut so that threads share the work evenly
 _WORTH_A_THREAD = 8 * _PIECE  # elements: below, handing them over takes as long as stepping them
 _PARTS = 4  # a thread's share is cut further: whoever is done first takes the next part
@@ -36,41 +36,34 @@ _address: Callable[[Tensor], int] = Tensor.data_ptr
 _gradient = attrgetter("grad")
 
 
-def fusable(tensors: Sequence[Tensor]) -> bool:
-    """Whether the kernel can step these: a parameter, its gradient and its state."""
-    first = tensors[0]
-    return first.dtype in _DTYPES and all(
-        t.dtype == first.dtype
-        and t.device.type == "cpu"
-        and t.is_contiguous()
-        and t.shape == first.shape
-        and type(t) in _TENSORS
-        and not t.is_neg()
-        and not t.is_inference()
-        for t in tensors
-    )
-
-
 class StepTable:
-    """Tensors of one type that take the same step: as many steps behind them, the same scalars.
+    """Tensors that lie alike and take the same step: as many steps behind them, the same scalars.
 
     Args:
         rule: what they follow.
-        rows: for each its parameter, gradient and state slots.
+        layout: how a row's tensors lie in memory.
+        rows: for each its parameter, gradient and what of its state the layout has.
+        streams: for each its random numbers, if anything is rounded at random.
     """
 
-    def __init__(self, rule: Rule, rows: Sequence[Sequence[Tensor]]) -> None:
-        dtype = rows[0][0].dtype
+    def __init__(
+        self, rule: Rule, layout: Layout, rows: Sequence[Sequence[Tensor]], streams: Sequence[int]
+    ) -> None:
         self.num_tensors = len(rows)
         self.num_hyper = len(rule.hyperparameters)
-        self._kernel = cpu_optim.optimizer_step(rule, _DTYPES[dtype])
+        self._kernel = cpu_optim.stored_step(rule, layout)
         addresses = np.array([[_address(t) for t in tensors] for tensors in rows], dtype=np.int64)
-        self._owner, offset, length = _cut([tensors[0].numel() for tensors in rows], rule.measure is not None)
-        # One row a tensor, or a piece of it: number of elements, then where parameter, gradient, slots begin.
-        self._offset = offset * dtype.itemsize
-        self._table = np.empty((len(length), 1 + addresses.shape[1]), dtype=np.int64)
+        self._owner, first, length = _cut([tensors[0].numel() for tensors in rows], rule.measure is not None)
+        # One row a tensor, or a piece of it.
+        units, num_bytes = np.array(layout.strides, dtype=np.int64).T
+        offsets = first[:, None] // units * num_bytes
+        self._offset = offsets[:, 1]  # of the gradient
+        self._table = np.empty((len(length), layout.width), dtype=np.int64)
         self._table[:, 0] = length
-        self._table[:, 1:] = addresses[self._owner] + self._offset[:, None]
+        self._table[:, 1 : 1 + layout.num_tensors] = addresses[self._owner] + offsets
+        if layout.is_random:
+            self._table[:, -2] = np.array(streams, dtype=np.int64)[self._owner]
+            self._table[:, -1] = first
         self._num_threads = 0
         self._parts = np.empty((0, 2), dtype=np.int64)
         pointer = self._kernel.function.argtypes[2]
@@ -159,13 +152,21 @@ class _Counters:
         self._note(*self._arguments)
 
 
+class Part(NamedTuple):
+    """Tensors of a group that step alike: which of its parameters, and the names in their states."""
+
+    table: StepTable
+    owners: Sequence[int]
+    entries: Sequence[str]
+
+
 class GroupTable:
     """All tensors of a parameter group, as tables of those that step alike.
 
     Args:
         rule: what the group follows.
         parameters: those with a gradient, in the group's order.
-        parts: tables, and for each of its rows which of the parameters it is.
+        parts: what they fall into.
         state: the optimizer's.
         counts_steps: whether the state has the number of steps.
     """
@@ -174,36 +175,37 @@ class GroupTable:
         self,
         rule: Rule,
         parameters: Sequence[Tensor],
-        parts: Sequence[tuple[StepTable, Sequence[int]]],
+        parts: Sequence[Part],
         state: Mapping[Tensor, Any],
         *,
         counts_steps: bool,
     ) -> None:
         self.rule, self.parameters = rule, parameters
         counted = ("step",) * counts_steps
-        names = (*rule.slots, *counted, *rule.scalars)
+        few = (*counted, *rule.scalars)
         self._states = list(state.values())
-        self._own_states = [state[p] for p in parameters] if names else []
-        self._pick = itemgetter(*names) if names else None
-        self._is_single = len(names) == 1
+        self._picked = [
+            ((*part.entries, *few), [state[parameters[i]] for i in part.owners])
+            for part in parts
+            if (*part.entries, *few)
+        ]
         kept = [*parameters, *self._state_tensors()]
         self._places = Places(kept)
         self._addresses = self._places.find(kept)  # None, which nothing equals, if they lie in no fit place
         self._gradient_places = Places(parameters)
         # Where torch keeps no count, a rule with anything to remember is past its first step.
-        first = 1.0 if names else 0.0
-        few = (*counted, *rule.scalars)
+        first = 1.0 if rule.slots or few else 0.0
         self._parts = [
             (
-                table,
-                np.array(owners, dtype=np.int64),
+                part.table,
+                np.array(part.owners, dtype=np.int64),
                 _Counters(
-                    [[state[parameters[i]][name] for name in few] for i in owners],
+                    [[state[parameters[i]][name] for name in few] for i in part.owners],
                     counts_steps=counts_steps,
                     first=first,
                 ),
             )
-            for table, owners in parts
+            for part in parts
         ]
         self._numbers: list[float] = []
         self._options: list[Any] = []
@@ -220,11 +222,10 @@ class GroupTable:
             for name in (*("step",) * counts_steps, *rule.scalars)
         )
 
-    def _state_tensors(self) -> Iterable[Tensor]:
-        if self._pick is None:
-            return ()
-        picked = map(self._pick, self._own_states)
-        return picked if self._is_single else chain.from_iterable(picked)
+    def _state_tensors(self) -> Iterator[Tensor]:
+        for names, states in self._picked:
+            picked = map(itemgetter(*names), states)
+            yield from picked if len(names) == 1 else chain.from_iterable(picked)
 
     def holds(self, parameters: Sequence[Tensor], state: Mapping[Tensor, Any]) -> bool:
         """Whether everything lies where it did; takes note of where the gradients lie now."""
