@@ -52,6 +52,7 @@ num_hyper: int
 num_given: int
 width: int
 block: int
+choose_vectors: Any
 make_scratch: Any
 float_type: Any
 as_pointer: Any
@@ -91,7 +92,7 @@ def _coefficients_of(step: float, numbers: Any) -> Any:
 
 
 def _step(step: float, num_tensors: int, table: Any, numbers: Any) -> None:
-    half_vectors()
+    choose_vectors()
     factors = rounded(coefficients_of(step, numbers))
     scratch = make_scratch()
     t = carray(table, num_tensors * width)
@@ -309,6 +310,8 @@ def stored_step(rule: Rule, layout: Layout) -> cpu.Kernel:
         "rounded": _chain(_empty, _and_rounded, range(num_coefficients), number),
         "width": layout.width,
         "block": BLOCK if in_blocks else 1 << 62,
+        # Codes are arithmetic, which gains by whole vectors; the rest waits for memory.
+        "choose_vectors": _inline(_nothing) if in_blocks else half_vectors,
         "make_scratch": _scratch(layout.num_eight_bit) if in_blocks else _inline(_empty),
         "view_parameter": parameter.view,
         "view_gradient": gradient.view,
