@@ -22,7 +22,7 @@ import steepest
 from steepest.cli.progress import watch
 
 LENGTH, WIDTH, HEADS, LAYERS = 32, 32, 2, 2
-TEXT = "\n".join(topics[name] for name in sorted(topics)).replace("*", "").replace('"', "")[:50_000]
+TEXT = "\n".join(topics[name] for name in sorted(topics)).replace("*", "").replace('"', "")[:30_000]
 CHARACTERS = sorted(set(TEXT))
 CODES = torch.tensor([CHARACTERS.index(character) for character in TEXT])
 
@@ -91,7 +91,7 @@ def main(
         "losses": ["cross_entropy"],
         "optimizers": ["adamw", "momentum"],
         "batch_sizes": [32],
-        "max_epochs": 2,
+        "max_epochs": 4,
     }
     with watch(quiet=False) as progress:
         comparison = steepest.compare(

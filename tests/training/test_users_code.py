@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,6 +26,13 @@ from steepest.losses import LOSSES, MSELoss
 from steepest.training.run import Record, Run, Stop
 from steepest.training.torch_data import Rows, as_rows
 from steepest.training.torch_engine import TorchEngine
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This DataLoader will create"),  # on a single processor
+    pytest.mark.filterwarnings(
+        "ignore:This process .* is multi-threaded"
+    ),  # what Python 3.12 says of workers
+]
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(33, 3)).astype(np.float32)
@@ -312,6 +320,17 @@ def test_a_gradient_that_fails_is_named() -> None:
 def test_a_tuple_for_an_output_says_what_to_do() -> None:
     with pytest.raises(InputError, match=r"gave a tuple; it must give one tensor\. A recurrent layer's"):
         one(as_rows((X, Y), "train"), run(), lambda: nn.LSTM(3, 1))
+
+
+def test_workers_that_ctrl_c_has_ended_end_the_run_and_nothing_else() -> None:
+    """The terminal's Ctrl-C goes to a loader's workers as well; what they leave behind is no fault of the data."""
+    table, stop = Table(), threading.Event()
+    rows = as_rows(table, "train")
+    engine = TorchEngine(linear, rows, None, "regression", "rmse")
+    table.broken = 3
+    stop.set()
+    record = engine._train(run(), stop)
+    assert record.stop_reason == "interrupted"
 
 
 # --- loaders and streams --------------------------------------------------------------------------------------------

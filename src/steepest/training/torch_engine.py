@@ -121,9 +121,16 @@ class TorchEngine:
                 if run.stop.max_epochs is not None and epoch >= run.stop.max_epochs:
                     progress.reason = "epochs"
                     break
-                self._epoch(run, epoch, module, loss_function, optimizer, progress, stop_event)
+                try:
+                    self._epoch(run, epoch, module, loss_function, optimizer, progress, stop_event)
+                    score = self._validate(module, run)
+                except InputError:
+                    if stop_event is None or not stop_event.is_set():
+                        raise
+                    progress.reason = "interrupted"  # Ctrl-C ends a loader's workers too
+                    break
                 epoch += 1
-                progress.evaluate(epoch, self._validate(module, run), module)
+                progress.evaluate(epoch, score, module)
                 if self.validation is not None and math.isnan(progress.curve[-1].score):
                     progress.reason = "diverged"
         return progress.record(
