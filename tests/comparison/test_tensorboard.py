@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import steepest
+from steepest.comparison.tensorboard import TensorBoardLog
 from steepest.errors import InputError
+from steepest.training.run import Curve, Record, Run, Stop
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3))
@@ -38,6 +40,21 @@ def test_each_run_has_its_curves_its_settings_and_its_score(tmp_path: Path) -> N
     assert log.Scalars("best_rmse")[0].value == pytest.approx(run["validation_score"], rel=1e-6)
     content = log.PluginTagToContent("hparams")["_hparams_/session_start_info"]
     assert all(word in content for word in (b"optimizer", b"sgd", b"lr", b"mse"))
+
+
+def test_runs_that_differ_in_more_than_rate_and_seed_lie_apart(tmp_path: Path) -> None:
+    log = TensorBoardLog(tmp_path)
+    log.stage_started("rung", 3, "rmse")
+    nothing = np.zeros(0)
+    for options, epochs in (({}, 2), ({}, 4), ({"momentum": 0.5}, 4)):
+        run = Run("mse", "momentum", 0.1, stop=Stop(epochs), optimizer_options=options)
+        curve = Curve(nothing.astype(int), nothing.astype(int), nothing, nothing)
+        log.run_finished(Record(run, {"lr": 0.1}, 0, 0, 0, "epochs", 0, 1.0, curve, 0.0, None))
+    assert {path.name for path in (tmp_path / "mse-momentum-32").iterdir()} == {
+        "rung-0.1-0-2-epochs",
+        "rung-0.1-0-4-epochs",
+        "rung-0.1-0-momentum=0.5-4-epochs",
+    }
 
 
 def test_without_the_package_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from steepest.errors import InputError
-from steepest.training.run import Record
+from steepest.training.run import Record, Run
 
 if TYPE_CHECKING:
     from steepest.comparison.plan import Plan
@@ -61,7 +61,9 @@ class TensorBoardLog:
         """
         run = record.run
         pair = f"{run.loss}-{run.optimizer}-{run.batch_size}"
-        folder = self._directory / pair / f"{self._stage}-{run.lr:g}-{run.seed}"
+        folder = (
+            self._directory / pair / "-".join([self._stage, f"{run.lr:g}", str(run.seed), *self._apart(run)])
+        )
         try:
             with self._writer(folder) as writer:
                 for name, values in (
@@ -86,6 +88,12 @@ class TensorBoardLog:
                 writer.add_hparams(settings, {**outcome, "diverged": float(record.diverged)}, run_name=".")
         except OSError as error:
             raise InputError(f"The log {str(folder)!r} cannot be written: {error.strerror}.") from None
+
+    def _apart(self, run: Run) -> list[str]:
+        """What else tells a run from others of its stage, rate and seed: tuned options, the length up to a rung."""
+        options = {**run.loss_options, **run.optimizer_options}
+        length = [f"{run.stop.max_epochs}-epochs"] * (self._stage == "rung")
+        return [f"{name}={value}" for name, value in sorted(options.items())] + length
 
     def stage_finished(self) -> None:
         """Each run has its own files, closed already."""
