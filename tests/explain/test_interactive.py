@@ -366,6 +366,10 @@ def test_a_losss_curves_and_fit_are_the_librarys(name: str, opened: Open) -> Non
         for x, y, (v, g) in zip(xs, line.y[::10], page.evaluate(script, [xs, target]), strict=True):
             assert v == pytest.approx(y, rel=1e-11, abs=1e-15)
             assert math.isnan(slopes[x]) or g == pytest.approx(slopes[x], rel=1e-9, abs=1e-15)
+        points = "curveOf(loss, target, defaults).map(([, y], i) => [xs[i], y])"
+        jumps = f"target => brokenAtJumps({points}).filter(([x]) => isNaN(x)).length"
+        (drawn,) = [own for own in gradient.lines if own.series >= 0 and own.name == line.name]
+        assert page.evaluate(jumps, target) == sum(map(math.isnan, drawn.y))
     if not page.evaluate("Boolean(fit)"):
         assert formula.prediction == "log_probability"
         return

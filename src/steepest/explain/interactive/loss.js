@@ -26,7 +26,7 @@ const curveOf = (which, target, numbers) => xs.map((x) => at(which, x, target, n
 function brokenAtJumps(points) {
   const moves = points.slice(1).map(([, y], i) => Math.abs(y - points[i][1]));
   return points.flatMap((point, i) => {
-    const around = Math.max(moves[Math.max(0, i - 4)] ?? 0, moves[Math.min(i, moves.length - 1)]);
+    const around = Math.max(moves[Math.max(0, i - 3)], moves[Math.min(i + 1, moves.length - 1)]);
     return i > 0 && moves[i - 1] > 4 * around + 1e-9 ? [[NaN, NaN], point] : [point];
   });
 }
@@ -54,8 +54,11 @@ function drawCurve(part) {
       context.lineWidth = thick;
       context.globalAlpha = alpha;
       context.setLineDash(dashes);
-      const points = put(curveOf(which, target, numbers));
-      trace(context, part ? brokenAtJumps(points) : points);
+      const points = part ? brokenAtJumps(put(curveOf(which, target, numbers))) : put(curveOf(which, target, numbers));
+      trace(context, points);
+      // between two jumps a point stands alone, and no line shows it
+      const alone = points.filter((_, i) => i > 0 && Number.isNaN(points[i - 1][0]) && Number.isNaN(points[i + 1]?.[0]));
+      for (const [x, y] of alone) dot(context, x, y, 4, colour(ink));
       context.setLineDash([]);
       context.globalAlpha = 1;
     };
