@@ -345,6 +345,11 @@ def test_what_has_no_translation_is_said(function: Any, said: str) -> None:
         Program().add(function)
 
 
+def test_a_module_of_any_name_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(helper, "__module__", "mine.my-losses 2")
+    assert Program().add(helper) == "my_losses_2$helper"
+
+
 def given(step: Any, *hyperparameters: Any) -> Any:
     return hyperparameters[:]
 

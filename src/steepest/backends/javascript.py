@@ -13,6 +13,7 @@ import ast
 import builtins
 import inspect
 import math
+import re
 import textwrap
 import types
 from collections.abc import Callable, Sequence
@@ -154,7 +155,7 @@ class Program:
         """
         if function not in self._names:
             home = (function.__module__ or "").rpartition(".")[2]
-            name = f"{home}${function.__name__}".replace("<", "").replace(">", "")
+            name = "$".join(re.sub(r"\W", "_", part) for part in (home, function.__name__))
             while name in self._texts:
                 name += "$"
             self._names[function] = name
