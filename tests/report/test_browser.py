@@ -190,6 +190,19 @@ def test_the_calibration_is_read_by_keyboard_and_zoomed(opened: Open, pages: Cal
     wait_until(page, f"{labels} !== {whole!r}")
 
 
+def test_it_speaks_chinese(opened: Open) -> None:
+    page = opened(build(*sample.multiclass(), "zh"), PHONE)
+    for width, height in (PHONE, DESKTOP):
+        page.set_viewport_size({"width": width, "height": height})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.locator("#curve-0").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#curve-0-readout").inner_text().startswith("adam，79 次更新，2,505 个样本，")
+    assert page.locator(".more").first.inner_text().startswith("现显示前 20 行：显示全部 ")
+    page.locator(".selector label", has_text="样本数").click()
+    assert page.locator("[data-axis-name]").first.inner_text() == "样本数"
+
+
 def test_code_is_copied(opened: Open, pages: Callable[[str], str]) -> None:
     page = opened(pages("regression"))
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])

@@ -35,6 +35,7 @@ LANGUAGES = tuple(HTML_CODES)
 
 _current: ContextVar[str] = ContextVar("language", default="en")
 _PLACE = re.compile(r"\{(\w+)\}")
+_FIGURES = {"score", "low", "high", "share", "rate"}  # places that hold no blank
 _BETWEEN = re.compile(r"(?<=[\u4e00-\u9fff]) (?=[\u4e00-\u9fff])")
 
 
@@ -98,7 +99,10 @@ def _patterns(language: str) -> list[tuple[re.Pattern[str], str]]:
 
 def _as_pattern(text: str) -> str:
     parts = _PLACE.split(text)  # words, name, words, name, ..., words
-    places = [f"(?P<{part}>.+?)" if index % 2 else re.escape(part) for index, part in enumerate(parts)]
+    wide = {name: r"\S+?" if name in _FIGURES else ".+?" for name in parts[1::2]}
+    places = [
+        f"(?P<{part}>{wide[part]})" if index % 2 else re.escape(part) for index, part in enumerate(parts)
+    ]
     return "".join(places)
 
 
