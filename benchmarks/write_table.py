@@ -1,4 +1,7 @@
-"""Put the measurements in benchmarks/results into docs/performance.md, between its two markers."""
+"""Put the measurements in benchmarks/results into the docs, each between its two markers.
+
+``docs/performance.md`` has the times, ``docs/how-to-choose.md`` how right and how good the answers are.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,54 @@ def section(suite: str, result: dict) -> str:
     return f"### {suite}\n\nMeasured {result['measured']}: {about}.\n\n{markdown(result['rows'])}\n"
 
 
-def with_table(page: str, results: dict[str, dict]) -> str:
-    """The page with what stands between the markers replaced."""
-    before, found, rest = page.partition(BEGIN)
-    _, ended, after = rest.partition(END)
+def between(page: str, begin: str, end: str, content: str) -> str:
+    """The page with what stands between its two markers replaced."""
+    before, found, rest = page.partition(begin)
+    _, ended, after = rest.partition(end)
     if not found or not ended:
-        sys.exit(f"docs/performance.md needs the lines {BEGIN} and {END}, in this order.")
-    sections = "\n".join(section(suite, result) for suite, result in results.items())
-    return f"{before}{BEGIN}\n\n{sections}\n{END}{after}"
+        sys.exit(f"The page needs the lines {begin} and {end}, in this order.")
+    return f"{before}{begin}\n\n{content}\n{end}{after}"
+
+
+def planted_truth(found: dict) -> str:
+    """Per kind of rows, what is known of them and in how many comparisons it was found."""
+    lines = ["| what is known | found in |", "| --- | --- |"]
+    for problem in found["problems"].values():
+        count = problem["repetitions"]
+        if "false_winners" in problem:
+            right = f"{count - problem['false_winners']} of {count}"
+        else:
+            right = f"{problem['winner_found']} of {count}; the loser out in {problem['loser_out']}"
+        lines.append(f"| {problem['claim'].removesuffix('.')} | {right} |")
+    return "\n".join(lines)
+
+
+def real_tables(found: dict) -> str:
+    """Per table what the comparison said; per table and peer our advantage with its interval."""
+    from steepest.training.metrics import METRICS
+
+    verdicts = ["| table | rows | runs | verdict |", "| --- | --- | --- | --- |"]
+    scores = [
+        "| table | metric | ours | peer | peer's | peer's less ours (95% interval) | ours is |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, table in found["tables"].items():
+        rows = sum(table["num_rows"].values())
+        verdicts.append(f"| {name} | {rows:,} | {table['num_runs']} | {table['sentence']} |")
+        title = METRICS[table["metric"]].title
+        for peer in table["peers"]:
+            low, high = peer["interval"]
+            how = "as it comes" if peer["how"] == "default" else f"best of {peer['settings_tried']} settings"
+            difference = f"{peer['advantage']:+.2g} ({low:+.2g} to {high:+.2g})"
+            scores.append(
+                f"| {name} | {title} | {table['score']:.4g} | {peer['peer']}, {how} | {peer['score']:.4g} "
+                f"| {difference} | {peer['ours_is']} |"
+            )
+    return "\n".join([*scores, "", *verdicts])
 
 
 def main() -> None:
+    write_answers()
     results = {}
     for suite in SUITES:
         file = ROOT / "benchmarks" / "results" / f"{suite}.json"
@@ -38,7 +78,20 @@ def main() -> None:
             if results[suite].get("quick", True):
                 sys.exit(f"{file} is of a quick run, whose times mean nothing; run `make bench`.")
     page = ROOT / "docs" / "performance.md"
-    page.write_text(with_table(page.read_text(encoding="utf-8"), results), encoding="utf-8")
+    sections = "\n".join(section(suite, result) for suite, result in results.items())
+    page.write_text(between(page.read_text(encoding="utf-8"), BEGIN, END, sections), encoding="utf-8")
+
+
+def write_answers() -> None:
+    """The page on choosing."""
+    page = ROOT / "docs" / "how-to-choose.md"
+    text = page.read_text(encoding="utf-8")
+    for name, content in (("planted truth", planted_truth), ("real tables", real_tables)):
+        file = ROOT / "benchmarks" / "results" / f"{name.replace(' ', '_')}.json"
+        if file.exists():
+            found = json.loads(file.read_text(encoding="utf-8"))
+            text = between(text, f"<!-- begin: {name} -->", f"<!-- end: {name} -->", content(found))
+    page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -261,3 +261,21 @@ def test_the_runs_say_what_was_read_back_and_what_was_scored(plan_of: Any, engin
     assert not any(
         value is not None and value != value for curve in runs["curve_validation"] for value in curve
     )
+
+
+def test_a_winner_that_was_still_improving_is_said_to_be(plan_of: Any, engine: Any, judge: Any) -> None:
+    """A fake run is best at its end; one that was best early has nothing said of it."""
+    note = "still improving when its runs ended, after 5 epochs; longer ones may choose another pair"
+    verdict, _ = judge(plan_of(max_epochs=5), engine(base=WINNER, **CLEAR))
+    assert any(note in said for said in verdict["notes"])
+    early = engine(base=WINNER, **CLEAR)
+    made = early.record
+
+    def best_at_first(run: Any) -> Any:
+        record = made(run)
+        record.best_epoch = 4
+        return record
+
+    early.record = best_at_first
+    verdict, _ = judge(plan_of(max_epochs=5), early)
+    assert not any("still improving" in said for said in verdict["notes"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import json
 import re
 
 import pytest
@@ -57,6 +59,21 @@ def test_the_two_wrong_claims_are_said_to_be_wrong() -> None:
     assert "reaches the global optimum" in descent
     assert "Only on convex problems" in descent
     assert "suitable rate" in descent
+
+
+@pytest.mark.parametrize("name", ["planted truth", "real tables"])
+def test_its_figures_are_those_that_were_measured(name: str) -> None:
+    """`python benchmarks/write_table.py` puts them there."""
+    place = ROOT / "benchmarks" / "write_table.py"
+    specification = importlib.util.spec_from_file_location("write_table", place)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    stem = name.replace(" ", "_")
+    file = ROOT / "benchmarks" / "results" / f"{stem}.json"
+    content = getattr(module, stem)(json.loads(file.read_text(encoding="utf-8")))
+    assert module.between(TEXT, f"<!-- begin: {name} -->", f"<!-- end: {name} -->", content) == TEXT
 
 
 def test_it_ends_with_the_evidence() -> None:

@@ -12,7 +12,7 @@ from steepest.comparison.engine import Engine
 from steepest.comparison.journal import Journal
 from steepest.comparison.plan import Plan
 from steepest.comparison.progress import Progress
-from steepest.comparison.ranking import Contestant, rank, rank_so_far, winner_set
+from steepest.comparison.ranking import Contestant, rank, rank_so_far, still_improving, winner_set
 from steepest.comparison.sentence import sentence, sentence_so_far
 from steepest.comparison.trials import Interrupted, Trials
 from steepest.comparison.tune import tune, tuned_so_far
@@ -58,7 +58,7 @@ def conduct(
     contestants = rank(plan, trials, finalists)
     winners = winner_set(plan, contestants)
     text = sentence(plan, contestants, winners)
-    return Outcome(trials, contestants, winners, text, _notes(contestants), interrupted=False)
+    return Outcome(trials, contestants, winners, text, _notes(plan, contestants, winners), interrupted=False)
 
 
 def _so_far(plan: Plan, trials: Trials) -> Outcome:
@@ -71,10 +71,19 @@ def _so_far(plan: Plan, trials: Trials) -> Outcome:
     return Outcome(trials, contestants, winners, text, [note], interrupted=True)
 
 
-def _notes(contestants: Sequence[Contestant]) -> list[str]:
+def _notes(plan: Plan, contestants: Sequence[Contestant], winners: Sequence[Contestant]) -> list[str]:
     """What the protocol had to say about the cells."""
+    notes = []
     edge = [one for one in contestants if one.finalist.kind == "tuned" and not one.finalist.tuned]
-    if not edge:
-        return []
-    names = ", ".join(f"{one.finalist.cell.loss} + {one.finalist.cell.optimizer}" for one in edge)
-    return [f"Barred from winning, as their best rate is still the last of the widened grid: {names}."]
+    if edge:
+        names = ", ".join(f"{one.finalist.cell.loss} + {one.finalist.cell.optimizer}" for one in edge)
+        notes.append(
+            f"Barred from winning, as their best rate is still the last of the widened grid: {names}."
+        )
+    if winners and still_improving(plan, winners[0]):
+        taken = f"{plan.epochs} epoch{'s' * (plan.epochs > 1)}"
+        notes.append(
+            f"The winner was still improving when its runs ended, after {taken}; longer ones may choose another pair, "
+            f"or a smaller rate: try --epochs {3 * plan.epochs}."
+        )
+    return notes

@@ -14,7 +14,7 @@ from steepest.comparison.fitted import FittedModel
 from steepest.comparison.forward import split
 from steepest.comparison.modules import PreparedModules, TrainedModule
 from steepest.comparison.plan import Plan, Trial
-from steepest.comparison.ranking import Contestant
+from steepest.comparison.ranking import Contestant, still_improving
 from steepest.comparison.trials import Trials
 from steepest.training.metrics import METRICS
 from steepest.training.run import Record, Stop
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["about_model", "fitted_model", "model_of"]
 
-_STILL_IMPROVING = 0.8  # the share of a run's epochs from which its best one counts as its end
 # In lengths of the comparison's runs: how far a run goes that was still improving, and when it is given up.
 _MOST_TIMES = 10
 _PATIENCE_TIMES = 2
@@ -74,7 +73,7 @@ def _epochs(plan: Plan, engine: Engine, record: Record, winner: Contestant) -> i
     it no longer does: a comparison's runs may be short, the model need not be.
     """
     taken = max(1, round(winner.epochs_to_best))
-    if winner.epochs_to_best <= _STILL_IMPROVING * plan.epochs:
+    if not still_improving(plan, winner):
         return taken
     stop = Stop(max_epochs=_MOST_TIMES * plan.epochs, patience=_PATIENCE_TIMES * plan.epochs)
     longer = engine.run_all([replace(record.run, stop=stop)], num_threads=1)[0]

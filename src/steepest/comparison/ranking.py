@@ -20,10 +20,12 @@ from steepest.comparison.statistics import (
 from steepest.comparison.trials import Trials
 from steepest.training.metrics import METRICS
 
-__all__ = ["EQUIVALENCE", "Contestant", "rank", "rank_so_far", "winner_set"]
+__all__ = ["EQUIVALENCE", "Contestant", "rank", "rank_so_far", "still_improving", "winner_set"]
 
 # Differences below this share of the best score are of no practical use.
 EQUIVALENCE = 0.01
+
+_NEAR_THE_END = 0.8  # of a run's epochs
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,11 @@ def winner_set(plan: Plan, contestants: Sequence[Contestant]) -> list[Contestant
         )
 
     return sorted((contestant for contestant in racing if not is_out(contestant)), key=ease)
+
+
+def still_improving(plan: Plan, contestant: Contestant) -> bool:
+    """Whether its runs had their best weights near their end: longer ones would have been better."""
+    return contestant.epochs_to_best > _NEAR_THE_END * plan.epochs
 
 
 def _sign(plan: Plan) -> float:
