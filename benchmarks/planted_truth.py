@@ -24,8 +24,9 @@ from steepest.comparison.conduct import conduct
 from steepest.comparison.options import Options
 from steepest.comparison.plan import make_plan
 from steepest.comparison.progress import Silent
+from steepest.comparison.splits import Split, Splits
 from steepest.comparison.versions import versions
-from steepest.data import prepare
+from steepest.data import Prepared, prepare
 from steepest.optim import OPTIMIZERS
 from steepest.training.native import NativeEngine
 from steepest.training.run import Record, Run
@@ -125,8 +126,14 @@ def winners(problem: Problem, repetition: int) -> set[Name]:
     x, y = problem.draw(np.random.default_rng([2026, repetition]))
     prepared = prepare((x, y), seed=repetition)
     plan = make_plan(prepared, replace(problem.options, seed=repetition))
-    engine = problem.engine(prepared.training_data(), plan.metric)
-    outcome = conduct(plan, prepared, engine, None, Silent(), threading.Event())
+
+    def split(one: Prepared) -> Split:
+        return Split(one, problem.engine(one.training_data(), plan.metric))
+
+    draws = range(1, plan.splits + 1) if plan.splits > 1 else ()
+    fresh = [split(prepare((x, y), seed=repetition, redrawn=draw)) for draw in draws]
+    splits = Splits(plan, split(prepared), fresh)
+    outcome = conduct(plan, splits, None, Silent(), threading.Event())
     return {(one.finalist.cell.loss, one.finalist.cell.optimizer) for one in outcome.winners}
 
 

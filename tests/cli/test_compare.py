@@ -26,7 +26,7 @@ def test_every_option_reaches_the_library(run: Run, compare: FakeCompare) -> Non
     options = (
         "--task regression --losses mse,mae --optimizers adam --batch-sizes full,1,32 --hidden 8,4 "
         "--activation tanh --metric mae --seeds 5 --epochs 7 --budget 5m --out there --seed 3 --threads 2 "
-        "--plan plan.json --group driver --time when --tune all --tensorboard logs --quiet"
+        "--plan plan.json --group driver --time when --tune all --splits 12 --tensorboard logs --quiet"
     )
     assert run(*COMMAND, *options.split()).exit_code == 0
     assert compare.calls == [
@@ -51,6 +51,7 @@ def test_every_option_reaches_the_library(run: Run, compare: FakeCompare) -> Non
             "time": "when",
             "tensorboard": Path("logs"),
             "tune": "all",
+            "splits": 12,
             "progress": None,
         }
     ]

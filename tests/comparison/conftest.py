@@ -13,6 +13,9 @@ import pytest
 
 from steepest.comparison.options import Options
 from steepest.comparison.plan import Plan, make_plan
+from steepest.comparison.progress import Silent
+from steepest.comparison.splits import Split, Splits
+from steepest.comparison.trials import Trials
 from steepest.data import Prepared, prepare
 from steepest.training.run import Curve, Record, Run, TrainingData
 
@@ -118,6 +121,12 @@ class FakeEngine:
         return features @ parameters[:-1] + parameters[-1]
 
 
+def trials_of(plan: Plan, engine: Any) -> Trials:
+    """Trials of a plan on an engine; tuning never looks at the rows."""
+    splits = Splits(plan, Split(None, engine))  # type: ignore[arg-type]
+    return Trials(plan, splits, num_threads=1, progress=Silent(), stop_event=threading.Event())
+
+
 @pytest.fixture(scope="session")
 def pair() -> tuple[Any, Any]:
     """Features and a target that is the first feature."""
@@ -143,7 +152,12 @@ def plan_of(prepared: Prepared) -> Callable[..., Plan]:
     """``plan_of(losses=..., ...)``: a plan for the prepared rows, of two losses and two optimizers."""
 
     def planned(**options: Any) -> Plan:
-        options = {"losses": ["mse", "mae"], "optimizers": ["sgd", "adam"], "hidden": ()} | options
+        options = {
+            "losses": ["mse", "mae"],
+            "optimizers": ["sgd", "adam"],
+            "hidden": (),
+            "splits": 1,
+        } | options
         return make_plan(prepared, Options(**options))
 
     return planned

@@ -28,6 +28,7 @@ SMALL: Mapping[str, Any] = {
     "optimizers": ["sgd", "momentum", "adam"],
     "hidden": (),
     "tune": "all",
+    "splits": 1,
 }
 
 

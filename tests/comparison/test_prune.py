@@ -15,6 +15,7 @@ from steepest.comparison.conduct import conduct
 from steepest.comparison.plan import Plan, Setting
 from steepest.comparison.progress import Silent
 from steepest.comparison.records import runs_frame
+from steepest.comparison.splits import Split, Splits
 from steepest.comparison.trials import Trials
 from steepest.comparison.tune import Tuned, tune
 from steepest.comparison.verdict import assemble
@@ -22,7 +23,7 @@ from steepest.data import Prepared, prepare
 from steepest.training.native import NativeEngine
 from steepest.training.run import Architecture, Run, Stop
 
-from .conftest import FakeEngine
+from .conftest import FakeEngine, trials_of
 
 RUNGS = (0.1, 0.3)
 BEST = {"best_rates": {"sgd": 0.1, "adam": 0.01}}
@@ -44,12 +45,12 @@ class SlowStart(FakeEngine):
 
 
 def tuned(plan: Plan, engine: Any) -> tuple[list[Tuned], Trials]:
-    trials = Trials(plan, engine, num_threads=1, progress=Silent(), stop_event=threading.Event())
+    trials = trials_of(plan, engine)
     return tune(plan, trials), trials
 
 
 def judge(plan: Plan, prepared: Prepared, engine: Any, num_threads: int = 1) -> tuple[dict[str, Any], Any]:
-    outcome = conduct(plan, prepared, engine, num_threads, Silent(), threading.Event())
+    outcome = conduct(plan, Splits(plan, Split(prepared, engine)), num_threads, Silent(), threading.Event())
     verdict = assemble(
         plan,
         prepared,

@@ -25,7 +25,13 @@ from steepest.comparison.unfinished import UNFINISHED
 from steepest.errors import InputError
 from steepest.training.native import NativeEngine
 
-OPTIONS: dict[str, Any] = {"hidden": (4,), "losses": ["mse", "mae"], "optimizers": ["sgd"], "max_epochs": 5}
+OPTIONS: dict[str, Any] = {
+    "hidden": (4,),
+    "losses": ["mse", "mae"],
+    "optimizers": ["sgd"],
+    "max_epochs": 5,
+    "splits": 1,
+}
 KILLS = int(os.environ.get("STEEPEST_TEST_KILLS", "4"))
 
 
@@ -218,12 +224,12 @@ def test_refusals(table: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def pruned(table: Path) -> steepest.Comparison:
-    """With short runs and runs with options of their own: what a trial's key in the journal has to tell apart."""
+    """On several splits, with short runs and runs with options of their own: a trial's key has to tell them apart."""
     from steepest.comparison.options import Options
     from steepest.comparison.plan import make_plan
     from steepest.data import prepare
 
-    plan = make_plan(prepare(table, "y"), Options(tune="all", **OPTIONS))
+    plan = make_plan(prepare(table, "y"), Options(**OPTIONS | {"tune": "all", "splits": None}))
     return steepest.compare(table, "y", plan=replace(plan, rungs=(0.2, 0.4)))
 
 

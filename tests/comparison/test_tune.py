@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -11,13 +10,14 @@ import numpy as np
 import pytest
 
 from steepest.comparison.plan import Cell, Plan, Setting
-from steepest.comparison.progress import Silent
 from steepest.comparison.trials import Trials
 from steepest.comparison.tune import Tuned, best_row, tune
 
+from .conftest import trials_of
+
 
 def tuned(plan: Plan, engine: Any) -> tuple[dict[Cell, Tuned], Trials]:
-    trials = Trials(plan, engine, num_threads=1, progress=Silent(), stop_event=threading.Event())
+    trials = trials_of(plan, engine)
     return {found.cell: found for found in tune(plan, trials)}, trials
 
 
@@ -102,7 +102,7 @@ def test_no_run_is_run_twice_and_tuning_keeps_no_weights(
     plan_of: Callable[..., Plan], engine: Callable[..., Any]
 ) -> None:
     plan, fake = plan_of(), engine()
-    trials = Trials(plan, fake, num_threads=1, progress=Silent(), stop_event=threading.Event())
+    trials = trials_of(plan, fake)
     trial = Setting(plan.cells[0], 0.1).on(1)
     trials.run("tune", [trial, trial])
     trials.run("extend", [trial])

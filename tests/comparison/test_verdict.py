@@ -14,6 +14,7 @@ from steepest.comparison.conduct import Outcome, conduct
 from steepest.comparison.plan import Plan
 from steepest.comparison.progress import Silent
 from steepest.comparison.records import runs_frame
+from steepest.comparison.splits import Split, Splits
 from steepest.comparison.verdict import assemble
 from steepest.data import Prepared
 
@@ -25,7 +26,9 @@ def judge(prepared: Prepared) -> Callable[..., tuple[Verdict, Outcome]]:
     """``judge(plan, engine)``: the verdict on a plan, and everything behind it."""
 
     def judged(plan: Plan, engine: Any, num_threads: int = 1) -> tuple[Verdict, Outcome]:
-        outcome = conduct(plan, prepared, engine, num_threads, Silent(), threading.Event())
+        outcome = conduct(
+            plan, Splits(plan, Split(prepared, engine)), num_threads, Silent(), threading.Event()
+        )
         verdict = assemble(
             plan,
             prepared,
@@ -239,7 +242,8 @@ def test_an_interruption_before_any_run_says_so(plan_of: Any, engine: Any, prepa
     stop_event = threading.Event()
     stop_event.set()
     fake = engine()
-    outcome = conduct(plan_of(), prepared, fake, 1, Silent(), stop_event)
+    plan = plan_of()
+    outcome = conduct(plan, Splits(plan, Split(prepared, fake)), 1, Silent(), stop_event)
     assert outcome.interrupted
     assert fake.runs == []
     assert "nothing to say yet" in outcome.sentence

@@ -79,7 +79,7 @@ def _field(size: Size) -> Field:
 
     def whole() -> Any:
         return compare(
-            (x, y), losses=["mse"], hidden=size.hidden, batch_sizes=_BATCH_SIZE, max_epochs=size.epochs,
+            (x, y), losses=["mse"], hidden=size.hidden, batch_sizes=_BATCH_SIZE, max_epochs=size.epochs, splits=1,
             **size.options,
         )  # fmt: skip
 

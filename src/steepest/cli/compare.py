@@ -53,6 +53,15 @@ def compare(
     seeds: Annotated[
         int | None, typer.Option(help="Seeds each rate is tuned on.", metavar="N", show_default="3")
     ] = None,
+    splits: Annotated[
+        int | None,
+        typer.Option(
+            help="1, or from 10: so many fresh seeds, each drawing training and validation rows again.",
+            metavar="N",
+            min=1,
+            show_default="by size",
+        ),
+    ] = None,
     tune: Annotated[
         str | None,
         typer.Option(
@@ -137,6 +146,7 @@ def compare(
         time=time,
         seeds=seeds,
         tune=tune,
+        splits=splits,
         max_epochs=epochs,
         budget=budget,
         seed=seed,

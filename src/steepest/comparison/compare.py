@@ -27,9 +27,10 @@ from steepest.comparison.output import check_directory, recover, write_directory
 from steepest.comparison.plan import TEST, VALIDATION, Plan, make_plan, read_plan
 from steepest.comparison.progress import Progress, Silent, Together
 from steepest.comparison.records import runs_frame
+from steepest.comparison.splits import Split, Splits
 from steepest.comparison.unfinished import QUESTION, UNFINISHED, Unfinished, begin, go_on, question_of
 from steepest.comparison.verdict import assemble
-from steepest.data import Prepared, prepare
+from steepest.data import Prepared, Table, prepare, read
 from steepest.errors import InputError
 from steepest.training.metrics import Metric
 from steepest.training.run import BatchSize
@@ -147,6 +148,7 @@ def compare(
     tensorboard: str | os.PathLike[str] | None = None,
     tune: str = "rates",
     lang: str = "en",
+    splits: int | None = None,
 ) -> Comparison:
     """Train every pair of loss and optimizer on a table, tune each one fairly, and say which to use.
 
@@ -194,6 +196,9 @@ def compare(
         tune: ``"rates"`` tunes each pair's learning rate; ``"all"`` then also momentum, decay, a loss's threshold and
             whatever else has a range declared, in 16 settings for each pair.
         lang: the report's language, ``"en"`` or ``"zh"``.
+        splits: 1, or from 10: so many fresh seeds, each of which draws the training and validation rows again (the
+            test rows stay), so that a verdict does not hang on one draw. None: a table of under 1,000 rows has one
+            for each fresh seed, which is no run more; a larger one has one for all.
 
     Returns:
         The verdict, the runs, the plan and the trained model. An interruption (Ctrl-C) keeps what was
@@ -217,6 +222,7 @@ def compare(
         group,
         time,
         tune,
+        splits,
     )
     check.check_threads(num_threads)
     _check_language(lang)
@@ -251,17 +257,21 @@ def compare(
 
     prepared: Prepared | PreparedModules
     if model is None:
-        prepared = _prepare(data, target, given, followed)
+        table = _read(data, target, followed)
+        prepared = _prepare(table, given, followed)
     else:
         _check_no_split_column(given)
         prepared = prepare_modules(model, data, task if followed is None else followed.task, device, compile)
         given = prepared.options(given)
     chosen = make_plan(prepared, given) if followed is None else _fitting(followed, prepared)
-    engine = _engine(prepared, chosen.metric)
+    rows = Splits(chosen, Split(prepared, _engine(prepared, chosen.metric)))
+    if chosen.splits > 1:
+        fresh = [_prepare(table, given, chosen, redrawn) for redrawn in range(1, chosen.splits + 1)]
+        rows = Splits(chosen, rows.first, [Split(one, _engine(one, chosen.metric)) for one in fresh])
     with stop_on_interrupt() as stop_event:
         if seconds is not None:
             at_once = num_threads if model is None else 1  # modules train one after another
-            speed = measure(chosen, engine, at_once)
+            speed = measure(chosen, rows.first.engine, at_once)
             left_sec = max(1.0, seconds - (perf_counter() - started))  # kernels took time to compile
             chosen, _ = trim(chosen, speed, at_once, left_sec)
         observer.plan_made(chosen)
@@ -270,9 +280,9 @@ def compare(
             work = begin(place, chosen, data, target, extends=extend is not None)
         journal = None if work is None else work.open_journal()
         try:
-            outcome = conduct(chosen, prepared, engine, num_threads, observer, stop_event, journal)
+            outcome = conduct(chosen, rows, num_threads, observer, stop_event, journal)
             notes = [] if journal is None or journal.earlier is None else journal.earlier.notes
-            comparison = _comparison(chosen, prepared, engine, outcome, notes, started)
+            comparison = _comparison(chosen, rows, outcome, notes, started)
             # Of an extension that was interrupted, the finished comparison stays, and the work to go on with.
             if place is not None and not (outcome.interrupted and work is not None and work.is_extension):
                 comparison._save(place, work, lang)
@@ -311,12 +321,18 @@ def _check_no_split_column(given: Options) -> None:
             raise InputError(f"With model=..., data holds the three parts already; leave {name} out.")
 
 
-def _prepare(data: Any, target: str | None, given: Options, followed: Plan | None) -> Prepared:
-    """The rows, split once and first; a plan to follow has decided the split."""
+def _read(data: Any, target: str | None, followed: Plan | None) -> Table:
+    """The table; a plan to follow has decided the target."""
+    if followed is not None:
+        target = None if isinstance(data, tuple) else followed.target
+    return read(data, target)
+
+
+def _prepare(table: Table, given: Options, followed: Plan | None, redrawn: int = 0) -> Prepared:
+    """The rows, split once and first; a plan to follow has decided the split, and may draw parts of it again."""
     if followed is None:
         return prepare(
-            data,
-            target,
+            table,
             task=given.task,
             seed=check.check_seed(given.seed),
             validation=VALIDATION,
@@ -324,16 +340,15 @@ def _prepare(data: Any, target: str | None, given: Options, followed: Plan | Non
             group=given.group,
             time=given.time,
         )
-    is_pair = isinstance(data, tuple)
     return prepare(
-        data,
-        None if is_pair else followed.target,
+        table,
         task=followed.asked_task,
         seed=followed.seed,
         validation=followed.validation,
         test=followed.test,
         group=followed.group,
         time=followed.time,
+        redrawn=redrawn,
     )
 
 
@@ -368,15 +383,10 @@ def _fitting(plan: Plan, prepared: Prepared | PreparedModules) -> Plan:
 
 
 def _comparison(
-    plan: Plan,
-    prepared: Prepared | PreparedModules,
-    engine: Engine,
-    outcome: Outcome,
-    notes: Sequence[str],
-    started: float,
+    plan: Plan, splits: Splits, outcome: Outcome, notes: Sequence[str], started: float
 ) -> Comparison:
-    trials = outcome.trials
-    model = model_of(plan, prepared, engine, trials, outcome.winners)
+    trials, prepared = outcome.trials, splits.first.prepared
+    model = model_of(plan, splits, trials, outcome.winners)
     verdict = assemble(
         plan,
         prepared,
@@ -386,7 +396,7 @@ def _comparison(
         sentence=outcome.sentence,
         interrupted=outcome.interrupted,
         notes=[*outcome.notes, *_notes_on_batches(plan, prepared), *notes],
-        model=about_model(plan, prepared, engine, model),
+        model=about_model(plan, splits, model),
         seconds=perf_counter() - started,
     )
     return Comparison(verdict, runs_frame(plan, trials), plan, model, outcome.interrupted)

@@ -5,21 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from steepest.comparison.confirm import confirm, finalists_from_tuning, score_on_test
-from steepest.comparison.engine import Engine
 from steepest.comparison.journal import Journal
 from steepest.comparison.plan import Plan
 from steepest.comparison.progress import Progress
 from steepest.comparison.ranking import Contestant, rank, rank_so_far, still_improving, winner_set
 from steepest.comparison.sentence import sentence, sentence_so_far
+from steepest.comparison.splits import Splits
 from steepest.comparison.trials import Interrupted, Trials
 from steepest.comparison.tune import tune, tuned_so_far
-
-if TYPE_CHECKING:
-    from steepest.comparison.modules import PreparedModules
-    from steepest.data import Prepared
 
 __all__ = ["Outcome", "conduct"]
 
@@ -38,8 +33,7 @@ class Outcome:
 
 def conduct(
     plan: Plan,
-    prepared: Prepared | PreparedModules,
-    engine: Engine,
+    splits: Splits,
     num_threads: int | None,
     progress: Progress,
     stop_event: threading.Event,
@@ -47,14 +41,14 @@ def conduct(
 ) -> Outcome:
     """Follow the plan; an interruption gives what is known so far. What the journal knows is not run again."""
     trials = Trials(
-        plan, engine, num_threads=num_threads, progress=progress, stop_event=stop_event, journal=journal
+        plan, splits, num_threads=num_threads, progress=progress, stop_event=stop_event, journal=journal
     )
     try:
         tuned = tune(plan, trials)
         finalists = confirm(plan, trials, tuned)
     except Interrupted:
         return _so_far(plan, trials)
-    score_on_test(plan, trials, finalists, prepared, engine)
+    score_on_test(plan, trials, finalists, splits)
     contestants = rank(plan, trials, finalists)
     winners = winner_set(plan, contestants)
     text = sentence(plan, contestants, winners)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.comparison.engine import Engine
 from steepest.comparison.plan import Cell, Plan, Setting
+from steepest.comparison.splits import Split, Splits
 from steepest.comparison.trials import Trials
 from steepest.comparison.tune import Tuned, best_row
 from steepest.training.calibration import expected_calibration_error, reliability
@@ -120,38 +120,36 @@ def score_on_test(
     plan: Plan,
     trials: Trials,
     finalists: Sequence[Finalist],
-    prepared: Prepared | PreparedModules,
-    engine: Engine,
+    splits: Splits,
 ) -> None:
     """Score the finalists' runs on the test rows, by every metric of the task, and the calibration of classes."""
-    truth = _truth(prepared)
+    truth = _truth(splits.first.prepared)
     wanted = dict.fromkeys(
         finalist.setting.on(seed) for finalist in finalists for seed in plan.confirmation_seeds
     )
     usable = [trial for trial in wanted if trials.entries[trial].usable]
     # How often each probability came true is on no record, so runs on classes give their predictions again.
-    known = {trial: trials.known_on_test(trial) if prepared.task == "regression" else {} for trial in usable}
+    known = {trial: trials.known_on_test(trial) if plan.task == "regression" else {} for trial in usable}
     trials.train_again(
         trial for trial in usable if not known[trial] and trials.entries[trial].record.parameters is None
     )
     for trial in usable:
         entry = trials.entries[trial]
+        split = splits.of(trial.seed)
         if known[trial]:
             entry.test = known[trial]
         elif entry.record.parameters is not None:
-            given = engine.predict(entry.record.run, entry.record.parameters, prepared.x_test)
-            entry.test = _scores(prepared, plan.metric, truth, given)
-            if entry.test and prepared.task != "regression":
+            given = split.engine.predict(entry.record.run, entry.record.parameters, split.prepared.x_test)
+            entry.test = _scores(split.prepared, plan.metric, truth, given)
+            if entry.test and plan.task != "regression":
                 entry.reliability = reliability(truth, given)
                 entry.test["ece"] = expected_calibration_error(entry.reliability)
 
 
-def scores_on_test(
-    plan: Plan, prepared: Prepared | PreparedModules, engine: Engine, record: Record
-) -> dict[str, float]:
+def scores_on_test(plan: Plan, split: Split, record: Record) -> dict[str, float]:
     """A record's weights on the test rows, by every metric of the task; empty where a prediction is not finite."""
-    given = engine.predict(record.run, record.parameters, prepared.x_test)
-    return _scores(prepared, plan.metric, _truth(prepared), given)
+    given = split.engine.predict(record.run, record.parameters, split.prepared.x_test)
+    return _scores(split.prepared, plan.metric, _truth(split.prepared), given)
 
 
 def _truth(prepared: Prepared | PreparedModules) -> NDArray[Any]:

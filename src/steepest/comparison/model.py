@@ -11,10 +11,11 @@ import numpy as np
 from steepest.comparison.confirm import scores_on_test
 from steepest.comparison.engine import Engine, start_engine
 from steepest.comparison.fitted import FittedModel
-from steepest.comparison.forward import split
+from steepest.comparison.forward import split as split_layers
 from steepest.comparison.modules import PreparedModules, TrainedModule
 from steepest.comparison.plan import Plan, Trial
 from steepest.comparison.ranking import Contestant, still_improving
+from steepest.comparison.splits import Splits
 from steepest.comparison.trials import Trials
 from steepest.training.metrics import METRICS
 from steepest.training.run import Record, Stop
@@ -31,28 +32,29 @@ _PATIENCE_TIMES = 2
 
 def model_of(
     plan: Plan,
-    prepared: Prepared | PreparedModules,
-    engine: Engine,
+    splits: Splits,
     trials: Trials,
     winners: Sequence[Contestant],
 ) -> FittedModel | TrainedModule | None:
     """The first winner's settings, trained once more with the validation rows among the training rows.
 
     Modules of the user's own, and what an interrupted comparison has found so far, are handed over as they are: the
-    winner's best run on validation rows among its confirmation seeds (its tuning seeds, if interrupted before).
+    winner's best run on validation rows among its confirmation seeds (its tuning seeds, if interrupted before). Scores
+    on different validation rows say nothing of which run is best: with several splits it is the first seed's.
     """
     if not winners:
         return None
-    record = trials.entries[_best_trial(plan, trials, winners[0])].record
+    trial = _best_trial(plan, trials, winners[0])
+    record, own = trials.entries[trial].record, splits.of(trial.seed)
     if record.parameters is None:  # a tuning run: the same run gives the same bits again
-        record = engine.run_all([record.run], num_threads=1)[0] or record
+        record = own.engine.run_all([record.run], num_threads=1)[0] or record
     if record.parameters is None:
         return None
-    if isinstance(prepared, PreparedModules):
-        return prepared.trained(record, plan.metric)
+    if isinstance(own.prepared, PreparedModules):
+        return own.prepared.trained(record, plan.metric)
     if winners[0].epochs_to_best > 0:
-        record = _trained_on_more(plan, prepared, engine, record, winners[0])
-    return fitted_model(prepared, record, plan.metric)
+        record = _trained_on_more(plan, own.prepared, own.engine, record, winners[0])
+    return fitted_model(own.prepared, record, plan.metric)
 
 
 def _trained_on_more(
@@ -81,22 +83,20 @@ def _epochs(plan: Plan, engine: Engine, record: Record, winner: Contestant) -> i
 
 
 def about_model(
-    plan: Plan,
-    prepared: Prepared | PreparedModules,
-    engine: Engine,
-    model: FittedModel | TrainedModule | None,
+    plan: Plan, splits: Splits, model: FittedModel | TrainedModule | None
 ) -> dict[str, Any] | None:
     """What a verdict says of a table's model that was trained on more rows: how, and its scores on the test rows."""
-    if not isinstance(model, FittedModel) or isinstance(prepared, PreparedModules):
+    if not isinstance(model, FittedModel):
         return None
     record = model.record
+    own = splits.of(record.run.seed)
     if record.best_epoch:  # validation rows chose its epoch: a run of the comparison
         return None
     return {
         "seed": record.run.seed,
         "epochs": record.num_epochs,
-        "num_rows": len(prepared.y_train) + len(prepared.y_validation),
-        "test": scores_on_test(plan, prepared, engine, record),
+        "num_rows": own.prepared.num_rows["train"] + own.prepared.num_rows["validation"],
+        "test": scores_on_test(plan, own, record),
     }
 
 
@@ -105,6 +105,8 @@ def _best_trial(plan: Plan, trials: Trials, winner: Contestant) -> Trial:
     wanted = [winner.finalist.setting.on(seed) for seed in (*plan.confirmation_seeds, *plan.tuning_seeds)]
     tried = [trial for trial in wanted if np.isfinite(trials.score(trial))]
     fresh = [trial for trial in tried if trial.seed in plan.confirmation_seeds]
+    if fresh and plan.splits > 1:
+        return fresh[0]
     return min(fresh or tried, key=lambda trial: sign * trials.score(trial))
 
 
@@ -116,7 +118,7 @@ def fitted_model(prepared: Prepared, record: Record, metric: str) -> FittedModel
     num_features, num_classes = prepared.x_train.shape[1], prepared.training_data().num_classes
     sizes = (num_features, record.run.architecture, num_outputs(record.run.loss, num_classes))
     parameters = np.asarray(record.parameters, dtype=np.float32)
-    layers = split(parameters, *sizes)
+    layers = split_layers(parameters, *sizes)
     return FittedModel(
         task=prepared.task,
         target=prepared.target,

@@ -41,6 +41,7 @@ class Options:
     group: str | None = None
     time: str | None = None
     tune: str = "rates"
+    splits: int | None = None
 
 
 def check_losses(given: Sequence[str] | str | None, task: Task) -> tuple[str, ...]:
@@ -159,6 +160,17 @@ def check_seeds(given: object) -> int:
         raise InputError(
             f"The number of seeds is a whole number from {MIN_SEEDS} to {MAX_SEEDS}, not {given!r}: "
             "with fewer than three, luck decides."
+        )
+    return count
+
+
+def check_splits(given: object, least: int) -> int | None:
+    """How many splits of the rows: one, or enough for each fresh seed to have its own; ``None``: by the table."""
+    count = check_count("splits", given)
+    if count is not None and count != 1 and not least <= count <= MAX_SEEDS:
+        raise InputError(
+            f"splits is 1, or from {least} to {MAX_SEEDS}: each fresh seed has a split of its own, and fewer seeds do "
+            f"not tell pairs apart; {given!r} is neither."
         )
     return count
 

@@ -20,7 +20,7 @@ from steepest.comparison.canonical import canonical_json
 from steepest.comparison.losses import choose_losses
 from steepest.comparison.options import Options
 from steepest.comparison.rates import coarse_to_fine, equal_grids
-from steepest.comparison.statistics import seeds_to_tell
+from steepest.comparison.statistics import overlap_factor, seeds_to_tell
 from steepest.errors import InputError
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
@@ -40,6 +40,7 @@ POINTS_PER_DECADE = 3
 CONFIRMATION_SEEDS = 10
 EXAMPLES_A_RUN = 200_000
 MIN_EPOCHS, MAX_EPOCHS = 5, 100
+SMALL_TABLE = 1_000  # rows; below, the luck of a single split may decide
 CONFIGURATIONS = 16  # a power of two, as Sobol's sequence likes them
 KEEPS_ONE_IN, MIN_KEPT = 3, 2  # rates of a cell that a rung keeps
 
@@ -137,6 +138,7 @@ class Plan:
     optimizer_ranges: Mapping[str, Mapping[str, TuningRange]] = field(
         default_factory=dict
     )  # by the rules' names
+    splits: int = 1  # of the rows beside the test's; more than one: each fresh seed has its own
     left_out: tuple[str, ...] = ()  # what a budget took away, in sentences
 
     @property
@@ -172,6 +174,11 @@ class Plan:
     def num_finished(self) -> int:
         """How many of the rates that are cut run to full length all the same: one a rung that cuts any."""
         return sum(before > after for before, after in itertools.pairwise(self.rates_at_rungs))
+
+    @property
+    def overlap(self) -> float:
+        """What standard errors over the fresh seeds are multiplied by: see ``statistics.overlap_factor``."""
+        return overlap_factor(self.splits, self.validation / (1.0 - self.validation - self.test))
 
     @property
     def runs_a_cell(self) -> int:
@@ -221,6 +228,7 @@ class Plan:
             tried += f" and {self.num_configurations} settings of the other options around the best of them"
             best += ", the best setting"
         confirmed = f"{best} and the untuned default on {len(self.confirmation_seeds)} fresh seeds"
+        confirmed += ", each with its own draw of training and validation rows" * (self.splits > 1)
         runs = f"{cells * self.runs_a_cell:,} runs of {lengths} epochs"
         return [
             f"Plan: {axes}; for each of the {cells}, {tried}, then {confirmed}.",
@@ -300,6 +308,8 @@ def make_plan(prepared: Prepared | PreparedModules, options: Options) -> Plan:
     batch_sizes = check.check_batch_sizes(options.batch_sizes, num_train_rows)
     num_contestants = 2 * len(losses) * len(optimizers) * len(batch_sizes)  # each cell tuned, and untuned
     num_fresh = max(CONFIRMATION_SEEDS, num_seeds, seeds_to_tell(num_contestants))
+    splits = _num_splits(prepared, options, num_fresh)
+    num_fresh = num_fresh if splits == 1 else splits
     return Plan(
         task=prepared.task,
         asked_task=options.task,
@@ -323,9 +333,27 @@ def make_plan(prepared: Prepared | PreparedModules, options: Options) -> Plan:
         num_train_rows=num_train_rows,
         data_sha256=prepared.data_sha256,
         **_tuning_beyond_rates(check.check_tune(options.tune), losses, optimizers),
+        splits=splits,
         group=options.group,
         time=options.time,
     )
+
+
+def _num_splits(prepared: Prepared | PreparedModules, options: Options, num_fresh: int) -> int:
+    """What was asked for; else for a small table one for each fresh seed, which costs no run more.
+
+    Raises:
+        InputError: too few, or several where the rows cannot be drawn again.
+    """
+    asked = check.check_splits(options.splits, CONFIRMATION_SEEDS)
+    fixed = "time has one" if options.time is not None else None
+    fixed = "the parts of a module's data are given" if not hasattr(prepared, "y_train") else fixed
+    if asked is not None and asked > 1 and fixed is not None:
+        raise InputError(f"There is one split of these rows ({fixed}); leave splits out.")
+    # Whole groups may leave a class out of the training rows: not a risk to take unasked.
+    is_risky = options.group is not None and prepared.task != "regression"
+    is_small = sum(prepared.num_rows.values()) < SMALL_TABLE
+    return asked or (num_fresh if is_small and fixed is None and not is_risky else 1)
 
 
 def _tuning_beyond_rates(track: str, losses: Sequence[str], optimizers: Sequence[str]) -> dict[str, Any]:
@@ -427,12 +455,22 @@ def _typed(given: Mapping[str, Any]) -> Plan:
         data_sha256=str(given["data_sha256"]),
         group=_column(given["group"]),
         time=_column(given["time"]),
+        splits=_splits(given),
         rungs=_rungs(given["rungs"]),
         num_configurations=_num_configurations(given["num_configurations"]),
         loss_ranges=_ranges(given["loss_ranges"]),
         optimizer_ranges=_ranges(given["optimizer_ranges"]),
         left_out=tuple(given["left_out"]),
     )
+
+
+def _splits(given: Mapping[str, Any]) -> int:
+    splits, fresh = check.check_count("splits", given["splits"]) or 1, len(given["confirmation_seeds"])
+    if splits not in (1, fresh) or (splits > 1 and given["time"] is not None):
+        raise InputError(
+            f"The plan's splits are 1, or one for each of its {fresh} fresh seeds and not by time."
+        )
+    return splits
 
 
 def _num_configurations(given: Any) -> int:

@@ -12,6 +12,7 @@ from steepest.comparison.confirm import Finalist
 from steepest.comparison.plan import Plan
 from steepest.comparison.statistics import (
     CONFIDENCE,
+    corrected_p_values,
     difference_intervals,
     holm,
     mean_interval,
@@ -58,7 +59,7 @@ def rank(plan: Plan, trials: Trials, finalists: Sequence[Finalist]) -> list[Cont
         validation = trials.mean_score(finalist.setting, seeds)
         epochs = trials.mean_best_epoch(finalist.setting, seeds)
         contestants.append(Contestant(finalist, scores[finite], validation, barred, epochs_to_best=epochs))
-    return _with_differences(plan, _with_intervals(plan, _sorted(plan, contestants)))
+    return _with_differences(plan, _with_intervals(plan, _sorted(plan, contestants), plan.overlap))
 
 
 def rank_so_far(plan: Plan, trials: Trials, finalists: Sequence[Finalist]) -> list[Contestant]:
@@ -70,7 +71,7 @@ def rank_so_far(plan: Plan, trials: Trials, finalists: Sequence[Finalist]) -> li
         barred = finalist.barred or (None if len(scores) else "no run of it had ended with a score")
         validation = trials.mean_score(finalist.setting, plan.tuning_seeds)
         contestants.append(Contestant(finalist, scores, validation, barred))
-    return _with_intervals(plan, _sorted(plan, contestants))
+    return _with_intervals(plan, _sorted(plan, contestants), factor=1.0)
 
 
 def winner_set(plan: Plan, contestants: Sequence[Contestant]) -> list[Contestant]:
@@ -133,10 +134,10 @@ def _name(contestant: Contestant) -> tuple[str, ...]:
     return (cell.loss, cell.optimizer, str(cell.batch_size), finalist.kind)
 
 
-def _with_intervals(plan: Plan, contestants: Sequence[Contestant]) -> list[Contestant]:
+def _with_intervals(plan: Plan, contestants: Sequence[Contestant], factor: float) -> list[Contestant]:
     # Every contestant gets the same resamples of its seeds: equal scores have equal intervals.
     return [
-        replace(one, interval=mean_interval(one.scores, np.random.default_rng(plan.seed)))
+        replace(one, interval=mean_interval(one.scores, np.random.default_rng(plan.seed), factor))
         if len(one.scores)
         else one
         for one in contestants
@@ -149,8 +150,8 @@ def _with_differences(plan: Plan, contestants: Sequence[Contestant]) -> list[Con
     if not racing:
         return list(contestants)
     differences = np.stack([contestant.scores - racing[0].scores for contestant in racing])
-    intervals = difference_intervals(differences, np.random.default_rng(plan.seed))
-    p_values = holm(paired_p_values(differences[1:], np.random.default_rng(plan.seed)))
+    intervals = difference_intervals(differences, np.random.default_rng(plan.seed), plan.overlap)
+    p_values = holm(_p_values(plan, differences[1:]))
     compared = [
         replace(contestant, difference=(float(low), float(high)), p_value=p_value)
         for contestant, (low, high), p_value in zip(
@@ -158,3 +159,10 @@ def _with_differences(plan: Plan, contestants: Sequence[Contestant]) -> list[Con
         )
     ]
     return [*compared, *contestants[len(racing) :]]
+
+
+def _p_values(plan: Plan, differences: NDArray[np.float64]) -> NDArray[np.float64]:
+    """By signs where seeds alone differ, by the corrected t where their splits overlap."""
+    if plan.splits > 1:
+        return corrected_p_values(differences, plan.overlap)
+    return paired_p_values(differences, np.random.default_rng(plan.seed))

@@ -98,10 +98,11 @@ def optimizer_name(word: str) -> str:
 
 def _measured(contestant: Contestant, plan: Plan) -> str:
     low, high = contestant.interval or (math.nan, math.nan)
+    seeds = _num_seeds(contestant) + ", a split each" * (plan.splits > 1)
     decimals = _decimals(contestant)
     return (
         f"test {METRICS[plan.metric].title} {_written(contestant)} "
-        f"(95% interval {low:.{decimals}f} to {high:.{decimals}f} over {_num_seeds(contestant)})"
+        f"(95% interval {low:.{decimals}f} to {high:.{decimals}f} over {seeds})"
     )
 
 

@@ -15,10 +15,12 @@ from scipy import special  # its distributions; scipy.stats takes most of a seco
 
 __all__ = [
     "CONFIDENCE",
+    "corrected_p_values",
     "difference_intervals",
     "holm",
     "mean_cost",
     "mean_interval",
+    "overlap_factor",
     "paired_p_values",
     "seeds_to_tell",
 ]
@@ -36,11 +38,22 @@ def mean_cost(costs: Floats) -> tuple[int, float]:
     return len(costs) - len(finite), float(finite.mean()) if len(finite) else 0.0
 
 
-def mean_interval(scores: Floats, rng: np.random.Generator) -> tuple[float, float]:
+def overlap_factor(num_splits: int, held_out: float) -> float:
+    """By what a standard error grows when each score comes of its own random split; 1 for a single split.
+
+    Splits of the same rows share most of their training rows, so their scores vary less from split to split than
+    those of fresh tables would: the variance of a mean over J of them is not s^2 / J but s^2 (1/J + n2/n1), with n1
+    training rows and n2 that each draw takes out of them; ``held_out`` is n2/n1.
+    Source: Nadeau and Bengio 2003, Inference for the Generalization Error, Machine Learning 52, section 3.
+    """
+    return math.sqrt(1.0 + num_splits * held_out) if num_splits > 1 else 1.0
+
+
+def mean_interval(scores: Floats, rng: np.random.Generator, factor: float = 1.0) -> tuple[float, float]:
     """The interval of the mean over seeds, scores of shape (seeds,).
 
     An expanded percentile bootstrap: the percentiles are moved outwards until a normal sample of this
-    size would be covered as often as Student's t covers it.
+    size would be covered as often as Student's t covers it. ``factor`` widens it: see :func:`overlap_factor`.
     Source: Hesterberg, "What Teachers Should Know About the Bootstrap", 2015, section 4.3.
     """
     num_seeds = len(scores)
@@ -49,16 +62,17 @@ def mean_interval(scores: Floats, rng: np.random.Generator) -> tuple[float, floa
     means = scores[rng.integers(0, num_seeds, (_NUM_RESAMPLES, num_seeds))].mean(axis=1)
     student = special.stdtrit(num_seeds - 1, (1 - CONFIDENCE) / 2)
     tail = special.ndtr(student * np.sqrt(num_seeds / (num_seeds - 1)))
-    low, high = np.quantile(means, [tail, 1 - tail])
+    low, high = scores.mean() + factor * (np.quantile(means, [tail, 1 - tail]) - scores.mean())
     return float(low), float(high)
 
 
-def difference_intervals(differences: Floats, rng: np.random.Generator) -> Floats:
+def difference_intervals(differences: Floats, rng: np.random.Generator, factor: float = 1.0) -> Floats:
     """Intervals (contestants, 2) of mean paired differences to the best, (contestants, seeds).
 
     Together they hold with 95%: however many contestants there are, the truly best one is rarely declared
     worse. A wild bootstrap: the differences around their means change sign seed by seed, the same seeds
     for all contestants (they are paired), and the largest studentised mean sets one width for all.
+    ``factor`` multiplies their standard errors: see :func:`overlap_factor`.
     Source: Westfall & Young, "Resampling-Based Multiple Testing", 1993, section 2.2 (the maximum);
     Mammen, "Bootstrap and Wild Bootstrap for High Dimensional Linear Models", 1993 (the signs).
     """
@@ -74,7 +88,7 @@ def difference_intervals(differences: Floats, rng: np.random.Generator) -> Float
         flipped = row @ signs / num_seeds
         flipped_errors = _standard_errors(row, flipped)
         largest = np.maximum(largest, np.abs(flipped) / np.maximum(flipped_errors, np.finfo(float).tiny))
-    width = np.quantile(largest, CONFIDENCE) * errors
+    width = np.quantile(largest, CONFIDENCE) * errors * factor
     return np.stack([means - width, means + width], axis=1)
 
 
@@ -102,6 +116,22 @@ def paired_p_values(differences: Floats, rng: np.random.Generator) -> Floats:
         signs[0] = 1.0  # what was seen is one of the patterns
     # Patterns that should give the same sum give it up to rounding. Row by row: there may be many patterns.
     return np.array([(np.abs(signs @ row) >= abs(row.sum()) * (1 - 1e-9)).mean() for row in differences])
+
+
+def corrected_p_values(differences: Floats, factor: float) -> Floats:
+    """Two-sided p values (contestants,) of paired differences (contestants, splits), each against none.
+
+    Student's t with the standard error that overlapping splits call for: their signs are not exchangeable one by one,
+    as the permutation test would have it.
+    Source: Nadeau and Bengio 2003, the corrected resampled t-test.
+    """
+    num_splits = differences.shape[1]
+    means = differences.mean(axis=1)
+    errors = _standard_errors(differences - means[:, None], np.zeros(len(differences))) * factor
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistics = np.where(means == 0.0, 0.0, np.abs(means) / errors)
+    p_values: Floats = 2.0 * special.stdtr(num_splits - 1, -statistics)
+    return p_values
 
 
 def holm(p_values: Floats) -> Floats:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.comparison.engine import Engine
 from steepest.comparison.journal import Journal
 from steepest.comparison.plan import Cell, Plan, Setting, Trial
 from steepest.comparison.progress import Progress
+from steepest.comparison.splits import Splits
 from steepest.training.metrics import METRICS
 from steepest.training.run import Record
 
@@ -57,7 +57,7 @@ class Trials:
     def __init__(
         self,
         plan: Plan,
-        engine: Engine,
+        splits: Splits,
         *,
         num_threads: int | None,
         progress: Progress,
@@ -66,7 +66,7 @@ class Trials:
     ) -> None:
         self.entries: dict[Trial, Entry] = {}
         self._plan = plan
-        self._engine = engine
+        self._splits = splits
         self._num_threads = num_threads
         self._progress = progress
         self._stop_event = stop_event
@@ -109,7 +109,7 @@ class Trials:
                     self._journal.append(waiting[index], record)
                 self._progress.run_finished(record)
 
-            self._engine.run_all(
+            self._splits.run_all(
                 [runs[index] for index in left],
                 num_threads=self._num_threads,
                 on_record=on_record,
@@ -133,7 +133,7 @@ class Trials:
             return
         runs = [self.entries[trial].record.run for trial in waiting]
         for trial, record in zip(
-            waiting, self._engine.run_all(runs, num_threads=self._num_threads), strict=True
+            waiting, self._splits.run_all(runs, num_threads=self._num_threads), strict=True
         ):
             if record is not None:
                 self.entries[trial].record.parameters = record.parameters

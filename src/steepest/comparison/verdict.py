@@ -75,6 +75,7 @@ def assemble(
         "seconds": seconds,
         "versions": versions(),
         "data_sha256": prepared.data_sha256,
+        "splits": plan.splits,
         "group": plan.group,
         "time": plan.time,
         "seed": plan.seed,

@@ -106,6 +106,7 @@ def prepare(
     test: float = 0.2,
     group: str | None = None,
     time: str | None = None,
+    redrawn: int = 0,
 ) -> Prepared:
     """Read a table, split its rows and encode them; what is learned is learned from the training rows alone.
 
@@ -121,6 +122,7 @@ def prepare(
         group: a column, no feature then, none of whose values is in two parts; the shares are of its groups, and
             classes are not kept in proportion.
         time: a column, no feature then, in whose order training rows come first and test rows last.
+        redrawn: how often which rows train and which validate has been drawn again; the test rows stay the same.
 
     Returns:
         The encoded parts and what there is to know about them.
@@ -136,7 +138,7 @@ def prepare(
     frame = table.frame.filter(found.present)
     rows = Table(frame if decisive is None else frame.drop(decisive.name), table.source, found.name)
     shares = {"validation": validation, "test": test}
-    parts, split_notes = _split(found, decisive, shares, seed, by_time=time is not None)
+    parts, split_notes = _split(found, decisive, shares, (seed, redrawn), by_time=time is not None)
     encoding, learned_notes = _learn(rows, found, parts[0])
     features, met_notes = encoding.apply(rows)
     y = _encoded_target(found, encoding, rows.source)
@@ -162,17 +164,23 @@ def prepare(
 
 
 def _split(
-    target: Target, decisive: pl.Series | None, shares: dict[str, float], seed: int, *, by_time: bool
+    target: Target,
+    decisive: pl.Series | None,
+    shares: dict[str, float],
+    draw: tuple[int, int],
+    *,
+    by_time: bool,
 ) -> tuple[Parts, list[str]]:
     """The parts, and notes on how they were made; ``decisive`` is the column that decides, if one does."""
     labels, validation, test = _labels(target), shares["validation"], shares["test"]
+    drawn = {"seed": draw[0], "redrawn": draw[1]}
     if decisive is None:
         num_rows = len(target.values)
-        return split_rows(num_rows, labels, target.classes, validation=validation, test=test, seed=seed), []
+        return split_rows(num_rows, labels, target.classes, validation=validation, test=test, **drawn), []
     if by_time:
         parts, notes = split_by_time(decisive, validation=validation, test=test)
     else:
-        parts, notes = split_by_groups(decisive, validation=validation, test=test, seed=seed)
+        parts, notes = split_by_groups(decisive, validation=validation, test=test, **drawn)
     if labels is not None:
         check_classes_in_training(labels, target.classes or [], parts[0], decisive.name)
     return parts, notes

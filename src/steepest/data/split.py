@@ -61,6 +61,7 @@ def split_rows(
     validation: float,
     test: float,
     seed: int,
+    redrawn: int = 0,
 ) -> Parts:
     """Indices of the training, validation and test rows, each part in random order.
 
@@ -71,6 +72,7 @@ def split_rows(
         validation: share of all rows that are for validation, 0 for none.
         test: share of all rows that are for the test, 0 for none.
         seed: same seed, same split.
+        redrawn: how often the training and validation rows have been drawn again; the test rows stay.
 
     Raises:
         InputError: there are too few rows, in all or of a class.
@@ -80,7 +82,7 @@ def split_rows(
     if labels is not None:
         _check_classes(labels, classes or [], num_validation, num_test)
     rest, test_rows = _split(np.arange(num_rows), labels, num_test, seed)
-    train_rows, validation_rows = _split(rest, labels, num_validation, seed)
+    train_rows, validation_rows = _split(rest, labels, num_validation, seed + redrawn)
     return train_rows, validation_rows, test_rows
 
 

@@ -52,7 +52,7 @@ def split_column(
 
 
 def split_by_groups(
-    column: pl.Series, *, validation: float, test: float, seed: int
+    column: pl.Series, *, validation: float, test: float, seed: int, redrawn: int = 0
 ) -> tuple[Parts, list[str]]:
     """Every group whole in one part; the shares are shares of the groups, and classes fall as they may.
 
@@ -61,6 +61,7 @@ def split_by_groups(
         validation: share of the groups that are for validation, 0 for none.
         test: share of the groups that are for the test, 0 for none.
         seed: same seed, same split.
+        redrawn: how often the training and validation groups have been drawn again; the test groups stay.
 
     Returns:
         Indices of the training, validation and test rows, and notes.
@@ -82,7 +83,7 @@ def split_by_groups(
             f" least {least} are needed, and shares that leave one to train on."
         )
     rest, test_rows = _hold_out(np.arange(len(groups)), groups, num_test, seed)
-    train_rows, validation_rows = _hold_out(rest, groups, num_validation, seed)
+    train_rows, validation_rows = _hold_out(rest, groups, num_validation, seed + redrawn)
     parts = train_rows, validation_rows, test_rows
     _check_parts(parts, (1.0, validation, test), f"Split by the groups in {column.name!r}")
     counts = [f"{len(np.unique(groups[part]))} in {name}" for name, part in _named(parts)]
