@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,11 @@ def noisy_line(rng: np.random.Generator) -> Rows:
     return x, x @ rng.normal(size=5) + rng.normal(size=300)
 
 
-def with_outliers(rng: np.random.Generator) -> Rows:
+def with_outliers(rng: np.random.Generator, num_rows: int = 300) -> Rows:
     """The same with less noise, and one target in twenty off by fifty standard deviations of it, upwards."""
-    x = rng.normal(size=(300, 5))
-    y = x @ rng.normal(size=5) + 0.5 * rng.normal(size=300)
-    y[rng.random(300) < 0.05] += 25.0
+    x = rng.normal(size=(num_rows, 5))
+    y = x @ rng.normal(size=5) + 0.5 * rng.normal(size=num_rows)
+    y[rng.random(num_rows) < 0.05] += 25.0
     return x, y
 
 
@@ -83,11 +84,13 @@ def ravine(rng: np.random.Generator) -> Rows:
     return x, 2.0 * along + 50.0 * across + 0.3 * rng.normal(size=300)
 
 
+ROBUST = Options(losses=["mse", "mae", "huber"], optimizers=["adam"], hidden=(), metric="mae", max_epochs=40)
+
 PROBLEMS = {
     "twins": Problem(
         "Two names for one optimizer, each with its own luck: neither is put above the other.",
         noisy_line,
-        Options(losses=["mse"], optimizers=["adam", TWIN], hidden=(4,), max_epochs=15),
+        Options(losses=["mse"], optimizers=["adam", TWIN], hidden=(4,), max_epochs=15, splits=1),
         best=frozenset({("mse", "adam"), ("mse", TWIN)}),
         losers=frozenset(),
         engine=LuckApart,
@@ -95,7 +98,7 @@ PROBLEMS = {
     "outliers": Problem(
         "5% gross outliers, judged by MAE: MAE and Huber are found, and MSE is not among the winners.",
         with_outliers,
-        Options(losses=["mse", "mae", "huber"], optimizers=["adam"], hidden=(), metric="mae", max_epochs=40),
+        replace(ROBUST, splits=1),
         best=frozenset({("mae", "adam"), ("huber", "adam")}),
         losers=frozenset({("mse", "adam")}),
     ),
@@ -103,10 +106,30 @@ PROBLEMS = {
         "An ill-conditioned least squares, full batch: momentum is found, and plain descent is not.",
         ravine,
         Options(
-            losses=["mse"], optimizers=["sgd", "momentum"], batch_sizes=("full",), hidden=(), max_epochs=100
+            losses=["mse"],
+            optimizers=["sgd", "momentum"],
+            batch_sizes=("full",),
+            hidden=(),
+            max_epochs=100,
+            splits=1,
         ),
         best=frozenset({("mse", "momentum")}),
         losers=frozenset({("mse", "sgd")}),
+    ),
+    "twins_on_splits": Problem(
+        "The same twins, each fresh seed on a split of its own: no false winner there either.",
+        noisy_line,
+        Options(losses=["mse"], optimizers=["adam", TWIN], hidden=(4,), max_epochs=15),
+        best=frozenset({("mse", "adam"), ("mse", TWIN)}),
+        losers=frozenset(),
+        engine=LuckApart,
+    ),
+    "outliers_on_splits": Problem(
+        "The outliers on 900 rows, each fresh seed on a split of its own.",
+        partial(with_outliers, num_rows=900),
+        ROBUST,
+        best=frozenset({("mae", "adam"), ("huber", "adam")}),
+        losers=frozenset({("mse", "adam")}),
     ),
 }
 

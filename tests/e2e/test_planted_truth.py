@@ -30,7 +30,7 @@ def test_twins_with_luck_of_their_own_both_win(planted: ModuleType) -> None:
     assert planted.winners(planted.PROBLEMS["twins"], 0) == {("mse", "adam"), ("mse", planted.TWIN)}
 
 
-@pytest.mark.parametrize("name", ["outliers", "ravine"])
+@pytest.mark.parametrize("name", ["outliers", "ravine", "outliers_on_splits"])
 def test_what_was_planted_is_found(planted: ModuleType, name: str) -> None:
     problem = planted.PROBLEMS[name]
     names = planted.winners(problem, 0)
