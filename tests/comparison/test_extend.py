@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,20 @@ def test_refusals(table: Path, out: Path, tmp_path: Path) -> None:
     (out / "runs.parquet").write_bytes(b"torn")
     with pytest.raises(InputError, match="cannot be read"):
         steepest.compare(table, "y", extend=out, more_seeds=1)
+
+
+def test_what_is_added_is_tuned_and_split_as_the_rest(finished: Path) -> None:
+    plan = read_plan(finished / "plan.json")
+    assert plan.splits == len(plan.confirmation_seeds)
+    longer = extended(plan, losses=["huber"], optimizers=["adam"], more_seeds=20)
+    assert longer.splits == len(longer.confirmation_seeds) > plan.splits
+    assert (longer.loss_ranges, longer.optimizer_ranges) == ({}, {})
+    assert extended(replace(plan, splits=1), losses=None, optimizers=None, more_seeds=20).splits == 1
+    beyond = replace(plan, num_configurations=16, loss_ranges={"mse": {}})
+    longer = extended(beyond, losses=["huber"], optimizers=["adam"], more_seeds=None)
+    assert {name: set(own) for name, own in longer.loss_ranges.items()} == {"mse": set(), "huber": {"delta"}}
+    assert "beta1" in longer.optimizer_ranges["adam"]
+    assert read_plan(json.loads(longer.to_json())) == longer
 
 
 def test_other_versions_are_said(table: Path, out: Path) -> None:

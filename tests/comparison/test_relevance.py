@@ -12,6 +12,7 @@ from steepest.comparison.conduct import conduct
 from steepest.comparison.plan import Plan
 from steepest.comparison.progress import Silent
 from steepest.comparison.relevance import with_relevance
+from steepest.comparison.splits import Split, Splits
 from steepest.data import Prepared
 
 OUTLIERS = {
@@ -35,7 +36,7 @@ def judged(plan_of: Callable[..., Plan], prepared: Prepared, engine: Callable[..
     ) -> Any:
         plan = plan_of(losses=losses)
         fake = engine(best_rates={"sgd": 0.1, "adam": 0.1}, **planted)
-        outcome = conduct(plan, prepared, fake, 1, Silent(), threading.Event())
+        outcome = conduct(plan, Splits(plan, Split(prepared, fake)), 1, Silent(), threading.Event())
         return with_relevance(plan, outcome.trials, outcome.contestants, findings)
 
     return judge

@@ -13,6 +13,7 @@ import pytest
 from scipy import stats
 
 from steepest.comparison.compare import compare
+from steepest.comparison.fitted import FittedModel
 from steepest.comparison.options import Options
 from steepest.comparison.plan import Plan, make_plan, read_plan
 from steepest.comparison.statistics import (
@@ -88,10 +89,13 @@ def test_every_seed_is_scored_by_its_own_encoding(fakes: list[FakeEngine], pair:
 
 def test_the_model_is_the_first_fresh_seeds(fakes: list[FakeEngine], pair: Any) -> None:
     comparison = compare(pair, **SMALL)
-    assert comparison.model is not None
-    assert comparison.model.record.run.seed == comparison.plan.confirmation_seeds[0]
-    expected = comparison.model.record.validation_score
-    assert comparison.model.predict(pair[0]) - pair[1] == pytest.approx(expected, abs=1e-5)
+    assert isinstance(comparison.model, FittedModel)
+    first = comparison.plan.confirmation_seeds[0]
+    assert comparison.model.record.run.seed == comparison.verdict["model"]["seed"] == first
+    assert comparison.model.encoding == prepare(pair, redrawn=1).encoding  # its own split's, not the tuning's
+    assert comparison.model.encoding != prepare(pair).encoding
+    assert comparison.verdict["model"]["num_rows"] == 160
+    assert comparison.verdict["model"]["test"]["rmse"] < 1e-3  # the real engine's linear model of a line
 
 
 def test_more_splits_are_more_seeds_and_the_plan_repeats_them(fakes: list[FakeEngine], pair: Any) -> None:
