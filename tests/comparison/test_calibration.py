@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pytest
 
 import steepest
+from steepest.comparison.engine import start_engine
+from steepest.comparison.plan import Setting
 from steepest.data import prepare
 from steepest.training.calibration import expected_calibration_error, reliability
 
@@ -28,18 +29,15 @@ def test_classes_have_a_calibration_in_the_verdict_and_the_runs() -> None:
         assert point["low"] < point["predicted"] <= point["high"]
     assert found["interval"][0] < found["ece"] == winner["test"]["ece"] < found["interval"][1]
 
-    model, prepared = comparison.model, prepare((x, y))
-    assert model is not None
-    own = comparison.runs.filter(pl.col("lr") == winner["lr"], pl.col("seed") == model.record.run.seed)
-    raw = prepared.x_test * [part.scale for part in _parts(prepared)] + [
-        part.mean for part in _parts(prepared)
-    ]
-    bins = reliability(prepared.y_test.astype(np.int64), model.predict_proba(raw))
-    assert own["test_ece"].to_list() == [pytest.approx(expected_calibration_error(bins), rel=1e-5)]
-
-
-def _parts(prepared: Any) -> list[Any]:
-    return [column.parts[0] for column in prepared.encoding.columns]
+    # One of its runs, trained again.
+    seed, plan, prepared = comparison.plan.confirmation_seeds[0], comparison.plan, prepare((x, y))
+    engine = start_engine(prepared.training_data(), plan.metric)
+    (record,) = engine.run_all([plan.run(Setting(plan.cells[0], winner["lr"]).on(seed))])
+    assert record is not None
+    probabilities = engine.predict(record.run, record.parameters, prepared.x_test)
+    bins = reliability(prepared.y_test.astype(np.int64), probabilities)
+    own = comparison.runs.filter(pl.col("lr") == winner["lr"], pl.col("seed") == seed)
+    assert own["test_ece"].to_list() == [expected_calibration_error(bins)]
 
 
 def test_a_quantity_has_none() -> None:
