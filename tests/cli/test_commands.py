@@ -199,6 +199,8 @@ def test_report_names_the_file(run: Run, fake: Fake, tmp_path: Path) -> None:
     fake("steepest.report", write=lambda directory, language: directory / f"{language}.html")
     assert run("report", tmp_path).out == f"Report: {tmp_path / 'en.html'}\n"
     assert run("report", tmp_path, "--lang", "zh").out == f"Report: {tmp_path / 'zh.html'}\n"
+    ran = run("report", tmp_path, tmp_path, "--lang", "zh")
+    assert (ran.exit_code, "the page about two is in English" in ran.err) == (2, True)
 
 
 def test_bench_prints_its_rows_and_writes_them(

@@ -29,6 +29,8 @@ def report(
 ) -> None:
     """Build DIR/report.html again from what the comparison recorded; of two, a page with both side by side."""
     if other is not None:
+        if lang not in (None, "en"):
+            raise InputError("--lang goes with one folder; the page about two is in English.")
         from steepest.comparison.beside import write as write_both
 
         typer.echo(f"Report: {write_both(directory, other, out or Path('beside.html'))}")
