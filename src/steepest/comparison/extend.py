@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +15,10 @@ from steepest.comparison.unfinished import UNFINISHED
 from steepest.errors import InputError
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
-from steepest.tuning_range import TuningRange
 
 __all__ = ["extended", "finished_plan"]
 
 Names = Sequence[str] | str | None
-Ranges = Mapping[str, Mapping[str, TuningRange]]
 
 
 def finished_plan(place: Path) -> Plan:
@@ -83,12 +81,6 @@ def extended(plan: Plan, *, losses: Names, optimizers: Names, more_seeds: int | 
         tuning_seeds=_longer(plan.tuning_seeds, num_seeds),
         confirmation_seeds=_longer(plan.confirmation_seeds, num_fresh),
         splits=1 if plan.splits == 1 else num_fresh,
-        loss_ranges=_ranges(
-            plan, plan.loss_ranges, {name: LOSSES[name].formula.tunable for name in new_losses}
-        ),
-        optimizer_ranges=_ranges(
-            plan, plan.optimizer_ranges, {name: OPTIMIZERS[name].tunable for name in new_optimizers}
-        ),
         left_out=without_names(plan.left_out, (*new_losses, *new_optimizers)),
     )
 
@@ -100,11 +92,6 @@ def _rates(plan: Plan, optimizers: tuple[str, ...]) -> dict[str, tuple[float, ..
     if dict(plan.rates) != rate_grids(plan.optimizers, plan.points_per_decade):
         raise InputError("The comparison followed a plan with rates of its own; it takes no more optimizers.")
     return rate_grids(optimizers, plan.points_per_decade)
-
-
-def _ranges(plan: Plan, known: Ranges, new: Ranges) -> Ranges:
-    """What is tuned beyond the rates, where anything is."""
-    return {**known, **{name: dict(own) for name, own in new.items()}} if plan.num_configurations else known
 
 
 def _longer(seeds: tuple[int, ...], count: int) -> tuple[int, ...]:

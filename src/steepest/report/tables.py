@@ -127,9 +127,7 @@ def _standing_row(cell: Cell, mark: str, span: ScoreRange, written: Written, wit
     difference = cell.get("difference") or [None, None]
     details = [say("rate {rate}", rate=significant(cell["lr"]))]
     for option in ("loss_options", "optimizer_options"):
-        details += [
-            f"{humanise(name)} {significant(value)}" for name, value in (cell.get(option) or {}).items()
-        ]
+        details += [f"{humanise(name)} {value:g}" for name, value in (cell.get(option) or {}).items()]
     details += [batch_words(cell["batch_size"])] * with_batch
     details += [plural(cell["num_seeds"], "seed")]
     if cell["num_diverged"]:
