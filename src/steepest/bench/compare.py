@@ -54,7 +54,7 @@ def works(quick: bool) -> list[Work]:
         f"batch {_BATCH_SIZE}, {size.epochs} epochs"
     )
     bars = (Ratio((OPTUNA,), 30.0), Ratio((RAY,), 15.0))
-    work = Work(name, partial(_field, size), bars, rounds=7)
+    work = Work(name, partial(_field, size), bars, rounds=3)  # a round takes minutes
     return [work, first_run.cold(quick), first_run.warm(quick)]
 
 
