@@ -13,7 +13,6 @@ from steepest.comparison.plan import Plan, rate_grids, read_plan
 from steepest.comparison.statistics import seeds_to_tell
 from steepest.comparison.unfinished import UNFINISHED
 from steepest.errors import InputError
-from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 
 __all__ = ["extended", "finished_plan"]
