@@ -75,9 +75,8 @@ def _notes(plan: Plan, contestants: Sequence[Contestant], winners: Sequence[Cont
             f"Barred from winning, as their best rate is still the last of the widened grid: {names}."
         )
     if winners and still_improving(plan, winners[0]):
-        taken = f"{plan.epochs} epoch{'s' * (plan.epochs > 1)}"
         notes.append(
-            f"The winner was still improving when its runs ended, after {taken}; longer ones may choose another pair, "
-            f"or a smaller rate: try --epochs {3 * plan.epochs}."
+            f"The winner was still improving when its runs ended, after {plan.epochs} epochs; longer ones may choose "
+            f"another pair, or a smaller rate: try --epochs {3 * plan.epochs}."
         )
     return notes
