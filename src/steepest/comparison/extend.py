@@ -13,6 +13,7 @@ from steepest.comparison.plan import Plan, rate_grids, read_plan
 from steepest.comparison.statistics import seeds_to_tell
 from steepest.comparison.unfinished import UNFINISHED
 from steepest.errors import InputError
+from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 
 __all__ = ["extended", "finished_plan"]
@@ -68,6 +69,8 @@ def extended(plan: Plan, *, losses: Names, optimizers: Names, more_seeds: int | 
     all_losses, all_optimizers = plan.losses + new_losses, plan.optimizers + new_optimizers
     num_seeds = check.check_seeds(len(plan.tuning_seeds) + more)
     num_contestants = 2 * len(all_losses) * len(all_optimizers) * len(plan.batch_sizes)
+    # With tuning of the rates alone there are no ranges.
+    more_ranges = (new_losses, new_optimizers) if plan.num_configurations else ((), ())
     num_fresh = max(len(plan.confirmation_seeds), num_seeds, seeds_to_tell(num_contestants))
     return replace(
         plan,
@@ -76,6 +79,14 @@ def extended(plan: Plan, *, losses: Names, optimizers: Names, more_seeds: int | 
         rates=_rates(plan, all_optimizers),
         default_rates={
             name: plan.default_rates.get(name, OPTIMIZERS[name].default_lr) for name in all_optimizers
+        },
+        loss_ranges={
+            **plan.loss_ranges,
+            **{name: dict(LOSSES[name].formula.tunable) for name in more_ranges[0]},
+        },
+        optimizer_ranges={
+            **plan.optimizer_ranges,
+            **{name: dict(OPTIMIZERS[name].tunable) for name in more_ranges[1]},
         },
         tuning_seeds=_longer(plan.tuning_seeds, num_seeds),
         confirmation_seeds=_longer(plan.confirmation_seeds, num_fresh),
