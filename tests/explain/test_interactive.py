@@ -97,7 +97,7 @@ def untuned(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def wait_until(page: Any, expression: str) -> None:
     """Waits for an expression to hold; the page's policy forbids playwright's own way, which evaluates there."""
-    for _ in range(200):
+    for _ in range(2000):  # a minute and more: a busy machine draws few frames a second
         if page.evaluate(expression):
             return
         page.wait_for_timeout(25)
@@ -106,7 +106,8 @@ def wait_until(page: Any, expression: str) -> None:
 
 def ink(page: Any, canvas: str) -> str:
     """An expression for what a canvas shows, after it has been drawn."""
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    for _ in range(3):
+        page.evaluate("new Promise(requestAnimationFrame)")
     text: str = page.evaluate(f"document.getElementById('{canvas}').toDataURL()")
     return text
 
