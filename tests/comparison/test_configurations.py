@@ -126,7 +126,9 @@ def test_what_was_tuned_wins_and_is_in_the_records_and_the_model(
     assert set(own["hyper_momentum"]) == {momentum}
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert f"--loss-options delta={delta}" in page
-    assert f"delta {delta:.3g}" in page
+    assert f"delta {delta:g}" in page
+    assert f"momentum={momentum:.12g}" in page  # the program in plain PyTorch
+    assert f"delta={delta:.12g})" in page
 
 
 def test_a_plan_of_it_is_followed(pair: Any, fakes: list[WithOptions]) -> None:

@@ -71,7 +71,7 @@ def test_an_optimizer_takes_the_same_steps(word: str) -> None:
     ours = entry.cls(models[0].parameters(), lr=0.01, **{**entry.options, **own})
     hyper = entry.cls.hyperparameters_of(ours.param_groups[0])
     names: dict[str, Any] = {"torch": torch, "model": models[1]}
-    exec(plain_torch._optimizer(plain, 0.01, hyper, plain_torch.LOSSES["mse"]), names)
+    exec(plain_torch._optimizer(plain, 0.01, hyper), names)
     for step in range(5):
         for model, optimizer in zip(models, (ours, names["optimizer"]), strict=True):
             optimizer.zero_grad()

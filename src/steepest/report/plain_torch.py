@@ -174,7 +174,7 @@ def training_code(verdict: Mapping[str, Any], winner: Cell, hyper: Mapping[str, 
         *_targets(loss),
         f"torch.manual_seed({verdict['seed']})",
         *_model(verdict, loss),
-        _optimizer(optimizer, winner["lr"], hyper, loss),
+        _optimizer(optimizer, winner["lr"], hyper),
         *loss.before,
         "",
         "",
@@ -216,9 +216,8 @@ def _model(verdict: Mapping[str, Any], loss: PlainLoss) -> list[str]:
     return ["model = nn.Sequential(", f"    {between},", ")"]
 
 
-def _optimizer(optimizer: PlainOptimizer, lr: float, hyper: Mapping[str, float], loss: PlainLoss) -> str:
-    # Of a name that the loss has too, the record keeps the loss's value; torch's default is the one that was used.
-    own = {name: hyper[name] for name in optimizer.names if name in hyper and name not in loss.parameters}
+def _optimizer(optimizer: PlainOptimizer, lr: float, hyper: Mapping[str, float]) -> str:
+    own = {name: hyper[name] for name in optimizer.names if name in hyper}
     given = {"lr": repr(lr)} | {name: f"{value:.12g}" for name, value in own.items() if "beta" not in name}
     if "beta1" in own and "beta2" in own:
         given["betas"] = f"({own['beta1']:.12g}, {own['beta2']:.12g})"
@@ -227,7 +226,8 @@ def _optimizer(optimizer: PlainOptimizer, lr: float, hyper: Mapping[str, float],
 
 
 def _loss(loss: PlainLoss, hyper: Mapping[str, float]) -> list[str]:
-    values = {name: f"{hyper[name]:.12g}" for name in loss.parameters}
+    # A name that the optimizer has too is on record as the loss's by its prefix.
+    values = {name: f"{hyper.get(f'loss_{name}', hyper[name]):.12g}" for name in loss.parameters}
     lines = ["def loss(p, y):"]
     if loss.output != "logits":
         lines.append("    p = p.squeeze(1)")

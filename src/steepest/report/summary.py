@@ -104,11 +104,19 @@ def _runs_of(runs: pl.DataFrame, cell: Cell) -> pl.DataFrame:
         (pl.col("lr") - lr).abs() <= RATE_TOLERANCE * lr,
         ~pl.col("diverged"),
     )
+    if "options" in runs.columns:  # tuned beyond the rate: the same rate may have been tried with others
+        same = same.filter(pl.col("options").fill_null("") == _options_in_words(cell))
     for stage in ("confirm", "default") if cell["kind"] == "tuned" else ("default", "confirm"):
         of_stage = same.filter(pl.col("stage") == stage)
         if of_stage.height:
             return of_stage
     return same
+
+
+def _options_in_words(cell: Cell) -> str:
+    """A cell's options as the runs have them."""
+    given = {**(cell.get("loss_options") or {}), **(cell.get("optimizer_options") or {})}
+    return ", ".join(f"{name}={value:g}" for name, value in given.items())
 
 
 def hyperparameters(runs: pl.DataFrame, cell: Cell) -> dict[str, float]:
