@@ -125,9 +125,9 @@ PROBLEMS = {
         engine=LuckApart,
     ),
     "outliers_on_splits": Problem(
-        "The outliers on 2,000 rows, each fresh seed on a split of its own.",
+        "The outliers on 2,000 rows, each of 20 fresh seeds on a split of its own.",
         partial(with_outliers, num_rows=2_000),
-        replace(ROBUST, splits=10),
+        replace(ROBUST, splits=20),
         best=frozenset({("mae", "adam"), ("huber", "adam")}),
         losers=frozenset({("mse", "adam")}),
     ),
