@@ -20,7 +20,7 @@ def test_classes_have_a_calibration_in_the_verdict_and_the_runs() -> None:
     random = np.random.default_rng(4)
     x = random.normal(size=(300, 2))
     y = np.where(x[:, 0] + random.normal(size=300) > 0, "yes", "no")
-    comparison = steepest.compare((x, y), losses=["bce"], **SMALL)
+    comparison = steepest.compare((x, y), losses=["bce"], splits=1, **SMALL)
     winner, found = comparison.verdict["winners"][0], comparison.verdict["calibration"]
     assert (found["positive"], found["num_bins"], found["num_seeds"]) == ("yes", 15, winner["num_seeds"])
     num_test_rows = comparison.verdict["num_rows"]["test"]

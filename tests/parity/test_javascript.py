@@ -231,11 +231,11 @@ HYPERPARAMETERS = {
 
 
 def update_rules() -> list[Rule]:
-    """Every rule in the package, those of all conventions and options."""
+    """Every rule in the package, those of all conventions and options; one without a rate is no optimizer's."""
     found: list[Rule] = []
 
     def look(value: Any) -> None:
-        if isinstance(value, Rule) and value not in found:
+        if isinstance(value, Rule) and "lr" in value.hyperparameters and value not in found:
             found.append(value)
         elif isinstance(value, dict):
             for inner in list(value.values()):
