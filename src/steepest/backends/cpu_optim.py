@@ -12,7 +12,7 @@ from numba.np.unsafe import ndarray
 
 from steepest.backends import cpu
 from steepest.backends.cpu import half_vectors, next_piece
-from steepest.backends.cpu_storage import BLOCK, Column, Layout, columns, lots
+from steepest.backends.cpu_storage import BLOCK, Column, Layout, columns, inlined, lots
 from steepest.backends.cpu_vocabulary import _inline
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _note(num_tensors: int, width: int, table: Any, numbers: Any) -> bool:
 
 
 def _chain(first: Any, link: Callable[..., Any], places: Sequence[int], *arguments: Any) -> Any:
-    chain = _inline(first)
+    chain = inlined(first)
     for place in places:
         chain = _inline(link(chain, place, *arguments))
     return chain
@@ -302,27 +302,11 @@ def stored_step(rule: Rule, layout: Layout) -> cpu.Kernel:
         place for place in slots
         if rule.initial.get(rule.slots[place]) == "gradient" and layout.slots[place] == layout.parameter
     ]  # fmt: skip
-    parameter, gradient, state = columns(layout)
-    in_blocks = layout.num_eight_bit > 0
     bindings = {
+        **_access(layout),
         "update": cpu.bind(rule.update),
         "coefficients_of": cpu.bind(_coefficients_of, of_step),
         "rounded": _chain(_empty, _and_rounded, range(num_coefficients), number),
-        "width": layout.width,
-        "block": BLOCK if in_blocks else 1 << 62,
-        # Codes are arithmetic, which gains by whole vectors; the rest waits for memory.
-        "choose_vectors": _inline(_nothing) if in_blocks else half_vectors,
-        "make_scratch": _scratch(layout.num_eight_bit) if in_blocks else _inline(_empty),
-        "view_parameter": parameter.view,
-        "view_gradient": gradient.view,
-        "load_parameter": parameter.load,
-        "load_gradient": gradient.load,
-        "store_parameter": parameter.store,
-        "views": _chain(_empty, _and_view, slots, state),
-        "load": _chain(_empty, _and_element, slots, state),
-        "store": _chain(_nothing, _and_store, slots, state),
-        "close": _chain(_nothing, _and_close, slots, state),
-        "lot_of": lots(layout),
         "start_at_gradient": _chain(_nothing, _and_gradient, at_gradient),
     }
     if rule.measure is None or rule.trust is None:
@@ -332,6 +316,30 @@ def stored_step(rule: Rule, layout: Layout) -> cpu.Kernel:
         "float_type": number,
     }  # fmt: skip
     return cpu.compile_kernel(_measured_step, ENGINE_STEP, {**bindings, **measured})
+
+
+@cache
+def _access(layout: Layout) -> dict[str, Any]:
+    """What hangs on the layout alone, so that the rules that share one share what Numba made of it."""
+    parameter, gradient, state = columns(layout)
+    slots, in_blocks = range(len(layout.slots)), layout.num_eight_bit > 0
+    return {
+        "width": layout.width,
+        "block": BLOCK if in_blocks else 1 << 62,
+        # Codes are arithmetic, which gains by whole vectors; the rest waits for memory.
+        "choose_vectors": inlined(_nothing) if in_blocks else half_vectors,
+        "make_scratch": _scratch(layout.num_eight_bit) if in_blocks else inlined(_empty),
+        "view_parameter": parameter.view,
+        "view_gradient": gradient.view,
+        "load_parameter": parameter.load,
+        "load_gradient": gradient.load,
+        "store_parameter": parameter.store,
+        "views": _chain(_empty, _and_view, slots, state),
+        "load": _chain(_empty, _and_element, slots, state),
+        "store": _chain(_nothing, _and_store, slots, state),
+        "close": _chain(_nothing, _and_close, slots if in_blocks else (), state),
+        "lot_of": lots(layout),
+    }
 
 
 def _scratch(num_rows: int) -> Any:

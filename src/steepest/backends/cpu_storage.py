@@ -23,6 +23,7 @@ alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import llvmlite.binding
@@ -34,7 +35,17 @@ from numba.extending import intrinsic as numba_intrinsic
 from steepest.backends import cpu
 from steepest.backends.cpu_vocabulary import FASTMATH, _inline
 
-__all__ = ["BLOCK", "EIGHT_BIT", "ITEM_SIZES", "Column", "Layout", "columns", "has_float16", "lots"]
+__all__ = [
+    "BLOCK",
+    "EIGHT_BIT",
+    "ITEM_SIZES",
+    "Column",
+    "Layout",
+    "columns",
+    "has_float16",
+    "inlined",
+    "lots",
+]
 
 BLOCK = 256  # 8-bit numbers under one header
 EIGHT_BIT = ("signed8", "unsigned8")
@@ -43,6 +54,7 @@ ITEM_SIZES = {
 }  # fmt: skip
 HEADER = 2  # bytes
 
+inlined = cache(_inline)  # compiled once a process
 intrinsic: Any = numba_intrinsic  # its own types describe the typing function, not the call
 
 
@@ -255,7 +267,7 @@ def _random_bits(typingctx: Any, first: Any, factor: Any, i: Any, place: Any) ->
 def lots(layout: Layout) -> Any:
     """``lot(row, at, first, step)``: what the random numbers of a block's elements are drawn from."""
     if not layout.is_random:
-        return _inline(_no_lot)
+        return inlined(_no_lot)
     stream = layout.width - 2
     place = stream + 1
 
@@ -431,7 +443,7 @@ _BLOCKS = {
 
 def columns(layout: Layout) -> tuple[Column, Column, list[Column]]:
     """The parameter's, the gradient's, and each slot's."""
-    number = np.dtype(layout.computed_in).type
+    number: Any = np.dtype(layout.computed_in).type
     last = len(layout.slots)
     parameter = _number_column(layout.parameter, 1, number, last if layout.rounding == "stochastic" else None)
     if layout.rounding == "kahan":
@@ -449,13 +461,21 @@ def columns(layout: Layout) -> tuple[Column, Column, list[Column]]:
     return parameter, _number_column(layout.parameter, 2, number, None), slots
 
 
+@cache
 def _number_column(kind: str, column: int, number: Any, place: int | None) -> Column:
-    memory, widen, nearest, at_random = _NUMBERS[kind]
+    memory = _NUMBERS[kind][0]
     pointer, size = cpu.pointer_at(memory), ITEM_SIZES[kind]
-    narrow = np.float32 if memory is types.uint16 else number
 
     def view(t: Any, at: int, first: int, n: int, scratch: Any) -> Any:
         return carray(pointer(t[at + column] + first * size), n)
+
+    return Column(_inline(view), *_number_access(kind, number, place), inlined(_nothing))
+
+
+@cache
+def _number_access(kind: str, number: Any, place: int | None) -> tuple[Any, Any]:
+    memory, widen, nearest, at_random = _NUMBERS[kind]
+    narrow = np.float32 if memory is types.uint16 else number
 
     def load(member: Any, i: int) -> Any:
         return number(widen(member[i]))
@@ -466,7 +486,7 @@ def _number_column(kind: str, column: int, number: Any, place: int | None) -> Co
     def store_at_random(member: Any, i: int, value: Any, lot: Any) -> None:
         member[i] = at_random(narrow(value), _random_bits(lot[0], lot[1], i, place))
 
-    return _column(view, load, store if place is None else store_at_random, _nothing)
+    return _inline(load), _inline(store if place is None else store_at_random)
 
 
 def _compensated_column(kind: str, column: int, lost_column: int, number: Any) -> Column:
