@@ -111,6 +111,7 @@ class Layout:
 _NEAREST = frozenset({"float64", "float32", "bfloat16", "float16"})
 
 
+@cache
 def has_float16() -> bool:
     """Whether the processor converts float16 itself; without it LLVM calls a function that is not there."""
     features = llvmlite.binding.get_host_cpu_features()

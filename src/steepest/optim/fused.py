@@ -7,7 +7,7 @@ import math
 import sys
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, reduce
 from itertools import chain
 from typing import Any, TypedDict, get_args
@@ -77,8 +77,8 @@ class FusedStep:
         return {}
 
     @cached_property
-    def _alone(self) -> dict[Tensor, list[Tensor]]:
-        """A list of each parameter that is stepped in the backward pass: its table's key."""
+    def _alone(self) -> dict[Tensor, tuple[int, list[Tensor]]]:
+        """Of each parameter that is stepped in the backward pass the place of its group, and a list of it alone."""
         return {}
 
     @staticmethod
@@ -142,8 +142,8 @@ class FusedStep:
         """Whether steps are counted: as torch does, and wherever a step's random numbers hang on it."""
         return self.counts_steps or not storage.is_plain
 
-    def _listen(self, groups: Iterable[Mapping[str, Any]]) -> None:
-        """Step parameters in the backward pass, for as long as this optimizer lives."""
+    def _listen(self, groups: Sequence[Mapping[str, Any]]) -> None:
+        """Step the last groups' parameters in the backward pass, for as long as this optimizer lives."""
         if not self.in_backward:
             return
         method = weakref.WeakMethod(self._step_in_backward)
@@ -153,25 +153,25 @@ class FusedStep:
             if step is not None:
                 step(parameter)
 
-        for parameter in chain.from_iterable(group["params"] for group in groups):
+        first = len(self.param_groups) - len(groups)
+        for place, parameter in ((k, p) for k, group in enumerate(groups, first) for p in group["params"]):
             if not parameter.requires_grad:
                 raise InputError(
                     f"{type(self).__name__}: in_backward is for parameters that take part in the backward pass; one of "
                     f"shape {tuple(parameter.shape)} has requires_grad=False."
                 )
+            self._alone[parameter] = (place, [parameter])
             parameter.register_post_accumulate_grad_hook(hook)
 
     @torch.no_grad()
     def _step_in_backward(self, parameter: Tensor) -> None:
-        own = self._alone.setdefault(parameter, [parameter])
-        for group in self.param_groups:
-            if any(parameter is other for other in group["params"]):
-                alone = {**group, "params": own}
-                if not self._is_ready(alone):
-                    raise InputError(
-                        f"{type(self).__name__}: in_backward is for dense, real parameters and gradients."
-                    )
-                self._step_group(alone)
+        place, own = self._alone[parameter]
+        alone = {**self.param_groups[place], "params": own}
+        if not self._is_ready(alone):
+            raise InputError(
+                f"{type(self).__name__}: in_backward is for dense, real parameters and gradients."
+            )
+        self._step_group(alone)
         parameter.grad = None
 
     def _set_options(self, **options: Any) -> None:

@@ -15,7 +15,7 @@ from steepest.errors import InputError
 from steepest.optim.rule import Rule
 from steepest.optim.table import StepTable
 
-__all__ = ["CODED", "LOST", "Rounding", "StateType", "Storage"]
+__all__ = ["CODED", "Rounding", "StateType", "Storage"]
 
 StateType = torch.dtype | Literal["8bit"] | None
 Rounding = Literal["nearest", "stochastic", "kahan"]

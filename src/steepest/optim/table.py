@@ -183,7 +183,9 @@ class GroupTable:
         self.rule, self.parameters = rule, parameters
         counted = ("step",) * counts_steps
         few = (*counted, *rule.scalars)
-        self._states = list(state.values())
+        self._states = [state.get(p) for p in parameters]
+        # Where nobody else has a state, they are compared without a search for each.
+        self._in_order = len(state) == len(parameters) and all(map(is_, state.values(), self._states))
         self._picked = [
             ((*part.entries, *few), [state[parameters[i]] for i in part.owners])
             for part in parts
@@ -227,6 +229,10 @@ class GroupTable:
             picked = map(itemgetter(*names), states)
             yield from picked if len(names) == 1 else chain.from_iterable(picked)
 
+    def _same_states(self, state: Mapping[Tensor, Any]) -> bool:
+        in_order = self._in_order and len(state) == len(self._states)
+        return all(map(is_, state.values() if in_order else map(state.get, self.parameters), self._states))
+
     def holds(self, parameters: Sequence[Tensor], state: Mapping[Tensor, Any]) -> bool:
         """Whether everything lies where it did; takes note of where the gradients lie now."""
         gradients = [g for g in map(_gradient, parameters) if g is not None]
@@ -235,8 +241,7 @@ class GroupTable:
         if not (
             len(parameters) == len(self.parameters)
             and all(map(is_, parameters, self.parameters))
-            and len(state) == len(self._states)
-            and all(map(is_, state.values(), self._states))
+            and self._same_states(state)
             and _TENSORS.issuperset(map(type, gradients))
             and not any(map(Tensor.is_neg, gradients))
         ):
