@@ -35,7 +35,7 @@ from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
 from steepest.backends import reference
-from steepest.backends.cpu_vocabulary import FASTMATH, VOCABULARY
+from steepest.backends.cpu_vocabulary import AS_PART, FASTMATH, VOCABULARY
 
 __all__ = ["Kernel", "bind", "cache_directory", "call", "compile_kernel", "pointer_at"]
 
@@ -75,7 +75,7 @@ def bind(function: Callable[..., Any], extra: Mapping[str, Any] | None = None, *
         hasher = hashlib.sha256()
         _fingerprint(bound, hasher, set())
         bound.__name__ = bound.__qualname__ = f"{function.__name__}_{hasher.hexdigest()[:32]}"
-    return njit(bound, error_model="numpy", fastmath=FASTMATH, forceinline=inline)
+    return njit(bound, fastmath=FASTMATH, forceinline=inline, **AS_PART)
 
 
 def _rebind(function: Callable[..., Any], extra: dict[str, Any]) -> python_types.FunctionType:

@@ -78,12 +78,8 @@ num_parameters: int
 
 
 def _constants(parameters: Any) -> Any:
-    """The parameters as one column, for kernels in which they are constants."""
-    given = carray(parameters, num_parameters)
-    column = np.empty((num_parameters, 1))
-    for k in range(num_parameters):
-        column[k, 0] = given[k]
-    return column
+    """The parameters as one column where they lie, for kernels in which they are constants."""
+    return carray(parameters, (num_parameters, 1))
 
 
 def _bindings(
@@ -430,6 +426,11 @@ def _engine_pointwise(
     t = carray(targets, n)
     out = carray(gradients, n)
     options = at(constants(parameters), 0)
+    if n == 1:  # a row at a time: the loop's way into its lanes would take longer than the loss
+        prediction = np.float64(p[0])
+        wanted = np.float64(t[0])
+        out[0] = gradient(prediction, wanted, *options) * scale
+        return value(prediction, wanted, *options)
     total = 0.0
     for i in range(n):
         prediction = np.float64(p[i])

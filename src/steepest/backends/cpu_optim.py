@@ -13,7 +13,7 @@ from numba.np.unsafe import ndarray
 from steepest.backends import cpu
 from steepest.backends.cpu import half_vectors, next_piece
 from steepest.backends.cpu_storage import BLOCK, Column, Layout, columns, inlined, lots
-from steepest.backends.cpu_vocabulary import _inline
+from steepest.backends.cpu_vocabulary import AS_PART, _inline
 
 if TYPE_CHECKING:
     from steepest.optim.rule import Rule
@@ -75,7 +75,7 @@ keep_scalars: Any
 start_at_gradient: Any
 
 # A sum over a tensor may be taken in any order (it is fixed once compiled), so that it becomes SIMD code.
-_sums = njit(fastmath={"contract", "reassoc", "nsz"}, error_model="numpy", forceinline=True)
+_sums = njit(fastmath={"contract", "reassoc", "nsz"}, forceinline=True, **AS_PART)
 
 
 @_sums

@@ -25,6 +25,7 @@ from steepest.backends.cpu_vocabulary import (
     _LN2_HIGH,
     _LN2_LOW,
     _LOG2_E,
+    AS_PART,
     _expm1_reduced,
     _inline,
     _power_of_two,
@@ -152,7 +153,7 @@ def exp_difference32(a: Any, b: Any) -> Any:
     return ((_ONE + m) * _power_of_two32(half)) * _power_of_two32(k - half)
 
 
-@njit(fastmath={"contract", "reassoc"}, error_model="numpy", forceinline=True)
+@njit(fastmath={"contract", "reassoc"}, forceinline=True, **AS_PART)
 def sum_of(terms: Any) -> Any:
     """The sum of at most a few hundred terms, in as many float64 chains as the processor likes."""
     total = 0.0

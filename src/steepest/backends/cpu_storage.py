@@ -33,7 +33,7 @@ from numba import carray, njit, types
 from numba.extending import intrinsic as numba_intrinsic
 
 from steepest.backends import cpu
-from steepest.backends.cpu_vocabulary import FASTMATH, _inline
+from steepest.backends.cpu_vocabulary import AS_PART, FASTMATH, _inline
 
 __all__ = [
     "BLOCK",
@@ -401,7 +401,7 @@ def _exponent_for(top: int) -> int:
     return min((top + (1 << SIGNED_SHIFT)) >> 23, 255)
 
 
-_plain = njit(fastmath=FASTMATH, error_model="numpy")
+_plain = njit(fastmath=FASTMATH, **AS_PART)
 
 
 @_plain

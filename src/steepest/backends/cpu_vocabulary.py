@@ -24,7 +24,9 @@ from numba.extending import intrinsic as numba_intrinsic
 # Reassociation would undo compensated arithmetic, so only contraction (fused multiply-add) is allowed.
 FASTMATH = {"contract"}
 intrinsic: Any = numba_intrinsic  # its own types describe the typing function, not the call
-_inline = njit(fastmath=FASTMATH, error_model="numpy", forceinline=True)
+# Of a part of a kernel: Python never calls it, and what would let it takes a third of the time to compile.
+AS_PART: dict[str, Any] = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_inline = njit(fastmath=FASTMATH, forceinline=True, **AS_PART)
 
 
 @intrinsic

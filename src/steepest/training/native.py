@@ -11,11 +11,13 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from operator import itemgetter
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -142,35 +144,32 @@ class NativeEngine:
         Raises:
             KeyboardInterrupt: handed on after running runs have ended and their records were given.
         """
-        records: list[Record | None] = [None] * len(runs)
         jobs = [_Job(self, run, initial) for run in runs]
-        workers = min(num_threads or _processors(), max(len(jobs), 1))
+        crew = _Crew(jobs, min(num_threads or _processors(), max(len(jobs), 1)))
+        timed = [job for job in jobs if job.run.stop.max_sec is not None]
+        records: list[Record | None] = [None] * len(runs)
 
-        def deliver(done: Sequence[Future[Record | None]]) -> None:
-            for future in sorted(done, key=lambda f: index_of[f]):
-                index = index_of[future]
-                records[index] = future.result()
-                record = records[index]
+        def deliver(ended: Iterable[tuple[int, Record | None]]) -> None:
+            for index, record in ended:
+                records[index] = record
                 if record is not None and on_record is not None:
                     on_record(index, record)
 
-        with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-            index_of = {pool.submit(job.execute): index for index, job in enumerate(jobs)}
-            pending = set(index_of)
+        with _blas().limit(limits=1, user_api="blas"):
+            crew.begin()
             try:
-                while pending:
-                    done, pending = wait(pending, timeout=0.05, return_when=FIRST_COMPLETED)
-                    deliver(list(done))
+                while crew.num_left:
+                    deliver(crew.ended(timeout=0.05))
                     if stop_event is not None and stop_event.is_set():
                         break
-                    _stop_overdue(jobs)
+                    _stop_overdue(timed)
             except KeyboardInterrupt:
-                deliver(list(_end(jobs, pending)))
+                deliver(crew.end())
                 raise
             except BaseException:
-                _end(jobs, pending)  # the pool would wait for runs that may never end by themselves
+                crew.end()  # runs may never end by themselves
                 raise
-            deliver(list(_end(jobs, pending)))
+            deliver(crew.end())
         return records
 
     def predict(self, run: Run, parameters: NDArray[Any], features: NDArray[Any]) -> NDArray[Any]:
@@ -320,14 +319,53 @@ def _stop_overdue(jobs: Sequence[_Job]) -> None:
             job.ask_to_stop(_SECONDS)
 
 
-def _end(jobs: Sequence[_Job], pending: set[Future[Record | None]]) -> set[Future[Record | None]]:
-    """Ask everything under way to stop, and wait for it."""
-    if pending:
-        for job in jobs:
-            job.cancelled = True
-            job.ask_to_stop(_INTERRUPTED)
-        wait(pending)
-    return pending
+class _Crew:
+    """Threads that take one job after another, in the jobs' order."""
+
+    def __init__(self, jobs: Sequence[_Job], num_threads: int) -> None:
+        self._jobs = jobs
+        self._waiting = deque(enumerate(jobs))
+        self._ended: SimpleQueue[tuple[int, Record | BaseException | None]] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(num_threads)]
+        self.num_left = len(jobs)
+
+    def begin(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self) -> None:
+        while self._waiting:
+            try:
+                index, job = self._waiting.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            try:
+                self._ended.put((index, job.execute()))
+            except BaseException as error:
+                self._ended.put((index, error))
+
+    def ended(self, timeout: float) -> list[tuple[int, Record | None]]:
+        """Those that have ended since, by index; waits for the first. What a job raised is raised."""
+        found: list[tuple[int, Record | None]] = []
+        try:
+            while True:
+                index, outcome = self._ended.get(timeout=0.0 if found else timeout)
+                self.num_left -= 1
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                found.append((index, outcome))
+        except Empty:
+            return sorted(found, key=itemgetter(0))
+
+    def end(self) -> list[tuple[int, Record | None]]:
+        """Ask everything under way to stop, and wait for it."""
+        if self.num_left:
+            for job in self._jobs:
+                job.cancelled = True
+                job.ask_to_stop(_INTERRUPTED)
+        for thread in self._threads:
+            thread.join()
+        return self.ended(timeout=0.0)
 
 
 @dataclass
@@ -440,10 +478,8 @@ class _Job:
             np.empty(n + max(num_validation, widest), dtype=np.int64),
             table, hyper, options, sums, curve, self.control, result,
         ]  # fmt: skip
-        types = self.kernel.function.argtypes
-        pointers = [ctypes.cast(array.ctypes.data, kind) for array, kind in zip(arrays, types, strict=False)]
-        self.kernel(
-            *pointers,
+        _entry(self.kernel.address)(
+            *map(_address, arrays),
             self.loss.address, self.metric.address, self.activate.address, self.derive.address, self.step.address,
         )  # fmt: skip
         return _Buffers(
@@ -465,7 +501,7 @@ class _Job:
         if self.rule.measure is not None:
             lengths = [length for i, o in pairwise(sizes) for length in (i * o, o)]  # weight, then bias
         starts = np.cumsum([0, *lengths[:-1]]) * arrays[0].itemsize
-        addresses = [array.ctypes.data + starts for array in arrays]
+        addresses = [_address(array) + starts for array in arrays]
         return np.ascontiguousarray(np.stack([np.array(lengths), *addresses], axis=1), dtype=np.int64)
 
     def _target_metric(self) -> float:
@@ -506,6 +542,18 @@ class _Job:
             seconds=seconds,
             parameters=buffers.best,
         )
+
+
+@cache
+def _entry(address: int) -> Any:
+    """The compiled run, which takes what it is given as bare addresses; the interpreter lock is released."""
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 25)(address)
+
+
+def _address(array: NDArray[Any]) -> int:
+    """Where an array's numbers begin; ``array.ctypes`` takes four times as long to say so."""
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 _NEVER = 1 << 62

@@ -42,7 +42,7 @@ NUMBERS = ("min_gradient_norm", "target_metric", "divergence_factor")
 _EPOCHS, _STEPS, _SECONDS, _PATIENCE, _GRADIENT, _TARGET, _DIVERGED, _INTERRUPTED = range(len(STOP_REASONS))
 
 call_loss: Any
-weigh_loss: Any
+loss_of: Any
 call_metric: Any
 call_activation: Any
 call_step: Any
@@ -56,6 +56,7 @@ score_rows: Any
 differentiate: Any
 differentiate_row: Any
 differentiate_linear: Any
+keep: Any
 norm: Any
 len_integers: int
 EPOCHS: int
@@ -204,11 +205,21 @@ def _gather_row(x: Any, order: Any, start: int, rows: int, width: int, into: Any
         into[i] = picked[i]
 
 
+def _plain_loss(
+    outputs: Any, t: Any, deltas: Any, weights: Any, order: Any, start: int, rows: int, num_out: int,
+    target_width: int, loss: int, scale: float, loss_options: Any, room: Any,
+) -> Any:  # fmt: skip
+    """The sum of the losses, and their gradient in ``deltas``."""
+    return call_loss(loss, outputs, t, deltas, rows, num_out, scale, loss_options)
+
+
 def _weigh_loss(
     outputs: Any, t: Any, deltas: Any, weights: Any, order: Any, start: int, rows: int, num_out: int,
     target_width: int, loss: int, scale: float, loss_options: Any, room: Any,
 ) -> Any:  # fmt: skip
-    """Row by row, as a loss knows no weights: the sum of the weighted losses, and their gradient in ``deltas``."""
+    """The same weighted, where rows have weights: row by row, as a loss knows none."""
+    if len(weights) == 0:
+        return call_loss(loss, outputs, t, deltas, rows, num_out, scale, loss_options)
     output, slope = room[:num_out], room[num_out : 2 * num_out]
     target = room[2 * num_out : 2 * num_out + target_width]
     total = 0.0
@@ -234,12 +245,9 @@ def _differentiate(
     gather(x, order, start, rows, num_features, a)
     gather(y, order, start, rows, target_width, t)
     at = forward(p, sizes, num_layers, z, a, rows, activate, kind)
-    if len(weights) == 0:
-        total = call_loss(loss, a[at:], t, deltas, rows, num_out, scale, loss_options)
-    else:
-        total = weigh_loss(
-            a[at:], t, deltas, weights, order, start, rows, num_out, target_width, loss, scale, loss_options, spare
-        )  # fmt: skip
+    total = loss_of(
+        a[at:], t, deltas, weights, order, start, rows, num_out, target_width, loss, scale, loss_options, spare
+    )  # fmt: skip
     backward(
         p, g, sizes, num_layers, z, a, deltas, spare, zero_and_ones, counted, rows, derive, kind, first, at
     )
@@ -351,6 +359,7 @@ def _train(
     for i in range(len(counted)):
         counted[i] = i
 
+    one = np.int64(1)  # a literal is a type of its own, for which all would be compiled once more
     step = 0
     examples = 0
     epoch = 0
@@ -383,9 +392,9 @@ def _train(
                 done = 1
             elif rows_in_batch == 1:
                 batch_loss = differentiate_row(
-                    x, y, weights, order, start, 1, num_features, target_width, num_out, p, g, sizes, num_layers,
+                    x, y, weights, order, start, one, num_features, target_width, num_out, p, g, sizes, num_layers,
                     z, a, t, deltas, spare, zero_and_ones, counted, activate, derive, loss, scale, loss_options, kind,
-                    True,
+                    done == 0,
                 )  # fmt: skip
                 done = 1
             while done < rows_in_batch:
@@ -440,7 +449,7 @@ def _train(
             ):
                 best_score = score
                 best_evaluation = evaluations + 1
-                kept[:] = p
+                keep(kept, p)
         mark = evaluations * 4
         marks[mark] = epoch
         marks[mark + 1] = step
@@ -457,13 +466,20 @@ def _train(
         if reason < 0 and evaluations >= max_evaluations:
             reason = EPOCHS
     if num_validation == 0:
-        kept[:] = p
+        keep(kept, p)
     out[0] = epoch
     out[1] = step
     out[2] = examples
     out[3] = reason
     out[4] = best_evaluation
     out[5] = best_score
+
+
+def _keep(kept: Any, p: Any) -> None:
+    for i in range(
+        len(p)
+    ):  # assigning a slice would bring along the making of its error's text: 2 s to compile
+        kept[i] = p[i]
 
 
 def _norm(g: Any) -> Any:
@@ -507,11 +523,16 @@ def train_kernel(dtype: str) -> cpu.Kernel:
     forward = cpu.bind(_forward, {**calls, **layers}, inline=False)
     backward = cpu.bind(_backward, {**calls, **layers}, inline=False)
     score = cpu.bind(_score, {**calls, "gather": gather, "forward": forward}, inline=False)
-    weigh_loss = cpu.bind(_weigh_loss, calls, inline=False)
-    parts = {**calls, "weigh_loss": weigh_loss, "gather": gather, "forward": forward, "backward": backward}
+    parts = {
+        **calls,
+        "loss_of": cpu.bind(_weigh_loss, calls, inline=False),
+        "gather": gather,
+        "forward": forward,
+        "backward": backward,
+    }
     row_parts = {
         **calls,
-        "weigh_loss": weigh_loss,
+        "loss_of": cpu.bind(_plain_loss, calls),
         "gather": cpu.bind(_gather_row),
         "forward": cpu.bind(_forward, {**calls, **row_layers}),
         "backward": cpu.bind(_backward, {**calls, **row_layers}),
@@ -527,6 +548,7 @@ def train_kernel(dtype: str) -> cpu.Kernel:
         "differentiate_row": cpu.bind(_differentiate, row_parts),
         "differentiate_linear": cpu.bind(_differentiate_linear, {**calls, "sigmoid": sigmoid}),
         "score_rows": score,
+        "keep": cpu.bind(_keep),
         "norm": cpu.bind(_norm, inline=False),
         "permute": permute,
         "len_integers": len(INTEGERS),

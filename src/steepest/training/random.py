@@ -6,7 +6,7 @@ counter-based generator: number i of a stream is the mixed value of ``key + i * 
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +15,7 @@ from numba import carray, njit, types
 from numpy.typing import NDArray
 
 from steepest.backends import cpu
+from steepest.backends.cpu_vocabulary import AS_PART
 
 __all__ = ["data_order", "epoch_seed", "initial_parameters", "permute"]
 
@@ -24,6 +25,7 @@ _MIX2 = np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 
 _ORDER, _WEIGHTS, _EPOCHS = 1, 2, 3  # streams
+_KEPT_UP_TO = 100_000  # parameters; drawing more takes little beside training them
 
 
 def _mix(z: Any) -> Any:
@@ -32,10 +34,10 @@ def _mix(z: Any) -> Any:
     return z ^ (z >> _S31)
 
 
-mix = njit(_mix)
+mix = njit(_mix, **AS_PART)
 
 
-@njit
+@njit(**AS_PART)
 def permute(order: Any, n: int, seed: int, epoch: int) -> None:
     """Write the order of the rows in an epoch: Fisher and Yates' shuffle on stream (seed, epoch)."""
     key = mix(mix(mix(np.uint64(seed)) + np.uint64(1)) + np.uint64(epoch))
@@ -78,6 +80,12 @@ def initial_parameters(sizes: list[int], seed: int) -> NDArray[np.float32]:
     Every number is uniform in +-1 / sqrt(inputs of its layer), as ``torch.nn.Linear`` draws them. The
     earlier layers do not depend on the later ones' sizes, so nets that differ in their last layer are paired.
     """
+    if sum((rows + 1) * columns for rows, columns in pairwise(sizes)) > _KEPT_UP_TO:
+        return _draw_parameters(tuple(sizes), seed)
+    return _drawn_before(tuple(sizes), seed).copy()
+
+
+def _draw_parameters(sizes: tuple[int, ...], seed: int) -> NDArray[np.float32]:
     total = sum((rows + 1) * columns for rows, columns in pairwise(sizes))
     with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is meant
         key = _mix(_mix(np.uint64(seed)) + np.uint64(_WEIGHTS))
@@ -87,3 +95,6 @@ def initial_parameters(sizes: list[int], seed: int) -> NDArray[np.float32]:
         [np.full((rows + 1) * columns, 1.0 / np.sqrt(rows)) for rows, columns in pairwise(sizes)]
     )
     return np.asarray(unit * bounds, dtype=np.float32)
+
+
+_drawn_before = lru_cache(maxsize=64)(_draw_parameters)  # a comparison's runs share their seeds
