@@ -225,9 +225,7 @@ class GroupTable:
         )
 
     def _state_tensors(self) -> Iterator[Tensor]:
-        for names, states in self._picked:
-            picked = map(itemgetter(*names), states)
-            yield from picked if len(names) == 1 else chain.from_iterable(picked)
+        return chain.from_iterable(map(_picked, self._picked))
 
     def _same_states(self, state: Mapping[Tensor, Any]) -> bool:
         in_order = self._in_order and len(state) == len(self._states)
@@ -278,6 +276,12 @@ class GroupTable:
         self._gradients = []
         torch.autograd.graph.increment_version(self.parameters)
         return True
+
+
+def _picked(names_and_states: tuple[Sequence[str], Sequence[Mapping[str, Tensor]]]) -> Iterator[Tensor]:
+    names, states = names_and_states
+    tensors = map(itemgetter(*names), states)
+    return tensors if len(names) == 1 else chain.from_iterable(tensors)
 
 
 def _is_fixed(value: Any) -> bool:
