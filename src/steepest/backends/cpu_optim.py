@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import carray, njit, types
-from numba.np.unsafe import ndarray
 
 from steepest.backends import cpu
 from steepest.backends.cpu import half_vectors, next_piece
@@ -40,8 +39,6 @@ _PARTS = types.void(
     types.CPointer(types.float64), types.CPointer(types.float64), types.CPointer(types.int64),
 )  # fmt: skip
 
-to_fixed_tuple: Any = ndarray.to_fixed_tuple
-
 update: Any
 measure: Any
 trust: Any
@@ -50,6 +47,7 @@ coefficients_of: Any
 add_square: Any
 num_hyper: int
 num_given: int
+all_given: Any
 width: int
 block: int
 choose_vectors: Any
@@ -86,7 +84,7 @@ def _add_square(total: float, x: Any) -> float:
 def _coefficients_of(step: float, numbers: Any) -> Any:
     """What depends on the step alone: worked out once, in float64. The scalars move on."""
     given = carray(numbers, num_given)
-    values = coefficients(step, *to_fixed_tuple(given, num_given))
+    values = coefficients(step, *all_given(given))
     keep_scalars(given, values)
     return as_float64(values)
 
@@ -254,6 +252,13 @@ def _and_close(before: Any, place: int, slots: Sequence[Column]) -> Any:
     return close
 
 
+def _and_number(before: Any, place: int) -> Any:
+    def numbers(given: Any) -> Any:
+        return before(given) + (given[place],)  # noqa: RUF005
+
+    return numbers
+
+
 def _and_rounded(before: Any, place: int, float_type: Any) -> Any:
     def rounded(values: Any) -> Any:
         return before(values) + (float_type(values[place]),)  # noqa: RUF005
@@ -292,6 +297,7 @@ def stored_step(rule: Rule, layout: Layout) -> cpu.Kernel:
     of_step = {
         "coefficients": cpu.bind(rule.coefficients),
         "num_given": num_hyper + num_scalars,
+        "all_given": _chain(_empty, _and_number, range(num_hyper + num_scalars)),
         "keep_scalars": _chain(_nothing, _and_scalar, range(num_scalars), num_hyper),
         "as_float64": _chain(
             _empty, _and_rounded, range(num_scalars, num_scalars + num_coefficients), np.float64

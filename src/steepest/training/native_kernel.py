@@ -46,6 +46,7 @@ loss_of: Any
 call_metric: Any
 call_activation: Any
 call_step: Any
+product: Any
 forward_layer: Any
 weight_gradient: Any
 backward_layer: Any
@@ -67,13 +68,23 @@ TARGET: int
 DIVERGED: int
 
 
+def _product(a: Any, b: Any, c: Any, num_rows: int, length: int, num_columns: int, turned: int) -> None:
+    """c = a b by BLAS, apart from what small layers need; ``turned``: the first factor (1) or the second (2) lies so."""
+    result = c.reshape(num_rows, num_columns)
+    if turned == 0:
+        np.dot(a.reshape(num_rows, length), b.reshape(length, num_columns), result)
+    elif turned == 1:
+        np.dot(a.reshape(length, num_rows).T, b.reshape(length, num_columns), result)
+    else:
+        np.dot(a.reshape(num_rows, length), b.reshape(num_columns, length).T, result)
+
+
 def _forward_layer(w: Any, b: Any, x: Any, z: Any, num_in: int, num_out: int, rows: int) -> None:
     """z (O, B) = w (O, I) x (I, B) + b (O)."""
     if num_in * num_out < _BLAS_FROM:
         outer(w, num_in, 1, x, rows, z, rows, b, 1, num_out, rows, num_in)
         return
-    result = z.reshape(num_out, rows)
-    np.dot(w.reshape(num_out, num_in), x.reshape(num_in, rows), result)
+    product(w, x, z, num_out, num_in, rows, 0)
     for o in range(num_out):
         for r in range(rows):
             z[o * rows + r] += b[o]
@@ -97,8 +108,7 @@ def _weight_gradient(
         transpose(x, counted, 0, num_in, rows, turned)
         outer(d, rows, 1, turned, num_in, sums, num_in, zero_and_ones, 0, num_out, num_in, rows)
     else:
-        result = sums.reshape(num_out, num_in)
-        np.dot(d.reshape(num_out, rows), x.reshape(num_in, rows).T, result)
+        product(d, x, sums, num_out, rows, num_in, 2)
     if not first:
         for i in range(num_out * num_in):
             g[i] += sums[i]
@@ -109,8 +119,7 @@ def _backward_layer(w: Any, d: Any, below: Any, zero: Any, num_in: int, num_out:
     if num_in * num_out < _BLAS_FROM:
         outer(w, 1, num_in, d, rows, below, rows, zero, 0, num_in, rows, num_out)
     else:
-        result = below.reshape(num_in, rows)
-        np.dot(w.reshape(num_out, num_in).T, d.reshape(num_out, rows), result)
+        product(w, d, below, num_in, num_out, rows, 1)
 
 
 # The same for one row, where the lanes run over a layer's units; short enough to be inlined.
@@ -507,10 +516,11 @@ def train_kernel(dtype: str) -> cpu.Kernel:
         "call_activation": cpu.call(activation_signature(dtype)),
         "call_step": cpu.call(ENGINE_STEP),
     }
+    product = {"product": cpu.bind(_product, inline=False)}
     layers = {
-        "forward_layer": cpu.bind(_forward_layer),
-        "weight_gradient": cpu.bind(_weight_gradient),
-        "backward_layer": cpu.bind(_backward_layer),
+        "forward_layer": cpu.bind(_forward_layer, product),
+        "weight_gradient": cpu.bind(_weight_gradient, product),
+        "backward_layer": cpu.bind(_backward_layer, product),
         "sigmoid": sigmoid,
     }
     row_layers = {
