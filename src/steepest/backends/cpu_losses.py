@@ -21,7 +21,7 @@ from numba import carray, types
 
 from steepest.backends import cpu, cpu_softmax
 from steepest.backends.cpu import next_piece
-from steepest.backends.cpu_softmax import IGNORED, LANES, PROBABILITIES, compensated_sum
+from steepest.backends.cpu_softmax import IGNORED, LANES, PROBABILITIES, compensated_sum, on_stack
 from steepest.backends.cpu_softmax import add as _add
 from steepest.backends.cpu_softmax import sum_of as plain_sum
 from steepest.backends.cpu_vocabulary import NARROW, VOCABULARY, _inline, intrinsic
@@ -456,12 +456,13 @@ def _engine_softmax(
     class_weight = given[num_parameters : num_parameters + num_terms]
     offset = given[num_parameters + num_terms :]
     options = at(constants(parameters), 0)
-    lanes_x = np.empty((num_outputs, LANES), work)
-    lanes_e = np.empty((num_outputs, LANES), work)
+    # A call for memory would be a part of a small net's step that counts: one, and what has a fixed size on the stack.
+    lanes = np.empty((2 * num_outputs, LANES), work)
+    lanes_x, lanes_e = lanes[:num_outputs], lanes[num_outputs:]
     lanes_c = np.empty((num_outputs if with_probabilities else 0, LANES))
-    base = np.empty(LANES, np.int64)
-    classes = np.empty(LANES, np.int64)
-    losses = np.empty(LANES)
+    base = carray(on_stack(np.int64), LANES)
+    classes = carray(on_stack(np.int64), LANES)
+    losses = carray(on_stack(np.float64), LANES)
     total = 0.0
     for start in range(0, rows, LANES):
         width = min(rows - start, LANES)

@@ -36,7 +36,7 @@ from steepest.backends.cpu_vocabulary import (
     log1p,
 )
 
-__all__ = ["IGNORED", "LANES", "PROBABILITIES", "add", "bindings", "compensated_sum", "sum_of"]
+__all__ = ["IGNORED", "LANES", "PROBABILITIES", "add", "bindings", "compensated_sum", "on_stack", "sum_of"]
 
 LANES = 128  # short rows go through side by side, so many at a time
 PROBABILITIES, IGNORED = -1, -2  # in place of a row's class
@@ -98,7 +98,7 @@ def _higher(typingctx: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
-def _numbers(typingctx: Any, dtype: Any) -> Any:
+def on_stack(typingctx: Any, dtype: Any) -> Any:
     """LANES numbers on the stack, which LLVM knows to overlap nothing else."""
     number = dtype.instance_type if isinstance(dtype, types.ClassType) else dtype.dtype
 
@@ -173,8 +173,8 @@ def add(total: float, lost: float, term: float) -> Any:
 @_inline
 def compensated_sum(terms: Any) -> Any:
     """Neumaier's sum in chains side by side, for float64, which has no digits to spare."""
-    totals = carray(_numbers(np.float64), _CHAINS)
-    losses = carray(_numbers(np.float64), _CHAINS)
+    totals = carray(on_stack(np.float64), _CHAINS)
+    losses = carray(on_stack(np.float64), _CHAINS)
     for i in range(_CHAINS):
         totals[i] = losses[i] = 0.0
     whole = len(terms) // _CHAINS * _CHAINS
@@ -422,11 +422,11 @@ def lanes_loss(
             for r in range(width):
                 logits[j, r] += offset[j]
     # One number a row.
-    largest = carray(_numbers(work), LANES)
-    first = carray(_numbers(np.int32), LANES)
-    rest = carray(_numbers(np.float64), LANES)
-    lost = carray(_numbers(np.float64), LANES)
-    log_total = carray(_numbers(np.float64), LANES)
+    largest = carray(on_stack(work), LANES)
+    first = carray(on_stack(np.int32), LANES)
+    rest = carray(on_stack(np.float64), LANES)
+    lost = carray(on_stack(np.float64), LANES)
+    log_total = carray(on_stack(np.float64), LANES)
     for r in range(width):
         largest[r] = logits[0, r]
         first[r] = 0
@@ -473,9 +473,9 @@ def _lanes_of_one_class(
     first: Any, rest: Any, log_total: Any, losses: Any,
 ) -> None:  # fmt: skip
     """Losses, and the gradients in place of the exponentials."""
-    log_p = carray(_numbers(np.float64), LANES)
-    share = carray(_numbers(np.float64), LANES)
-    others = carray(_numbers(np.float64), LANES)
+    log_p = carray(on_stack(np.float64), LANES)
+    share = carray(on_stack(np.float64), LANES)
+    others = carray(on_stack(np.float64), LANES)
     for r in range(width):
         t = max(index[r], 0)
         log_p[r] = np.float64(logits[t, r])
@@ -503,13 +503,13 @@ def _lanes_shared(
 ) -> None:  # fmt: skip
     """The same where every class may have a share."""
     num_classes = len(e)
-    loss = carray(_numbers(np.float64), LANES)
-    lost = carray(_numbers(np.float64), LANES)
-    own = carray(_numbers(np.float64), LANES)
-    mass = carray(_numbers(np.float64), LANES)
-    mass_lost = carray(_numbers(np.float64), LANES)
-    factor = carray(_numbers(np.float64), LANES)
-    peak_slope = carray(_numbers(np.float64), LANES)
+    loss = carray(on_stack(np.float64), LANES)
+    lost = carray(on_stack(np.float64), LANES)
+    own = carray(on_stack(np.float64), LANES)
+    mass = carray(on_stack(np.float64), LANES)
+    mass_lost = carray(on_stack(np.float64), LANES)
+    factor = carray(on_stack(np.float64), LANES)
+    peak_slope = carray(on_stack(np.float64), LANES)
     spread = smoothing / num_classes
     if with_probabilities:
         _load(c, q, base, stride, width)
