@@ -69,7 +69,7 @@ DIVERGED: int
 
 
 def _product(a: Any, b: Any, c: Any, num_rows: int, length: int, num_columns: int, turned: int) -> None:
-    """c = a b by BLAS, apart from what small layers need; ``turned``: the first factor (1) or the second (2) lies so."""
+    """c = a b by BLAS, apart from what small layers need; ``turned``: the first (1) or second (2) factor lies so."""
     result = c.reshape(num_rows, num_columns)
     if turned == 0:
         np.dot(a.reshape(num_rows, length), b.reshape(length, num_columns), result)
