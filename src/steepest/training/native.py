@@ -33,7 +33,7 @@ from steepest.optim import OPTIMIZERS
 from steepest.optim.rule import Rule
 from steepest.training.activations import ACTIVATIONS
 from steepest.training.metrics import LOG_RATE, LOGIT, LOGITS, METRICS, PROBABILITY, REAL
-from steepest.training.native_kernel import MICRO_BATCH, train_kernel
+from steepest.training.native_kernel import INTEGERS, MICRO_BATCH, PROGRESS, train_kernel
 from steepest.training.random import initial_parameters
 from steepest.training.run import STOP_REASONS, Curve, Record, Run, TrainingData, named_apart
 
@@ -98,6 +98,8 @@ class NativeEngine:
             np.ascontiguousarray(array, dtype=dtype)
             for array in (data.x_train, data.y_train, data.x_validation, data.y_validation)
         )
+        self.num_rows, self.num_validation = len(self._x), len(self._xv)
+        self.most_rows = max(self.num_rows, self.num_validation)  # in memory at a time
 
     def targets(self, formula: LossFormula) -> tuple[NDArray[Any], NDArray[Any], float]:
         """Training and validation targets as a loss takes them, and what one of its units is in the target's own.
@@ -124,6 +126,10 @@ class NativeEngine:
         train, validation = self._multiples
         return train, validation, data.target_mean
 
+    def class_terms(self, formula: LossFormula) -> NDArray[np.float64]:
+        """What a loss fitted to the classes' sizes makes of the training rows; see :func:`class_terms`."""
+        return class_terms(formula, self.data.y_train, self.data.num_classes, self.data.weights)
+
     def run_all(
         self,
         runs: Sequence[Run],
@@ -144,7 +150,7 @@ class NativeEngine:
         Raises:
             KeyboardInterrupt: handed on after running runs have ended and their records were given.
         """
-        jobs = [_Job(self, run, initial) for run in runs]
+        jobs = [Job(self, run, initial) for run in runs]
         crew = _Crew(jobs, min(num_threads or _processors(), max(len(jobs), 1)))
         timed = [job for job in jobs if job.run.stop.max_sec is not None]
         records: list[Record | None] = [None] * len(runs)
@@ -311,7 +317,7 @@ def loss_parameters(run: Run) -> dict[str, float]:
     return {name: float(run.loss_options.get(name, default)) for name, default in formula.parameters.items()}
 
 
-def _stop_overdue(jobs: Sequence[_Job]) -> None:
+def _stop_overdue(jobs: Sequence[Job]) -> None:
     now = time.perf_counter()
     for job in jobs:
         limit = job.run.stop.max_sec
@@ -322,7 +328,7 @@ def _stop_overdue(jobs: Sequence[_Job]) -> None:
 class _Crew:
     """Threads that take one job after another, in the jobs' order."""
 
-    def __init__(self, jobs: Sequence[_Job], num_threads: int) -> None:
+    def __init__(self, jobs: Sequence[Job], num_threads: int) -> None:
         self._jobs = jobs
         self._waiting = deque(enumerate(jobs))
         self._ended: SimpleQueue[tuple[int, Record | BaseException | None]] = SimpleQueue()
@@ -376,11 +382,24 @@ class _Buffers:
     best: NDArray[Any]
     arrays: list[NDArray[Any]]
     curve: NDArray[np.float64]
-    result: NDArray[np.float64]
+    progress: NDArray[np.float64]
     hyper: NDArray[np.float64]
 
 
-class _Job:
+@dataclass(frozen=True)
+class Window:
+    """Rows in memory, and what is left of the epoch from the first of them on."""
+
+    x: NDArray[Any]
+    y: NDArray[Any]
+    x_validation: NDArray[Any]
+    y_validation: NDArray[Any]
+    rows_left: int
+    validation_left: int
+    number: int = 0  # among the epoch's
+
+
+class Job:
     """One run on its way through the pool."""
 
     def __init__(self, engine: NativeEngine, run: Run, initial: NDArray[Any] | None) -> None:
@@ -398,7 +417,7 @@ class _Job:
             )
         self.loss_parameters = loss_parameters(run)
         self.y, self.y_validation, self.target_unit = engine.targets(self.formula)
-        rows_a_step(run, len(engine._x))
+        rows_a_step(run, engine.num_rows)
         self.rule, self.hyperparameters = optimizer_of(run)
         if run.architecture.activation not in ACTIVATIONS:
             name = run.architecture.activation
@@ -414,7 +433,7 @@ class _Job:
             dtype,
             self.formula.class_terms is not None,
         )
-        self.class_terms = class_terms(self.formula, data.y_train, data.num_classes, data.weights)
+        self.class_terms = engine.class_terms(self.formula)
         self.step = cpu_optim.optimizer_step(self.rule, dtype)
         self.activate, self.derive = ACTIVATIONS[run.architecture.activation].kernels(dtype)
         self.metric = engine.metric.kernel(dtype)
@@ -427,13 +446,18 @@ class _Job:
     def execute(self) -> Record | None:
         if self.cancelled:
             return None
-        self.started = time.perf_counter()
-        buffers = self._call()
-        return self._record(buffers, time.perf_counter() - self.started)
+        self.begin()
+        engine = self.engine
+        self.advance(
+            Window(engine._x, self.y, engine._xv, self.y_validation, engine.num_rows, engine.num_validation)
+        )
+        return self.record()
 
-    def _call(self) -> _Buffers:
+    def begin(self) -> None:
+        """Lay out all the memory the run works in."""
+        self.started = time.perf_counter()
         engine, run, data = self.engine, self.run, self.engine.data
-        n, num_features = engine._x.shape
+        n, num_features = engine.num_rows, engine._x.shape[1]
         sizes = layer_sizes(run, num_features, data.num_classes)
         total = sum((i + 1) * o for i, o in pairwise(sizes))
         target_width = 1 if engine._y.ndim == 1 else engine._y.shape[1]
@@ -455,14 +479,14 @@ class _Job:
             max_epochs = min(max_epochs, -(-max_steps // steps_an_epoch))
         if max_epochs == _NEVER:
             max_epochs = _EPOCHS_AT_MOST
-        num_validation = len(engine._xv)
+        is_window = engine.most_rows < max(n, engine.num_validation)
         integers = np.array(
             [
-                n, num_features, target_width, num_validation, len(sizes) - 1, batch_size, run.seed,
+                0, num_features, target_width, 0, len(sizes) - 1, batch_size, run.seed,
                 max_epochs, max_steps, stop.patience or 0, engine.metric.greater_is_better,
                 stop.target_metric is not None, _KINDS[self.formula.prediction],
                 self.formula.family == "pointwise", batch_size < n, max_epochs, len(table),
-                len(engine._weights) > 0,
+                len(engine._weights) > 0, 0, is_window, 0, 0, engine.num_validation,
             ],
             dtype=np.int64,
         )  # fmt: skip
@@ -471,20 +495,37 @@ class _Job:
         hyper = np.array([*self.hyperparameters.values(), *scalars], dtype=np.float64)
         options = np.array([*self.loss_parameters.values(), *self.class_terms.ravel()], dtype=np.float64)
         sums = np.zeros(2 + 2 * max(sizes[-1], 2))
-        curve, result = np.full((max_epochs, 4), np.nan), np.zeros(6)
+        curve, progress = np.full((max_epochs, 4), np.nan), np.zeros(len(PROGRESS))
+        for name, value in (("reason", -1.0), ("best_score", np.nan), ("loss_limit", np.inf)):
+            progress[PROGRESS.index(name)] = value
         arrays: list[NDArray[Any]] = [
             integers, numbers, np.array(sizes, dtype=np.int64), engine._x, self.y, engine._weights,
             engine._xv, self.y_validation, parameters, gradient, best, workspace,
-            np.empty(n + max(num_validation, widest), dtype=np.int64),
-            table, hyper, options, sums, curve, self.control, result,
+            np.empty(engine.most_rows + max(engine.most_rows, widest), dtype=np.int64),
+            table, hyper, options, sums, curve, self.control, progress,
         ]  # fmt: skip
+        self.buffers = _Buffers(
+            parameters, best, [*arrays, *slots], curve, progress, hyper[: len(self.hyperparameters)]
+        )
+
+    def advance(self, window: Window) -> None:
+        """Train on the rows of a window; where it holds the whole table, to the run's end."""
+        arrays = self.buffers.arrays[:_CALLED_WITH]
+        integers = arrays[0]
+        for name, value in (
+            ("num_rows", len(window.x)),
+            ("num_validation", len(window.x_validation)),
+            ("window", window.number),
+            ("rows_left", window.rows_left),
+            ("validation_left", window.validation_left),
+        ):
+            integers[INTEGERS.index(name)] = value
+        arrays[3], arrays[4] = window.x, window.y
+        arrays[6], arrays[7] = window.x_validation, window.y_validation
         _entry(self.kernel.address)(
             *map(_address, arrays),
             self.loss.address, self.metric.address, self.activate.address, self.derive.address, self.step.address,
         )  # fmt: skip
-        return _Buffers(
-            parameters, best, [*arrays, *slots], curve, result, hyper[: len(self.hyperparameters)]
-        )
 
     def _slots(self, parameters: NDArray[Any]) -> list[NDArray[Any]]:
         """The optimizer's state as it begins; a slot that begins at the gradient, the first step fills."""
@@ -513,9 +554,11 @@ class _Job:
     def _scale(self) -> float:
         return self.target_unit if self.engine.metric.in_target_units else 1.0
 
-    def _record(self, buffers: _Buffers, seconds: float) -> Record:
+    def record(self) -> Record:
+        """What the run gave, once it has ended."""
+        buffers, seconds = self.buffers, time.perf_counter() - (self.started or 0.0)
         num_epochs, num_steps, num_examples, reason, best_epoch = (
-            int(number) for number in buffers.result[:5]
+            int(number) for number in buffers.progress[:5]
         )
         marks = buffers.curve[:num_epochs]
         diverged = STOP_REASONS[reason] == "diverged"
@@ -532,7 +575,7 @@ class _Job:
             num_examples=num_examples,
             stop_reason=STOP_REASONS[reason],
             best_epoch=0 if diverged else best_epoch,
-            validation_score=float("nan") if diverged else float(buffers.result[5]) * scale,
+            validation_score=float("nan") if diverged else float(buffers.progress[5]) * scale,
             curve=Curve(
                 epoch=marks[:, 0].astype(np.int64),
                 step=marks[:, 1].astype(np.int64),
@@ -556,6 +599,7 @@ def _address(array: NDArray[Any]) -> int:
     return address
 
 
+_CALLED_WITH = 20  # arrays, the addresses apart
 _NEVER = 1 << 62
 _EPOCHS_AT_MOST = 100_000  # where only seconds, patience or a target end a run, the curve still has an end
 

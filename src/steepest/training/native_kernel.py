@@ -23,7 +23,7 @@ from steepest.training.metrics import PROBABILITY, metric_signature
 from steepest.training.random import permute
 from steepest.training.run import STOP_REASONS
 
-__all__ = ["INTEGERS", "MICRO_BATCH", "NUMBERS", "train_kernel"]
+__all__ = ["INTEGERS", "MICRO_BATCH", "NUMBERS", "PROGRESS", "train_kernel"]
 
 MICRO_BATCH = 256  # rows that go through the net at once; larger batches add up their gradients
 _BLAS_FROM = (
@@ -35,7 +35,13 @@ _TRANSPOSE_FROM = 16  # outputs from which it pays to turn a layer's inputs for 
 INTEGERS = (
     "num_rows", "num_features", "target_width", "num_validation", "num_layers", "batch_size", "seed",
     "max_epochs", "max_steps", "patience", "greater_is_better", "use_target_metric", "kind", "mean_over_outputs",
-    "shuffle", "max_evaluations", "num_tensors", "weighted",
+    "shuffle", "max_evaluations", "num_tensors", "weighted", "window", "is_window", "rows_left", "validation_left",
+    "all_validation",
+)  # fmt: skip
+# Where a run stands between two calls: rows too many for memory come window by window.
+PROGRESS = (
+    "epoch", "step", "examples", "reason", "best_evaluation", "best_score", "loss_limit", "epoch_loss",
+    "epoch_examples", "batch_loss", "batch_rows",
 )  # fmt: skip
 NUMBERS = ("min_gradient_norm", "target_metric", "divergence_factor")
 
@@ -60,6 +66,7 @@ differentiate_linear: Any
 keep: Any
 norm: Any
 len_integers: int
+len_progress: int
 EPOCHS: int
 STEPS: int
 PATIENCE: int
@@ -293,32 +300,37 @@ def _differentiate_linear(
 
 
 def _score(
-    x: Any, y: Any, order: Any, n: int, sizes: Any, num_layers: int, parameters: Any, z: Any, a: Any, t: Any,
-    activate: int, metric: int, kind: int, sums: Any,
+    x: Any, y: Any, order: Any, n: int, left: int, total: int, sizes: Any, num_layers: int, parameters: Any,
+    z: Any, a: Any, t: Any, activate: int, metric: int, kind: int, sums: Any,
 ) -> Any:  # fmt: skip
-    """The metric over all of the validation rows."""
+    """The metric over all of the validation rows, once no more than these are left of them."""
     num_out = sizes[num_layers]
-    sums[:] = 0.0
     for start in range(0, n, MICRO_BATCH):
         rows = min(MICRO_BATCH, n - start)
         gather(x, order, start, rows, sizes[0], a)
         gather(y, order, start, rows, 1, t)
         at = forward(parameters, sizes, num_layers, z, a, rows, activate, kind)
         call_metric(metric, z[at:], t, rows, num_out, kind, sums, n)  # z: the logits, whatever the loss takes
-    return call_metric(metric, a, t, 0, num_out, kind, sums, n)
+    if n < left:
+        return np.nan
+    score = call_metric(metric, a, t, 0, num_out, kind, sums, total)
+    sums[:] = 0.0
+    return score
 
 
 def _train(
     integers: Any, numbers: Any, layer_sizes: Any, x_rows: Any, y_rows: Any, row_weights: Any, x_validation: Any,
     y_validation: Any, parameters: Any, gradient: Any, best: Any, workspace: Any, row_order: Any, table: Any,
-    hyper: Any, loss_options: Any, metric_sums: Any, curve: Any, control: Any, result: Any,
+    hyper: Any, loss_options: Any, metric_sums: Any, curve: Any, control: Any, progress: Any,
     loss: int, metric: int, activate: int, derive: int, step_rule: int,
 ) -> None:  # fmt: skip
     given = carray(integers, len_integers)
     (n, num_features, target_width, num_validation, num_layers, batch_size, seed, max_epochs, max_steps, patience,
-     greater_is_better, use_target, kind, mean_over_outputs, shuffle, max_evaluations, num_tensors, weighted) = (
+     greater_is_better, use_target, kind, mean_over_outputs, shuffle, max_evaluations, num_tensors, weighted,
+     window, is_window, rows_left, validation_left, all_validation) = (
         given[0], given[1], given[2], given[3], given[4], given[5], given[6], given[7], given[8], given[9],
-        given[10], given[11], given[12], given[13], given[14], given[15], given[16], given[17],
+        given[10], given[11], given[12], given[13], given[14], given[15], given[16], given[17], given[18],
+        given[19], given[20], given[21], given[22],
     )  # fmt: skip
     bounds = carray(numbers, 3)
     min_gradient_norm, target_metric, divergence_factor = bounds[0], bounds[1], bounds[2]
@@ -343,7 +355,7 @@ def _train(
     sums = carray(metric_sums, 2 + 2 * max(num_out, 2))
     marks = carray(curve, max_evaluations * 4)
     stop_request = carray(control, 2)  # [0] asked for from outside, [1] steps done, for watchers
-    out = carray(result, 6)
+    state = carray(progress, len_progress)
 
     # The workspace: z and a of every layer, two deltas, targets, constants, a spare gradient and turned inputs.
     room = carray(
@@ -369,28 +381,21 @@ def _train(
         counted[i] = i
 
     one = np.int64(1)  # a literal is a type of its own, for which all would be compiled once more
-    step = 0
-    examples = 0
-    epoch = 0
-    evaluations = 0
-    best_evaluation = 0
-    best_score = np.nan
-    loss_limit = np.inf
-    reason = -1
-    while reason < 0:
-        if epoch >= max_epochs:
+    epoch, step, examples, reason, best_evaluation = (
+        int(state[0]), int(state[1]), int(state[2]), int(state[3]), int(state[4]),
+    )  # fmt: skip
+    best_score, loss_limit, epoch_loss = state[5], state[6], state[7]
+    epoch_examples, batch_loss, done = int(state[8]), state[9], int(state[10])
+    while True:
+        if reason < 0 and epoch >= max_epochs:
             reason = EPOCHS
             break
         if shuffle != 0:
-            permute(order, n, seed, epoch)
-        epoch_loss = 0.0
-        epoch_examples = 0
+            permute(order, n, seed, epoch + (window << 32))
         start = 0
         while start < n and reason < 0:
-            rows_in_batch = min(batch_size, n - start)
+            rows_in_batch = min(batch_size, rows_left - start + done)
             scale = 1.0 / (rows_in_batch * (num_out if mean_over_outputs != 0 else 1))
-            batch_loss = 0.0
-            done = 0
             if weighted != 0:
                 pass  # micro-batches of any size know weights, the ways for one row do not
             elif rows_in_batch == 1 and num_parameters == num_features + 1 and target_width == 1:
@@ -399,6 +404,7 @@ def _train(
                     loss_options, kind,
                 )  # fmt: skip
                 done = 1
+                start += 1
             elif rows_in_batch == 1:
                 batch_loss = differentiate_row(
                     x, y, weights, order, start, one, num_features, target_width, num_out, p, g, sizes, num_layers,
@@ -406,14 +412,18 @@ def _train(
                     done == 0,
                 )  # fmt: skip
                 done = 1
-            while done < rows_in_batch:
-                rows = min(MICRO_BATCH, rows_in_batch - done)
+                start += 1
+            while done < rows_in_batch and start < n:
+                rows = min(MICRO_BATCH, rows_in_batch - done, n - start)
                 batch_loss += differentiate(
-                    x, y, weights, order, start + done, rows, num_features, target_width, num_out, p, g, sizes,
+                    x, y, weights, order, start, rows, num_features, target_width, num_out, p, g, sizes,
                     num_layers, z, a, t, deltas, spare, zero_and_ones, counted, activate, derive, loss, scale,
                     loss_options, kind, done == 0,
                 )  # fmt: skip
                 done += rows
+                start += rows
+            if done < rows_in_batch:
+                break  # the batch goes on in the next window
             if not np.isfinite(batch_loss) or batch_loss * scale > loss_limit:
                 reason = DIVERGED
             elif min_gradient_norm > 0.0 and norm(g) <= min_gradient_norm:
@@ -427,67 +437,68 @@ def _train(
                     reason = STEPS
             epoch_loss += batch_loss * scale * rows_in_batch
             epoch_examples += rows_in_batch
-            start += rows_in_batch
+            batch_loss = 0.0
+            done = 0
             stop_request[1] = step
             if stop_request[0] != 0:
                 reason = stop_request[0]
-        epoch += 1
-        examples += epoch_examples
+        if reason < 0 and n < rows_left:
+            break  # the epoch goes on in the next window
         score = np.nan
         if num_validation > 0:
             score = score_rows(
-                xv,
-                yv,
-                counted,
-                num_validation,
-                sizes,
-                num_layers,
-                p,
-                z,
-                a,
-                t,
-                activate,
-                metric,
-                kind,
-                sums,
-            )
+                xv, yv, counted, num_validation, validation_left, all_validation, sizes, num_layers, p, z, a, t,
+                activate, metric, kind, sums,
+            )  # fmt: skip
+        if num_validation < validation_left:
+            break
+        if all_validation > 0:
             if not np.isfinite(score):
                 reason = DIVERGED
             elif best_evaluation == 0 or (
                 score > best_score if greater_is_better != 0 else score < best_score
             ):
                 best_score = score
-                best_evaluation = evaluations + 1
+                best_evaluation = epoch + 1
                 keep(kept, p)
-        mark = evaluations * 4
+        mark = epoch * 4
+        epoch += 1
+        examples += epoch_examples
         marks[mark] = epoch
         marks[mark + 1] = step
-        marks[mark + 2] = epoch_loss / epoch_examples
+        marks[mark + 2] = epoch_loss / max(epoch_examples, 1)
         marks[mark + 3] = score
-        evaluations += 1
-        if reason < 0 and num_validation > 0:
+        epoch_loss = 0.0
+        epoch_examples = 0
+        if reason < 0 and all_validation > 0:
             if use_target != 0 and (
                 score >= target_metric if greater_is_better != 0 else score <= target_metric
             ):
                 reason = TARGET
-            elif patience > 0 and evaluations - best_evaluation >= patience:
+            elif patience > 0 and epoch - best_evaluation >= patience:
                 reason = PATIENCE
-        if reason < 0 and evaluations >= max_evaluations:
+        if reason < 0 and epoch >= max_evaluations:
             reason = EPOCHS
-    if num_validation == 0:
+        if reason >= 0 or is_window != 0:
+            break
+    if all_validation == 0:
         keep(kept, p)
-    out[0] = epoch
-    out[1] = step
-    out[2] = examples
-    out[3] = reason
-    out[4] = best_evaluation
-    out[5] = best_score
+    state[0] = epoch
+    state[1] = step
+    state[2] = examples
+    state[3] = reason
+    state[4] = best_evaluation
+    state[5] = best_score
+    state[6] = loss_limit
+    state[7] = epoch_loss
+    state[8] = epoch_examples
+    state[9] = batch_loss
+    state[10] = done
 
 
 def _keep(kept: Any, p: Any) -> None:
-    for i in range(
-        len(p)
-    ):  # assigning a slice would bring along the making of its error's text: 2 s to compile
+    # Assigning a slice would bring along the making of its error's text, which takes 2 s to compile.
+    for i in range(len(p)):
         kept[i] = p[i]
 
 
@@ -562,5 +573,6 @@ def train_kernel(dtype: str) -> cpu.Kernel:
         "norm": cpu.bind(_norm, inline=False),
         "permute": permute,
         "len_integers": len(INTEGERS),
+        "len_progress": len(PROGRESS),
     }
     return cpu.compile_kernel(_train, signature, bindings)
