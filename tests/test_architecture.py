@@ -10,10 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "steepest"
 
-# docs/architecture.md: cli -> report, comparison -> training, data -> losses, optim -> backends -> errors.
+# docs/architecture.md: cli -> report, comparison -> training, data -> losses, optim -> backends -> files -> errors.
 # A layer may import what stands below it; parts on one line do not know each other.
 LAYERS = [
     {"errors", "tuning_range"},
+    {"files"},
     {"backends"},
     {"losses", "optim"},
     {"training", "data", "testing"},

@@ -22,7 +22,7 @@ from steepest.training.native import NativeEngine
 from steepest.training.run import Record
 
 SMALL = {"losses": ["mse", "mae"], "optimizers": ["sgd", "adam"], "hidden": (), "splits": 1}
-FILES = {"verdict.json", "plan.json", "runs.parquet", "model", "report.html", "question.json"}
+FILES = {"verdict.json", "plan.json", "runs.parquet", "model", "report.html", "question.json", "SHA256SUMS"}
 
 
 @pytest.fixture

@@ -164,6 +164,10 @@ def test_refusals(table: Path, out: Path, tmp_path: Path) -> None:
         steepest.compare(extend=out, more_seeds=1)
     assert not (out / UNFINISHED).exists()
     (out / "runs.parquet").write_bytes(b"torn")
+    with pytest.raises(InputError, match=r"runs\.parquet' is not what steepest wrote"):
+        steepest.compare(table, "y", extend=out, more_seeds=1)
+    assert not (out / UNFINISHED).exists()
+    (out / "SHA256SUMS").unlink()  # as of an older version
     with pytest.raises(InputError, match="cannot be read"):
         steepest.compare(table, "y", extend=out, more_seeds=1)
 
@@ -186,6 +190,7 @@ def test_other_versions_are_said(table: Path, out: Path) -> None:
     verdict = json.loads((out / "verdict.json").read_text())
     verdict["versions"]["numba"] = "0.1"
     (out / "verdict.json").write_text(json.dumps(verdict))
+    (out / "SHA256SUMS").unlink()
     assert "were made with numba 0.1." in steepest.compare(extend=out, more_seeds=1).verdict["notes"][-1]
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from steepest.cli.files import check_file, write_file
+from steepest.cli.files import check_file
+from steepest.files import write_file
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,7 +52,7 @@ def bench(
     if quick:
         screen.print("A quick run: the times mean nothing.")
     if json_file is not None:
-        write_file(json_file, json.dumps(result, indent=2) + "\n", "--json")
+        write_file(json_file, (json.dumps(result, indent=2) + "\n").encode(), "--json {path}")
 
 
 @contextmanager

@@ -1,14 +1,13 @@
-"""Files a command is asked to write: refused before the work begins, and written whole or not at all."""
+"""A file that a command is asked to write: a place where it cannot be is refused before the work begins."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from steepest.errors import InputError
 
-__all__ = ["check_file", "write_file"]
+__all__ = ["check_file"]
 
 
 def check_file(path: Path, option: str) -> None:
@@ -26,24 +25,3 @@ def check_file(path: Path, option: str) -> None:
         )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{option} {path}: there is no permission to write in {str(folder)!r}.")
-
-
-def write_file(path: Path, text: str, option: str) -> None:
-    """Write ``text`` as UTF-8; what stood there before stands there until all of it is written.
-
-    Raises:
-        InputError: the file system refuses.
-    """
-    check_file(path, option)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.absolute().parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(f"{option} {path} cannot be written: {error.strerror}.") from None

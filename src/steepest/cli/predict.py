@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 
-from steepest.cli.files import check_file, write_file
+from steepest.cli.files import check_file
 from steepest.cli.options import Data
+from steepest.files import write_file
 
 __all__ = ["predict"]
 
@@ -51,7 +52,7 @@ def predict(
     if out is None:
         sys.stdout.buffer.write(text.encode())  # labels are UTF-8 whatever the terminal can show
     else:
-        write_file(out, text, "--out")
+        write_file(out, text.encode(), "--out {path}")
 
 
 @contextmanager

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from steepest.comparison.output import write_file
 from steepest.comparison.records import options_in_words
 from steepest.comparison.statistics import difference_intervals
+from steepest.files import write_file
 from steepest.report import beside as page
 from steepest.report.build import read_records
 
@@ -39,7 +39,7 @@ def write(one: Path, other: Path, path: Path) -> Path:
         InputError: a record is missing or unreadable, or the page cannot be written.
     """
     found = set_beside(read_records(one), read_records(other))
-    write_file(path, page.build((str(one), str(other)), found).encode())
+    write_file(path, page.build((str(one), str(other)), found).encode("utf-8", "replace"), "The page {path}")
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -36,23 +37,38 @@ def seconds_of(budget: float | str) -> float:
     return float(found[1]) * _UNITS_SEC[found[2]]
 
 
-def measure(plan: Plan, engine: Engine, num_threads: int | None) -> dict[BatchSize, float]:
-    """Seconds a step takes in each batch regime, the mean over the optimizers, with all threads at work."""
+def measure(
+    plan: Plan, engine: Engine, num_threads: int | None, stop_event: threading.Event | None = None
+) -> dict[BatchSize, float]:
+    """Seconds a step takes in each batch regime, the mean over the optimizers, with all threads at work.
+
+    Raises:
+        KeyboardInterrupt: the event was set; nothing has begun.
+    """
     threads = count_threads(num_threads)
     first = Run(
         plan.losses[0], plan.optimizers[0], 1e-6, plan.batch_sizes[0], plan.seed, plan.architecture, _ONE_STEP
     )
-    engine.run_all([first], num_threads=1)  # what is done once, such as compiling, is no part of a step
-    return {batch_size: _seconds_a_step(plan, engine, batch_size, threads) for batch_size in plan.batch_sizes}
+    # What is done once, such as compiling, is no part of a step.
+    engine.run_all([first], num_threads=1, stop_event=stop_event)
+    return {
+        batch_size: _seconds_a_step(plan, engine, batch_size, threads, stop_event)
+        for batch_size in plan.batch_sizes
+    }
 
 
-def _seconds_a_step(plan: Plan, engine: Engine, batch_size: BatchSize, num_threads: int) -> float:
+def _seconds_a_step(
+    plan: Plan, engine: Engine, batch_size: BatchSize, num_threads: int, stop_event: threading.Event | None
+) -> float:
     runs = [
         Run(plan.losses[0], optimizer, min(rates), batch_size, plan.seed, plan.architecture, _PROBE)
         for optimizer, rates in plan.rates.items()
         for _ in range(num_threads)
     ]
-    records = [record for record in engine.run_all(runs, num_threads=num_threads) if record is not None]
+    given = engine.run_all(runs, num_threads=num_threads, stop_event=stop_event)
+    if stop_event is not None and stop_event.is_set():
+        raise KeyboardInterrupt
+    records = [record for record in given if record is not None]
     return sum(record.seconds for record in records) / max(1, sum(record.num_steps for record in records))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from time import perf_counter
@@ -15,7 +18,7 @@ import polars as pl
 from steepest.comparison import options as check
 from steepest.comparison.budget import measure, seconds_of, trim
 from steepest.comparison.canonical import canonical_json
-from steepest.comparison.conduct import Outcome, conduct
+from steepest.comparison.conduct import Outcome, conduct, found_so_far
 from steepest.comparison.engine import Engine, start_engine
 from steepest.comparison.extend import extended, finished_plan
 from steepest.comparison.fitted import FittedModel
@@ -23,15 +26,17 @@ from steepest.comparison.interrupt import stop_on_interrupt
 from steepest.comparison.model import about_model, model_of
 from steepest.comparison.modules import PreparedModules, TrainedModule, prepare_modules
 from steepest.comparison.options import Options
-from steepest.comparison.output import check_directory, recover, write_directory
+from steepest.comparison.output import check_directory, place_of, recover, recover_held, write_directory
 from steepest.comparison.plan import TEST, VALIDATION, Plan, make_plan, read_plan
 from steepest.comparison.progress import Progress, Silent, Together
 from steepest.comparison.records import runs_frame
 from steepest.comparison.splits import Split, Splits
+from steepest.comparison.trials import Interrupted
 from steepest.comparison.unfinished import QUESTION, UNFINISHED, Unfinished, begin, go_on, question_of
 from steepest.comparison.verdict import assemble
 from steepest.data import Prepared, Table, prepare, read
 from steepest.errors import InputError
+from steepest.files import SUMS, encoded, held, write_sums
 from steepest.training.metrics import Metric
 from steepest.training.run import BatchSize
 
@@ -42,7 +47,8 @@ __all__ = ["Comparison", "compare"]
 
 VERDICT, PLAN, RUNS, MODEL, REPORT = "verdict.json", "plan.json", "runs.parquet", "model", "report.html"
 _MARKERS = (VERDICT, f"{UNFINISHED}/{PLAN}")
-_FILES = frozenset({VERDICT, PLAN, RUNS, MODEL, REPORT, QUESTION, UNFINISHED})
+_SUMMED = (VERDICT, PLAN, RUNS, QUESTION)
+_FILES = frozenset({*_SUMMED, SUMS, MODEL, REPORT, UNFINISHED})
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +81,7 @@ class Comparison:
 
         place = Path(path)
         page = build(self.verdict, _plan_object(self.plan), self.runs, lang)
-        try:
-            return write_page(page, place)
-        except OSError as error:
-            raise InputError(f"The report {str(place)!r} cannot be written: {error.strerror}.") from None
+        return write_page(page, place)
 
     def save(self, path: str | os.PathLike[str], lang: str = "en") -> Path:
         """Write verdict.json, plan.json, runs.parquet, model/ and report.html into a directory.
@@ -88,7 +91,9 @@ class Comparison:
                 no such language.
         """
         _check_language(lang)
-        return self._save(check_directory(path, _MARKERS, _FILES), None, lang)
+        place = check_directory(path, _MARKERS, _FILES)
+        with held(place):
+            return self._save(place, None, lang)
 
     def _save(self, place: Path, work: Unfinished | None, lang: str) -> Path:
         """``work``, if there is any, stays until everything is written; after an interruption, for good."""
@@ -99,6 +104,7 @@ class Comparison:
                 work.copy_into(directory)
                 if not self.interrupted:
                     work.copy_question_into(directory)
+            write_sums(directory, _SUMMED)
 
         write_directory(place, fill)
         # The records are safe before the report is drawn from them.
@@ -108,9 +114,11 @@ class Comparison:
         return place
 
     def _write_records(self, directory: Path) -> None:
-        (directory / VERDICT).write_text(canonical_json(self.verdict), encoding="utf-8")
-        (directory / PLAN).write_text(self.plan.to_json(), encoding="utf-8")
-        self.runs.write_parquet(directory / RUNS)
+        (directory / VERDICT).write_bytes(encoded(canonical_json(self.verdict)))
+        (directory / PLAN).write_bytes(encoded(self.plan.to_json()))
+        parquet = io.BytesIO()  # polars' own writing to a full disk is an error without the system's words
+        self.runs.write_parquet(parquet)
+        (directory / RUNS).write_bytes(parquet.getbuffer())
         if self.model is not None:
             (directory / MODEL).mkdir()
             self.model.write_into(directory / MODEL)
@@ -233,12 +241,12 @@ def compare(
         if plan is not None or out is not None:
             raise InputError("resume has its plan and its output; leave plan and out away.")
         out = resume
-        recover(Path(out).expanduser().resolve())
+        recover(place_of(out))
     if extend is not None:
         if resume is not None or plan is not None or out is not None:
             raise InputError("extend has its plan and its output; leave resume, plan and out away.")
         out = extend
-        recover(Path(out).expanduser().resolve())
+        recover(place_of(out))
     elif any(value is not None for value in (more_seeds, add_losses, add_optimizers)):
         raise InputError("more_seeds, add_losses and add_optimizers go with extend, a finished comparison.")
     place = None if out is None else check_directory(out, _MARKERS, _FILES)
@@ -268,23 +276,23 @@ def compare(
     if chosen.splits > 1:
         fresh = [_prepare(table, given, chosen, redrawn) for redrawn in range(1, chosen.splits + 1)]
         rows = Splits(chosen, rows.first, [Split(one, _engine(one, chosen.metric)) for one in fresh])
-    with stop_on_interrupt() as stop_event:
+    with stop_on_interrupt() as stop_event, nullcontext() if place is None else held(place):
         if seconds is not None:
             at_once = num_threads if model is None else 1  # modules train one after another
-            speed = measure(chosen, rows.first.engine, at_once)
+            speed = measure(chosen, rows.first.engine, at_once, stop_event)
             left_sec = max(1.0, seconds - (perf_counter() - started))  # kernels took time to compile
             chosen, _ = trim(chosen, speed, at_once, left_sec)
         observer.plan_made(chosen)
         if place is not None and work is None:
-            recover(place)
+            recover_held(place)
             work = begin(place, chosen, data, target, extends=extend is not None)
         journal = None if work is None else work.open_journal()
         try:
             outcome = conduct(chosen, rows, num_threads, observer, stop_event, journal)
             notes = [] if journal is None or journal.earlier is None else journal.earlier.notes
-            comparison = _comparison(chosen, rows, outcome, notes, started)
+            comparison = _comparison(chosen, rows, outcome, notes, started, stop_event)
             # Of an extension that was interrupted, the finished comparison stays, and the work to go on with.
-            if place is not None and not (outcome.interrupted and work is not None and work.is_extension):
+            if place is not None and not (comparison.interrupted and work is not None and work.is_extension):
                 comparison._save(place, work, lang)
         finally:
             if journal is not None:
@@ -383,10 +391,19 @@ def _fitting(plan: Plan, prepared: Prepared | PreparedModules) -> Plan:
 
 
 def _comparison(
-    plan: Plan, splits: Splits, outcome: Outcome, notes: Sequence[str], started: float
+    plan: Plan,
+    splits: Splits,
+    outcome: Outcome,
+    notes: Sequence[str],
+    started: float,
+    stop_event: threading.Event,
 ) -> Comparison:
     trials, prepared = outcome.trials, splits.first.prepared
-    model = model_of(plan, splits, trials, outcome.winners)
+    try:
+        model = model_of(plan, splits, trials, outcome.winners, stop_event)
+    except Interrupted:
+        outcome = found_so_far(plan, trials)
+        model = model_of(plan, splits, trials, outcome.winners, stop_event)
     verdict = assemble(
         plan,
         prepared,

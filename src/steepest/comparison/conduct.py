@@ -16,7 +16,7 @@ from steepest.comparison.splits import Splits
 from steepest.comparison.trials import Interrupted, Trials
 from steepest.comparison.tune import tune, tuned_so_far
 
-__all__ = ["Outcome", "conduct"]
+__all__ = ["Outcome", "conduct", "found_so_far"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ def conduct(
         tuned = tune(plan, trials)
         finalists = confirm(plan, trials, tuned)
     except Interrupted:
-        return _so_far(plan, trials)
+        return found_so_far(plan, trials)
     score_on_test(plan, trials, finalists, splits)
     contestants = rank(plan, trials, finalists)
     winners = winner_set(plan, contestants)
@@ -55,7 +55,7 @@ def conduct(
     return Outcome(trials, contestants, winners, text, _notes(plan, contestants, winners), interrupted=False)
 
 
-def _so_far(plan: Plan, trials: Trials) -> Outcome:
+def found_so_far(plan: Plan, trials: Trials) -> Outcome:
     """The best by validation score on the tuning seeds; the test rows stay untouched."""
     ranked = rank_so_far(plan, trials, finalists_from_tuning(plan, tuned_so_far(plan, trials)))
     contestants = [contestant for contestant in ranked if contestant.scores.size]

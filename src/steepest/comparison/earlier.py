@@ -6,7 +6,6 @@ be scored on the test rows, and so is the winner's for the model.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ import polars as pl
 from steepest.comparison.plan import Cell, Plan, Setting, Trial
 from steepest.comparison.versions import versions
 from steepest.errors import InputError
+from steepest.files import parse_json, read_bytes
 from steepest.training.run import Curve, Record, Run
 
 __all__ = ["RUNS", "VERDICT", "Earlier"]
@@ -39,8 +39,8 @@ class Earlier:
 
     def __init__(self, directory: Path, plan: Plan) -> None:
         try:
-            self._versions = json.loads((directory / VERDICT).read_text(encoding="utf-8"))["versions"]
-            rows = pl.read_parquet((directory / RUNS).read_bytes()).to_dicts()
+            self._versions = dict(parse_json(read_bytes(directory / VERDICT))["versions"])
+            rows = pl.read_parquet(read_bytes(directory / RUNS, None)).to_dicts()
             self._known = {trial: row for row in rows for trial in _trials(row, plan)}
         except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
             raise InputError(

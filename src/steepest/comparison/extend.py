@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from steepest.comparison.plan import Plan, rate_grids, read_plan
 from steepest.comparison.statistics import seeds_to_tell
 from steepest.comparison.unfinished import UNFINISHED
 from steepest.errors import InputError
+from steepest.files import check_sums, parse_json, read_bytes
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 
@@ -32,13 +32,14 @@ def finished_plan(place: Path) -> Plan:
             f"{str(place)!r} holds an unfinished comparison: go on with it by --resume {place}, then extend it."
         )
     try:
-        status = json.loads((place / "verdict.json").read_text(encoding="utf-8"))["status"]
+        status = parse_json(read_bytes(place / "verdict.json"))["status"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"There is nothing to extend: {str(place)!r} holds no comparison.") from None
     if status != "complete":
         raise InputError(
             f"The comparison in {str(place)!r} was interrupted; only a finished one can be extended."
         )
+    check_sums(place, ("verdict.json", "plan.json", "runs.parquet"))
     return read_plan(place / "plan.json")
 
 

@@ -19,6 +19,7 @@ from steepest.comparison.output import check_directory, write_directory
 from steepest.comparison.versions import versions
 from steepest.data import Encoding, read
 from steepest.errors import InputError
+from steepest.files import held
 from steepest.training.run import Architecture, Curve, Record, Run, Stop, Task
 
 if TYPE_CHECKING:
@@ -143,7 +144,9 @@ class FittedModel:
         Raises:
             InputError: there is something at ``path`` that is not a model, or it cannot be written.
         """
-        write_directory(check_directory(path, (MANIFEST,), FILES), self.write_into)
+        place = check_directory(path, (MANIFEST,), FILES)
+        with held(place):
+            write_directory(place, self.write_into)
 
     def write_into(self, directory: Path) -> None:
         """Write both files into a directory that exists."""

@@ -26,7 +26,7 @@ import numpy as np
 from steepest.comparison.earlier import Earlier
 from steepest.comparison.plan import Setting, Trial
 from steepest.errors import InputError
-from steepest.training.run import Curve, Record, Run
+from steepest.training.run import STOP_REASONS, Curve, Record, Run
 
 __all__ = ["Journal"]
 
@@ -52,7 +52,9 @@ class Journal:
         self._known: dict[str, dict[str, Any]] = {}
         self._synced_at = time.monotonic()
         with _told(path):
-            self._file: BinaryIO = open(path, "r+b" if path.exists() else "x+b", buffering=0)  # noqa: SIM115
+            self._file: BinaryIO = open(  # noqa: SIM115
+                path, "r+b" if path.exists() else "x+b", buffering=0, opener=_no_link
+            )
             try:
                 _lock(self._file, path)
                 self._size_bytes = self._read()
@@ -105,7 +107,14 @@ class Journal:
             return 0
         size_bytes = len(_FIRST_LINE)
         while (payload := _next_payload(self._file, total_bytes - size_bytes)) is not None:
-            key, facts = _decode(payload)
+            try:
+                key, facts = _decode(payload)
+            except (
+                Exception
+            ):  # whole, by its checksum, and yet none of ours: JSON and safetensors fail in many ways
+                raise InputError(
+                    f"The journal {str(self._path)!r} is damaged: what stands at byte {size_bytes} is no run's."
+                ) from None
             self._known[key] = facts
             size_bytes += _FRAME.size + len(payload)
         return size_bytes
@@ -120,6 +129,11 @@ class Journal:
             self._file.seek(self._size_bytes)
             raise
         self._size_bytes += len(data)
+
+
+def _no_link(path: str, flags: int) -> int:
+    """A link could lead anywhere, and a journal is written to."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o644)
 
 
 @contextmanager
@@ -197,7 +211,7 @@ def _encode(key: str, record: Record) -> bytes | None:
 def _decode(payload: bytes) -> tuple[str, dict[str, Any]]:
     end = payload.index(b"\n")
     head, body = json.loads(payload[:end]), payload[end + 1 :]
-    facts: dict[str, Any] = head["facts"]
+    facts = _checked(head["facts"])
     tensors: Mapping[str, Any]
     if head["weights"] == "state":
         from safetensors.torch import load as load_torch
@@ -212,7 +226,26 @@ def _decode(payload: bytes) -> tuple[str, dict[str, Any]]:
         tensors = load_numpy(body)
         facts["parameters"] = tensors.get("weights")
     facts["curve"] = Curve(**{part.name: tensors[f"curve.{part.name}"] for part in fields(Curve)})
-    return head["key"], facts
+    if any(array.ndim != 1 for array in vars(facts["curve"]).values()):
+        raise ValueError("a curve is a row of numbers")
+    return str(head["key"]), facts
+
+
+def _checked(facts: dict[str, Any]) -> dict[str, Any]:
+    """What a run gave, apart from its curve and weights, each of its kind."""
+    expected = {part.name: part.type for part in fields(Record)}
+    for name in ("run", "curve", "parameters"):
+        del expected[name]
+    numbers = [*facts["hyperparameters"].values(), facts["validation_score"], facts["seconds"]]
+    counts = [facts[name] for name, kind in expected.items() if kind == "int"]
+    if (
+        set(facts) != set(expected)
+        or not all(isinstance(number, int | float) for number in numbers)
+        or not all(type(count) is int for count in counts)
+        or facts["stop_reason"] not in STOP_REASONS
+    ):
+        raise ValueError("this is no record")
+    return facts
 
 
 def _kind(parameters: Any) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from safetensors.numpy import save as save_tensors
 
 from steepest.comparison.canonical import canonical_json
 from steepest.errors import InputError
+from steepest.files import MOST_BYTES, encoded, parse_json, read_bytes
 
 __all__ = ["FILES", "FORMAT", "MANIFEST", "WEIGHTS", "read", "write"]
 
@@ -29,7 +29,7 @@ def write(directory: Path, manifest: Mapping[str, Any], tensors: Mapping[str, ND
     whole = {"format": FORMAT, **manifest, "weights_sha256": hashlib.sha256(weights).hexdigest()}
     whole["manifest_sha256"] = _digest(whole)
     (directory / WEIGHTS).write_bytes(weights)
-    (directory / MANIFEST).write_text(canonical_json(whole), encoding="utf-8")
+    (directory / MANIFEST).write_bytes(encoded(canonical_json(whole)))
 
 
 def read(directory: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -39,7 +39,7 @@ def read(directory: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         InputError: there is none, or its files are torn, changed or of another version.
     """
     manifest = _read_manifest(directory)
-    weights = _read_bytes(directory / WEIGHTS)
+    weights = _read_bytes(directory / WEIGHTS, None)
     if hashlib.sha256(weights).hexdigest() != manifest.get("weights_sha256"):
         raise InputError(f"The model in {str(directory)!r} is damaged: {WEIGHTS} is not what was saved.")
     try:
@@ -53,7 +53,7 @@ def read(directory: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 def _read_manifest(directory: Path) -> dict[str, Any]:
     text = _read_bytes(directory / MANIFEST)
     try:
-        manifest = json.loads(text)
+        manifest = parse_json(text)
     except ValueError:
         raise InputError(f"The model in {str(directory)!r} is damaged: {MANIFEST} is no JSON.") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -68,12 +68,12 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
 
 def _digest(manifest: dict[str, Any]) -> str:
     """Of every entry but the digest itself: a manifest decides predictions, so none of it may change."""
-    return hashlib.sha256(canonical_json(manifest).encode()).hexdigest()
+    return hashlib.sha256(encoded(canonical_json(manifest))).hexdigest()
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, most_bytes: int | None = MOST_BYTES) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, most_bytes)
     except OSError as error:
         reason = f"{path.name}: {error.strerror}"
         raise InputError(f"There is no model in {str(path.parent)!r} ({reason}).") from None

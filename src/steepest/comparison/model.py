@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from steepest.comparison.modules import PreparedModules, TrainedModule
 from steepest.comparison.plan import Plan, Trial
 from steepest.comparison.ranking import Contestant, still_improving
 from steepest.comparison.splits import Splits
-from steepest.comparison.trials import Trials
+from steepest.comparison.trials import Interrupted, Trials
 from steepest.training.metrics import METRICS
 from steepest.training.run import Record, Stop
 
@@ -28,6 +29,7 @@ __all__ = ["about_model", "fitted_model", "model_of"]
 # In lengths of the comparison's runs: how far a run goes that was still improving, and when it is given up.
 _MOST_TIMES = 10
 _PATIENCE_TIMES = 2
+_MOST_SEC_TO_REPEAT = 5.0  # schedulers kill about half a minute after they asked to stop
 
 
 def model_of(
@@ -35,40 +37,58 @@ def model_of(
     splits: Splits,
     trials: Trials,
     winners: Sequence[Contestant],
+    stop_event: threading.Event | None = None,
 ) -> FittedModel | TrainedModule | None:
     """The first winner's settings, trained once more with the validation rows among the training rows.
 
     Modules of the user's own, and what an interrupted comparison has found so far, are handed over as they are: the
     winner's best run on validation rows among its confirmation seeds (its tuning seeds, if interrupted before). Scores
-    on different validation rows say nothing of which run is best: with several splits it is the first seed's.
+    on different validation rows say nothing of which run is best: with several splits it is the first seed's. After an
+    interruption, a run is not repeated for its weights where that would take longer than who asked to stop would wait.
+
+    Raises:
+        Interrupted: the event was set while the model was being trained.
     """
+    was_asked = stop_event is not None and stop_event.is_set()
     if not winners:
         return None
     trial = _best_trial(plan, trials, winners[0])
     record, own = trials.entries[trial].record, splits.of(trial.seed)
     if record.parameters is None:  # a tuning run: the same run gives the same bits again
+        if was_asked and not record.seconds < _MOST_SEC_TO_REPEAT:
+            return None
         record = own.engine.run_all([record.run], num_threads=1)[0] or record
     if record.parameters is None:
         return None
     if isinstance(own.prepared, PreparedModules):
         return own.prepared.trained(record, plan.metric)
     if winners[0].epochs_to_best > 0:
-        record = _trained_on_more(plan, own.prepared, own.engine, record, winners[0])
+        record = _trained_on_more(plan, own.prepared, own.engine, record, winners[0], stop_event)
+        if stop_event is not None and stop_event.is_set():
+            raise Interrupted
     return fitted_model(own.prepared, record, plan.metric)
 
 
 def _trained_on_more(
-    plan: Plan, prepared: Prepared, engine: Engine, record: Record, winner: Contestant
+    plan: Plan,
+    prepared: Prepared,
+    engine: Engine,
+    record: Record,
+    winner: Contestant,
+    stop_event: threading.Event | None,
 ) -> Record:
     """The record's run on all rows but the test rows."""
-    run = replace(record.run, stop=Stop(max_epochs=_epochs(plan, engine, record, winner)))
-    again = start_engine(prepared.all_but_test(), plan.metric).run_all([run], num_threads=1)[0]
+    run = replace(record.run, stop=Stop(max_epochs=_epochs(plan, engine, record, winner, stop_event)))
+    more = start_engine(prepared.all_but_test(), plan.metric)
+    again = more.run_all([run], num_threads=1, stop_event=stop_event)[0]
     if again is None or again.diverged or not np.isfinite(again.parameters).all():
         return record
     return again
 
 
-def _epochs(plan: Plan, engine: Engine, record: Record, winner: Contestant) -> int:
+def _epochs(
+    plan: Plan, engine: Engine, record: Record, winner: Contestant, stop_event: threading.Event | None
+) -> int:
     """How long to train where no validation rows are left to tell: as long as the fresh seeds took to their best.
 
     Together they are less subject to luck than one. Where they were still improving at their end, one run goes on until
@@ -78,7 +98,7 @@ def _epochs(plan: Plan, engine: Engine, record: Record, winner: Contestant) -> i
     if not still_improving(plan, winner):
         return taken
     stop = Stop(max_epochs=_MOST_TIMES * plan.epochs, patience=_PATIENCE_TIMES * plan.epochs)
-    longer = engine.run_all([replace(record.run, stop=stop)], num_threads=1)[0]
+    longer = engine.run_all([replace(record.run, stop=stop)], num_threads=1, stop_event=stop_event)[0]
     return taken if longer is None else max(taken, longer.best_epoch)
 
 

@@ -18,6 +18,7 @@ from steepest.comparison.options import Options, check_losses
 from steepest.comparison.versions import versions
 from steepest.data.diagnose import diagnose
 from steepest.errors import InputError, near_names, told
+from steepest.files import encoded
 from steepest.losses import LOSSES
 from steepest.training.layout import IGNORED, is_kept, layout_of, rows_of_outputs
 from steepest.training.metrics import default_metric
@@ -110,7 +111,7 @@ class TrainedModule:
             "versions": versions(),
         }
         (directory / "model.safetensors").write_bytes(save(state))
-        (directory / "manifest.json").write_text(canonical_json(manifest), encoding="utf-8")
+        (directory / "manifest.json").write_bytes(encoded(canonical_json(manifest)))
 
 
 class _Unscaled:

@@ -11,10 +11,10 @@ import numpy as np
 
 from steepest import __version__
 from steepest.comparison.forward import Layer
-from steepest.comparison.output import write_file
 from steepest.data import Encoding
 from steepest.data.encoding import CategoricalColumn, NumericColumn
 from steepest.errors import InputError
+from steepest.files import write_file
 
 if TYPE_CHECKING:
     from onnx import ModelProto

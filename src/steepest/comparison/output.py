@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from steepest.errors import InputError
+from steepest.files import held, parse_json, read_bytes
 
-__all__ = ["check_directory", "recover", "write_directory", "write_file"]
+__all__ = ["check_directory", "place_of", "recover", "recover_held", "write_directory"]
 
 _BEFORE = "before"
 
@@ -28,7 +29,7 @@ def check_directory(path: str | os.PathLike[str], markers: Sequence[str], ours: 
     Raises:
         InputError: it holds something else, is a file, or cannot be written to.
     """
-    place = Path(path).expanduser().resolve()
+    place = place_of(path)
     if place.exists() and not place.is_dir():
         raise InputError(f"The output {str(path)!r} is a file; name a directory.")
     if place.is_dir():
@@ -40,6 +41,21 @@ def check_directory(path: str | os.PathLike[str], markers: Sequence[str], ours: 
         raise InputError(
             f"The output {str(path)!r} cannot be written: {str(parent)!r} may not be written to."
         )
+    return place
+
+
+def place_of(path: str | os.PathLike[str]) -> Path:
+    """Where a directory is to be, links and ``~`` resolved.
+
+    Raises:
+        InputError: the path leads nowhere: links in a circle, a name that is too long, a home that is not known.
+    """
+    try:
+        place = Path(path).expanduser().resolve()
+        place.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(f"The output {str(path)!r} is no place to write to: {reason}.") from None
     return place
 
 
@@ -64,7 +80,7 @@ def _check_content(place: Path, markers: Sequence[str], ours: frozenset[str]) ->
 
 def _has_format(path: Path) -> bool:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_bytes(path))
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and "format" in content
@@ -83,6 +99,7 @@ def write_directory(place: Path, fill: Callable[[Path], None]) -> None:
         raise InputError(f"The output {str(place)!r} cannot be written: {error.strerror}.") from None
     try:
         fill(fresh)
+        _to_disk(fresh)
         fresh.chmod(0o755)
         _put_in_place(fresh, place)
     except OSError as error:
@@ -91,33 +108,32 @@ def write_directory(place: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def write_file(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        InputError: the file system refuses; what stood there before still stands there.
-    """
-    place = Path(path).expanduser()
-    try:
-        handle, fresh = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.chmod(fresh, 0o644)  # a temporary file is its owner's alone
-            os.replace(fresh, place)
-        except BaseException:
-            Path(fresh).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(f"The file {str(path)!r} cannot be written: {error.strerror}.") from None
+def _to_disk(directory: Path) -> None:
+    """What is renamed into its place has to be on the disk by then, or a power failure leaves empty files there."""
+    for path in directory.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
 
 
 def recover(place: Path) -> None:
-    """Undo what a kill in the middle of :func:`write_directory` has left behind."""
-    for left in place.parent.glob(f".{glob.escape(place.name)}-????????"):
+    """Undo what a kill in the middle of :func:`write_directory` has left behind; nothing while a process is at work."""
+    if not any(_left_by_a_kill(place)):
+        return
+    with contextlib.suppress(InputError), held(place):
+        recover_held(place)
+
+
+def recover_held(place: Path) -> None:
+    """The same where the place is held already."""
+    for left in _left_by_a_kill(place):
         if (left / _BEFORE).is_dir() and not place.exists():
             (left / _BEFORE).rename(place)
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _left_by_a_kill(place: Path) -> Iterator[Path]:
+    return place.parent.glob(f".{glob.escape(place.name)}-????????")
 
 
 def _put_in_place(fresh: Path, place: Path) -> None:

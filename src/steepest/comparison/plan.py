@@ -7,7 +7,6 @@ machine. Written as ``plan.json``, it can be given again and is then followed to
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from steepest.comparison.options import Options
 from steepest.comparison.rates import coarse_to_fine, equal_grids
 from steepest.comparison.statistics import overlap_factor, seeds_to_tell
 from steepest.errors import InputError
+from steepest.files import parse_json, read_bytes
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 from steepest.training.run import Architecture, BatchSize, Run, Stop, Task
@@ -276,15 +276,15 @@ class Plan:
         return canonical_json({"format": FORMAT, **asdict(self)})
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
+    def from_json(cls, text: str | bytes) -> Plan:
         """The plan a ``plan.json`` holds.
 
         Raises:
             InputError: the text is not a plan, or names what this version does not know.
         """
         try:
-            given = json.loads(text)
-        except json.JSONDecodeError as error:
+            given = parse_json(text)
+        except ValueError as error:
             raise InputError(f"The plan is not valid JSON: {error}.") from None
         return _plan_of(given)
 
@@ -387,11 +387,9 @@ def read_plan(given: Plan | Mapping[str, Any] | str | os.PathLike[str]) -> Plan:
     if isinstance(given, Mapping):
         return _plan_of(given)
     try:
-        text = Path(given).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise InputError(f"The plan {str(given)!r} cannot be read: {reason}.") from None
-    return Plan.from_json(text)
+        return Plan.from_json(read_bytes(Path(given)))
+    except OSError as error:
+        raise InputError(f"The plan {str(given)!r} cannot be read: {error.strerror}.") from None
 
 
 def _plan_of(given: object) -> Plan:

@@ -6,7 +6,6 @@ comparison is extended, its records too. It is there before the first run, and g
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -18,12 +17,14 @@ from steepest.comparison.earlier import RUNS, VERDICT, Earlier
 from steepest.comparison.journal import Journal
 from steepest.comparison.plan import Plan, read_plan
 from steepest.errors import InputError
+from steepest.files import check_sums, encoded, parse_json, read_bytes, write_sums
 
 __all__ = ["QUESTION", "UNFINISHED", "Unfinished", "begin", "go_on", "question_of"]
 
 UNFINISHED = "unfinished"
 QUESTION = "question.json"
 _PLAN, _JOURNAL, _EARLIER = "plan.json", "journal", "earlier"
+_SUMMED = (QUESTION, _PLAN, f"{_EARLIER}/{VERDICT}", f"{_EARLIER}/{RUNS}")
 FORMAT = 1
 
 
@@ -50,7 +51,7 @@ class Unfinished:
 
     def copy_into(self, directory: Path) -> None:
         """Take it along to the directory that will stand in the output's place."""
-        shutil.copytree(self.directory, directory / UNFINISHED)
+        shutil.copytree(self.directory, directory / UNFINISHED, symlinks=True)
 
     def copy_question_into(self, directory: Path) -> None:
         """Leave the question there: where the data are, for whoever asks for more later."""
@@ -67,7 +68,7 @@ def begin(place: Path, plan: Plan, data: Any, target: str | None, *, extends: bo
     Raises:
         InputError: there is unfinished work already, or it cannot be written.
     """
-    directory = place / UNFINISHED
+    directory = _within(place)
     if (directory / _JOURNAL).exists():
         journal = Journal(directory / _JOURNAL)
         journal.close()
@@ -79,14 +80,17 @@ def begin(place: Path, plan: Plan, data: Any, target: str | None, *, extends: bo
     path = str(Path(data).expanduser().resolve()) if isinstance(data, (str, os.PathLike)) else None
     question = {"format": FORMAT, "data": path, "target": target}
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        if directory.exists():  # of one that had begun and not yet run anything
+            shutil.rmtree(directory)
+        directory.mkdir(parents=True)
         if extends:
-            (directory / _EARLIER).mkdir(exist_ok=True)
+            (directory / _EARLIER).mkdir()
             for name in (VERDICT, RUNS):
                 shutil.copy(place / name, directory / _EARLIER / name)
-        (directory / QUESTION).write_text(canonical_json(question), encoding="utf-8")
+        (directory / QUESTION).write_bytes(encoded(canonical_json(question)))
         fresh = directory / f"{_PLAN}.new"
-        fresh.write_text(plan.to_json(), encoding="utf-8")
+        fresh.write_bytes(encoded(plan.to_json()))
+        write_sums(directory, _SUMMED, {_PLAN: fresh})
         fresh.replace(directory / _PLAN)  # last: without a plan nothing has begun
     except OSError as error:
         raise InputError(f"The output {str(place)!r} cannot be written: {error.strerror}.") from None
@@ -100,6 +104,7 @@ def go_on(place: Path) -> Unfinished:
         InputError: there is none, or its plan cannot be read.
     """
     directory = _directory(place)
+    check_sums(directory, _SUMMED)
     return Unfinished(directory, read_plan(directory / _PLAN))
 
 
@@ -111,17 +116,33 @@ def question_of(place: Path) -> tuple[str | None, str | None]:
     """
     unfinished = place / UNFINISHED / QUESTION
     path = unfinished if unfinished.exists() else place / QUESTION
+    check_sums(path.parent, (QUESTION,))
     try:
-        question = json.loads(path.read_text(encoding="utf-8"))
+        question = parse_json(read_bytes(path))
         if question["format"] != FORMAT:
             raise ValueError
-        return question["data"], question["target"]
+        data, target = question["data"], question["target"]
+        if not all(isinstance(one, str | None) for one in (data, target)):
+            raise TypeError
+        return data, target
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{str(path)!r} cannot be read; give the data and the target again.") from None
 
 
-def _directory(place: Path) -> Path:
+def _within(place: Path) -> Path:
+    """The work's directory, which is none if it leads elsewhere: what is in it is written to, and removed.
+
+    Raises:
+        InputError: it is a link.
+    """
     directory = place / UNFINISHED
+    if directory.is_symlink():
+        raise InputError(f"{str(directory)!r} is a symbolic link; put the directory itself in its place.")
+    return directory
+
+
+def _directory(place: Path) -> Path:
+    directory = _within(place)
     if not (directory / _PLAN).exists():
         reason = "is complete" if (place / "verdict.json").exists() else "holds no comparison"
         raise InputError(f"There is nothing to resume: {str(place)!r} {reason}.")

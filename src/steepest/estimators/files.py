@@ -14,6 +14,7 @@ from steepest.comparison.forward import ACTIVATIONS, Layer
 from steepest.comparison.output import check_directory, write_directory
 from steepest.comparison.versions import versions
 from steepest.errors import InputError
+from steepest.files import held
 from steepest.training.run import Architecture
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def save(estimator: Network, path: str | os.PathLike[str]) -> None:
     """
     place = check_directory(path, (manifest.MANIFEST,), manifest.FILES)
     content, tensors = _content(estimator), _tensors(estimator)
-    write_directory(place, lambda directory: manifest.write(directory, content, tensors))
+    with held(place):
+        write_directory(place, lambda directory: manifest.write(directory, content, tensors))
 
 
 def _content(estimator: Network) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from steepest.errors import InputError
 from steepest.explain.figure import BESIDE, CONTOUR, Figure, Line, Panel, Window
+from steepest.files import write_file
 
 __all__ = ["save", "svg"]
 
@@ -44,23 +44,7 @@ def save(path: str | os.PathLike[str], figure: Callable[[], Figure], page: Calla
         raise InputError(
             f"The drawing {str(place)!r} cannot be written: there is no folder {str(place.parent)!r}."
         )
-    _write(place, makers[suffix]())
-
-
-def _write(place: Path, content: bytes) -> None:
-    """The whole file or none of it."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.absolute().parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.chmod(name, 0o644)
-            os.replace(name, place)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(f"The drawing {str(place)!r} cannot be written: {error.strerror}.") from None
+    write_file(place, makers[suffix](), "The drawing {path}")
 
 
 def svg(figure: Figure) -> str:

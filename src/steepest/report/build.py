@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
-import tempfile
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +17,7 @@ import vl_convert
 from markupsafe import Markup
 
 from steepest.errors import InputError
+from steepest.files import MOST_BYTES, check_sums, parse_json, read_bytes, write_file
 from steepest.report import charts, sections, summary, tables
 from steepest.report.language import HTML_CODES, closed, current, speaking, translated
 from steepest.report.words import capital, plural
@@ -26,6 +25,7 @@ from steepest.report.words import capital, plural
 __all__ = ["build", "environment", "read_records", "resource", "write", "write_page"]
 
 VERDICT_FORMAT = 1
+_RECORDS = ("verdict.json", "plan.json", "runs.parquet")
 _FILES = files("steepest.report")
 
 
@@ -52,22 +52,19 @@ def read_records(directory: Path) -> tuple[dict[str, Any], dict[str, Any], pl.Da
     Raises:
         InputError: a record is missing or unreadable, or the verdict is of an unknown format.
     """
+    check_sums(directory, _RECORDS)
     verdict, plan = _read_json(directory / "verdict.json"), _read_json(directory / "plan.json")
     _check_format(verdict)
     return verdict, plan, _read_runs(directory / "runs.parquet")
 
 
 def write_page(page: str, path: Path) -> Path:
-    """Put a page in its place, whole or not at all."""
-    handle, name = tempfile.mkstemp(prefix=".report-", suffix=".html", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(page)
-        os.chmod(name, 0o644)  # a temporary file is its owner's alone
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    """Put a page in its place, whole or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    write_file(path, page.encode("utf-8", "replace"), "The report {path}")  # a path may be no UTF-8
     return path
 
 
@@ -130,7 +127,7 @@ def _check_format(verdict: dict[str, Any]) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(_bytes_of(path))
+        content = parse_json(_bytes_of(path))
     except ValueError as error:
         raise InputError(f"{str(path)!r} is not JSON ({error}); it may have been cut short.") from None
     if not isinstance(content, dict):
@@ -140,14 +137,14 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_runs(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(_bytes_of(path))
-    except pl.exceptions.PolarsError as error:
+        return pl.read_parquet(_bytes_of(path, None))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise InputError(f"{str(path)!r} is not Parquet ({error}); it may have been cut short.") from None
 
 
-def _bytes_of(path: Path) -> bytes:
+def _bytes_of(path: Path, most_bytes: int | None = MOST_BYTES) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, most_bytes)
     except OSError as error:
         raise InputError(
             f"{str(path)!r} cannot be read: {error.strerror}. Give the folder that steepest compare wrote."
