@@ -13,13 +13,16 @@ would hand out stale code.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import pickle  # Numba's own form of compiled code, in the user's private cache, never exchanged
+import stat
 import sys
 import tempfile
 import threading
 import types as python_types
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,7 +255,10 @@ def cache_directory() -> Path:
 
 
 class _DiskCache(_Cache):
-    """One file a kernel, named by its digest, written whole or not at all."""
+    """One file a kernel, named by its digest, written whole or not at all.
+
+    What is read is run, so it is read only where nobody else can have written it.
+    """
 
     def __init__(self, name: str, digest: str) -> None:
         self._path = cache_directory() / f"{name.strip('_')}-{digest}.numba"
@@ -265,7 +271,7 @@ class _DiskCache(_Cache):
         target_context.refresh()  # loaded code needs the runtime's symbols
         # A torn or foreign file is no reason to fail: the kernel is compiled anew.
         with contextlib.suppress(Exception):
-            checksum, payload = self._path.read_bytes().split(b"\n", 1)
+            checksum, payload = _own_bytes(self._path).split(b"\n", 1)
             if hashlib.sha256(payload).hexdigest().encode() == checksum:
                 return _rebuild(target_context, pickle.loads(payload))  # noqa: S301
         return None
@@ -274,17 +280,57 @@ class _DiskCache(_Cache):
         payload = pickle.dumps(data._reduce(), protocol=4)
         checksum = hashlib.sha256(payload).hexdigest().encode()
         with contextlib.suppress(OSError):  # a read-only home costs time, not results
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not _is_own(os.stat(self._path.parent)):
+                return
             handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=".new-")
-            with os.fdopen(handle, "wb") as file:
-                file.write(checksum + b"\n" + payload)
-            os.replace(temporary, self._path)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(checksum + b"\n" + payload)
+                os.replace(temporary, self._path)
+            except BaseException:  # a full disk keeps no pieces
+                os.unlink(temporary)
+                raise
 
     def enable(self) -> None: ...
 
     def disable(self) -> None: ...
 
     def flush(self) -> None: ...
+
+
+def _own_bytes(path: Path) -> bytes:
+    """What a file of the cache holds, if it and its directory are this user's own, as ssh has it for keys.
+
+    Raises:
+        OSError: it cannot be read, or somebody else may have written it.
+    """
+    if not _is_own(os.stat(path.parent)):
+        _warn_of(str(path.parent))
+        raise PermissionError
+    with open(path, "rb") as file:
+        if not _is_own(os.fstat(file.fileno())):
+            _warn_of(str(path.parent))
+            raise PermissionError
+        return file.read()
+
+
+def _is_own(found: os.stat_result) -> bool:
+    """Whether only this user, or the system's administrator, can have written it. Elsewhere there are no such modes."""
+    if not hasattr(os, "getuid"):
+        return True
+    return found.st_uid in (0, os.getuid()) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+@functools.cache
+def _warn_of(directory: str) -> None:
+    """Once for each directory."""
+    warnings.warn(
+        f"The cache of compiled kernels, {directory!r}, is not used: others may write to it or to a file in it, and "
+        "what it holds is run. Remove it, or name another by STEEPEST_CACHE_DIR; until then kernels are compiled anew.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _rebuild(target_context: Any, reduced: Any) -> Any:

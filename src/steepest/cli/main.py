@@ -13,6 +13,14 @@ from typing import NoReturn
 import typer
 
 from steepest.cli.app import app
+from steepest.cli.surroundings import (
+    REFUSALS,
+    fill_standard_places,
+    gentle_end,
+    let_go_of_output,
+    plain_warnings,
+    refusal,
+)
 from steepest.errors import InputError, near_names
 
 __all__ = ["entry", "main"]
@@ -33,14 +41,19 @@ def entry() -> NoReturn:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; ``arguments`` are ``sys.argv[1:]`` unless given."""
+    fill_standard_places()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without Unicode shows "?", and goes on
     command = typer.main.get_command(app)
     try:
-        with command.make_context(
-            "steepest", list(sys.argv[1:] if arguments is None else arguments)
-        ) as context:
+        with (
+            gentle_end(),
+            plain_warnings(),
+            command.make_context(
+                "steepest", list(sys.argv[1:] if arguments is None else arguments)
+            ) as context,
+        ):
             command.invoke(context)
         sys.stdout.flush()
     except typer.Exit as stop:
@@ -57,17 +70,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stop.__context__, BrokenPipeError):  # what rich makes of one
             return _reader_left()
         raise
+    except MemoryError:
+        return _say("there is not enough memory for this; give fewer rows, or a smaller model.", BAD_INPUT)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in REFUSALS:
+            let_go_of_output()
+            return _say(refusal(error), BAD_INPUT)
         import traceback
 
         traceback.print_exc()
         return _say(f"this is a fault of ours, not of your input: {type(error).__name__}: {error}", FAULT)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # how polars and vl-convert end where they see no way on
+            raise
+        return _say(f"a library that is used here gave up: {str(error).splitlines()[0]}", FAULT)
     return OK
 
 
 def _reader_left() -> int:
     """The reader has seen enough (``steepest list | head``): nothing more is written, not even at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    let_go_of_output()
     return OK
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from steepest.backends.available import available_bytes, in_words
 from steepest.data.kinds import MISSING_MARKERS
 from steepest.data.table import check_names
 from steepest.errors import InputError
@@ -20,6 +21,10 @@ from steepest.errors import InputError
 __all__ = ["read_delimited"]
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+MOST_CELL_BYTES = 2**20
+_PIECE_BYTES = 2**24
+_MEMORY_A_BYTE = 6  # of the file: the text, its checks, and the cells
 
 # How files begin that are no text, whatever their names say.
 _MAGIC = {
@@ -50,6 +55,7 @@ def read_delimited(path: Path) -> tuple[pl.DataFrame, str]:
     data = _text_bytes(path, name)
     names = [suffix.lower() for suffix in path.suffixes]
     separator = "\t" if {".tsv", ".tab"} & set(names) else _separator(data)
+    _check_cells(data, separator, name)
     header = _header(data, separator, name)
     data = data.rstrip(b"\r\n") + b"\n" if len(header) > 1 else data
     _check_quotes(data, separator, name)
@@ -65,10 +71,13 @@ def read_delimited(path: Path) -> tuple[pl.DataFrame, str]:
 
 def _text_bytes(path: Path, name: str) -> bytes:
     """The file's bytes: UTF-8 text without a byte order mark, in lines that end in ``\\n``."""
+    most_bytes = available_bytes() / _MEMORY_A_BYTE
+    if path.stat().st_size > most_bytes:
+        raise _too_large(path.stat().st_size, most_bytes, name)
     data = path.read_bytes()
     if path.suffix.lower() == ".gz":
         try:
-            data = gzip.decompress(data)
+            data = _decompressed(data, most_bytes, name)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{name} is no complete gzip file ({error}); make it anew.") from None
     for magic, what in _MAGIC.items():
@@ -89,6 +98,46 @@ def _text_bytes(path: Path, name: str) -> bytes:
     if b"\n" not in data:
         data = data.replace(b"\r", b"\n")
     return data if data.endswith(b"\n") else data + b"\n"
+
+
+def _decompressed(data: bytes, most_bytes: float, name: str) -> bytes:
+    """What a gzip archive holds; one of a few kilobytes can hold more than any memory."""
+    pieces, num_bytes = [], 0
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as archive:
+        while piece := archive.read(_PIECE_BYTES):
+            pieces.append(piece)
+            num_bytes += len(piece)
+            if num_bytes > most_bytes:
+                raise _too_large(num_bytes, most_bytes, name)
+    return b"".join(pieces)
+
+
+def _too_large(num_bytes: int, most_bytes: float, name: str) -> InputError:
+    needed, there = in_words(_MEMORY_A_BYTE * num_bytes), in_words(_MEMORY_A_BYTE * most_bytes)
+    return InputError(
+        f"{name} holds {in_words(num_bytes)} of text or more, which take {needed} of memory to read, and {there} are "
+        "left; save it as Parquet, or give a part of its rows."
+    )
+
+
+def _check_cells(data: bytes, separator: str, name: str) -> None:
+    """No cell is longer than a cell can be.
+
+    Raises:
+        InputError: one is; a separator, a line or a quote that is missing, most likely.
+    """
+    if len(data) <= MOST_CELL_BYTES:
+        return
+    characters = np.frombuffer(data, dtype=np.uint8)
+    ends = np.flatnonzero(np.isin(characters, list(f'{separator}\n"'.encode())))
+    lengths = np.diff(ends, prepend=-1, append=len(data))
+    longest = int(lengths.argmax())
+    if lengths[longest] > MOST_CELL_BYTES:
+        line = data.count(b"\n", 0, int(ends[longest - 1]) + 1 if longest else 0) + 1
+        raise InputError(
+            f"Line {line} of {name} has a cell of {int(lengths[longest]):,} bytes, and {MOST_CELL_BYTES:,} would be "
+            "many; a separator may be missing, or this is no table."
+        )
 
 
 def _check_utf8(data: bytes, name: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from steepest.backends.available import available_bytes, in_words
 from steepest.data.delimited import read_delimited
 from steepest.data.frames import TARGET_OF_ARRAYS, from_arrays, from_frame, from_matrix
 from steepest.data.kinds import Typed, typed, typed_text
@@ -18,6 +20,7 @@ from steepest.errors import InputError, near_names
 __all__ = ["read"]
 
 _TEXT = (".csv", ".tsv", ".tab", ".txt")
+_MOST_VALUES_A_BYTE = 10_000  # a column of one value, repeated, comes close to it
 _PARQUET = (".parquet", ".pq")
 _TAKEN = "a CSV, TSV or Parquet file (.csv .tsv .tab .txt, also with .gz, .parquet .pq)"
 
@@ -48,7 +51,7 @@ def read(data: Any, target: str | None = None) -> Table:
 
 def _read(data: Any, target: str | None) -> Table:
     if isinstance(data, str | os.PathLike):
-        return _read_file(Path(os.fspath(data)).expanduser())
+        return _read_file(_path_of(data))
     if isinstance(data, tuple):
         return _read_pair(data, target)
     frame = from_frame(data, "the data frame")
@@ -82,11 +85,29 @@ def _nearby(path: Path) -> str:
     return f"; give {_TAKEN}."
 
 
-def _read_file(path: Path) -> Table:
-    if not path.exists():
-        raise InputError(f"There is no file {str(path)!r}{_nearby(path)}")
-    if path.is_dir():
+def _path_of(data: str | os.PathLike[str]) -> Path:
+    """The path of a file that is there.
+
+    Raises:
+        InputError: it is not, or is something that cannot be read as one.
+    """
+    path = Path(os.fspath(data))
+    try:
+        path = path.expanduser()
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"There is no file {str(path)!r}{_nearby(path)}") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise InputError(f"{str(path)!r} cannot be read ({reason}).") from None
+    if stat.S_ISDIR(mode):
         raise InputError(f"{str(path)!r} is a directory; give {_TAKEN}.")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{str(path)!r} is a pipe or a device, not a file; give {_TAKEN}.")
+    return path
+
+
+def _read_file(path: Path) -> Table:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     suffix = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
     try:
@@ -105,12 +126,29 @@ def _read_parquet(path: Path) -> pl.DataFrame:
     if path.stat().st_size == 0:
         raise InputError(f"{name} is empty.")
     try:
+        _check_claim(path, name)
         frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         raise InputError(
             f"{name} is no complete Parquet file: it is damaged, cut short, or of another kind."
         ) from None
     return frame
+
+
+def _check_claim(path: Path, name: str) -> None:
+    """A file of a few bytes can claim any number of rows.
+
+    Raises:
+        InputError: it claims more values than its bytes could be worth, and than there is memory for.
+    """
+    num_rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
+    num_values = num_rows * len(pl.read_parquet_schema(path))
+    is_absurd = num_values > _MOST_VALUES_A_BYTE * path.stat().st_size
+    if is_absurd and 8 * num_values > (there := available_bytes()):
+        raise InputError(
+            f"{name} claims {num_values:,} values in {in_words(path.stat().st_size)}, for which {in_words(there)} of "
+            "memory are not enough; write it anew from its source."
+        )
 
 
 def _from_columns(frame: pl.DataFrame, source: str, target: str | None = None) -> Table:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from steepest.backends import cpu_losses, cpu_optim
+from steepest.backends.available import available_bytes, in_words
 from steepest.errors import InputError, near_names
 from steepest.losses import LOSSES
 from steepest.losses.formula import LossFormula
@@ -43,6 +44,7 @@ DIVERGENCE_FACTOR = 1e4  # a step's loss above this many times (1 + the first st
 _KINDS = {
     "real": REAL, "logit": LOGIT, "probability": PROBABILITY, "logits": LOGITS, "log_rate": LOG_RATE,
 }  # fmt: skip
+_SURELY_THERE_BYTES = 100e6  # for less nobody asks the system
 _INTERRUPTED = STOP_REASONS.index("interrupted")
 _SECONDS = STOP_REASONS.index("seconds")
 
@@ -101,6 +103,23 @@ class NativeEngine:
         self.num_rows, self.num_validation = len(self._x), len(self._xv)
         self.most_rows = max(self.num_rows, self.num_validation)  # in memory at a time
 
+    def check_size(self, run: Run) -> None:
+        """A network that there is memory for.
+
+        Raises:
+            InputError: there is not.
+        """
+        sizes = layer_sizes(run, self._x.shape[1], self.data.num_classes)
+        parameters = sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes))
+        # Parameters, gradient and best; a micro-batch's units beside them.
+        needed = 4 * (4 * parameters + 5 * MICRO_BATCH * sum(sizes))
+        if needed > _SURELY_THERE_BYTES and needed > (there := available_bytes()):
+            raise InputError(
+                f"A network with hidden layers of {', '.join(map(str, run.architecture.hidden))} has {parameters:,} "
+                f"parameters, which take {in_words(needed)} of memory, and {in_words(there)} are left; give narrower "
+                "ones."
+            )
+
     def targets(self, formula: LossFormula) -> tuple[NDArray[Any], NDArray[Any], float]:
         """Training and validation targets as a loss takes them, and what one of its units is in the target's own.
 
@@ -150,7 +169,11 @@ class NativeEngine:
         Raises:
             KeyboardInterrupt: handed on after running runs have ended and their records were given.
         """
-        jobs = [Job(self, run, initial) for run in runs]
+        jobs: list[Job] = []
+        for run in runs:  # kernels are compiled here, seconds each where the cache has none
+            if stop_event is not None and stop_event.is_set():
+                break
+            jobs.append(Job(self, run, initial))
         crew = _Crew(jobs, min(num_threads or _processors(), max(len(jobs), 1)))
         timed = [job for job in jobs if job.run.stop.max_sec is not None]
         records: list[Record | None] = [None] * len(runs)
@@ -418,6 +441,7 @@ class Job:
         self.loss_parameters = loss_parameters(run)
         self.y, self.y_validation, self.target_unit = engine.targets(self.formula)
         rows_a_step(run, engine.num_rows)
+        engine.check_size(run)
         self.rule, self.hyperparameters = optimizer_of(run)
         if run.architecture.activation not in ACTIVATIONS:
             name = run.architecture.activation

@@ -42,6 +42,10 @@ __all__ = ["TorchEngine", "has_batch_norm", "inner_module"]
 _SCORING_SEED = 0  # what validation data draw, the same each time: a score depends on the weights alone
 
 
+class _Stopped(Exception):
+    """The user asked to stop, in the middle of a pass: what is left of it is not waited for."""
+
+
 class TorchEngine:
     """Trains modules made by a factory; the same records and stop conditions as the native engine.
 
@@ -123,7 +127,10 @@ class TorchEngine:
                     break
                 try:
                     self._epoch(run, epoch, module, loss_function, optimizer, progress, stop_event)
-                    score = self._validate(module, run)
+                    score = self._validate(module, run, stop_event)
+                except _Stopped:
+                    progress.reason = "interrupted"
+                    break
                 except InputError:
                     if stop_event is None or not stop_event.is_set():
                         raise
@@ -162,8 +169,8 @@ class TorchEngine:
                 optimizer.step()
                 progress.count_step()
             if stop_event is not None and stop_event.is_set():
-                progress.reason = "interrupted"
-            elif run.stop.max_sec is not None and progress.seconds >= run.stop.max_sec:
+                raise _Stopped
+            if run.stop.max_sec is not None and progress.seconds >= run.stop.max_sec:
                 progress.reason = progress.reason or "seconds"
             if progress.reason is not None:
                 return
@@ -183,10 +190,10 @@ class TorchEngine:
             if number == 0 or len(targets) >= least:
                 yield inputs, targets
 
-    def _validate(self, module: nn.Module, run: Run) -> float:
+    def _validate(self, module: nn.Module, run: Run, stop_event: threading.Event | None) -> float:
         if self.validation is None:
             return math.nan
-        predictions = self._predict(module, run, self.validation)
+        predictions = self._predict(module, run, self.validation, stop_event)
         if not np.isfinite(predictions).all():
             return math.nan
         return self.metric.compute(self.scored(self.validation), predictions)
@@ -196,10 +203,14 @@ class TorchEngine:
         flat = rows.targets.reshape(-1)
         return (flat if self.task == "regression" else flat[is_kept(flat)]).numpy()
 
-    def _predict(self, module: nn.Module, run: Run, rows: Rows) -> NDArray[Any]:
+    def _predict(
+        self, module: nn.Module, run: Run, rows: Rows, stop_event: threading.Event | None = None
+    ) -> NDArray[Any]:
         formula = formula_of(run.loss)
         outputs = []
         for output, targets in self.outputs(module, rows):
+            if stop_event is not None and stop_event.is_set():
+                raise _Stopped
             flat = rows_of_outputs(output, formula.family == "softmax", self.classes_last)
             kept = is_kept(targets.reshape(-1)) if self.task != "regression" else slice(None)
             if len(flat) != targets.numel():
