@@ -9,11 +9,28 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "near_names", "told"]
+__all__ = ["MALFORMED", "InputError", "inert", "near_names", "told"]
+
+
+# What a terminal obeys in place of showing it: control characters, and those that turn the direction of writing.
+_RANGES = ((0, 9), (11, 32), (127, 160), (0x61C, 0x61D), (0x200E, 0x2010), (0x2028, 0x202F), (0x2066, 0x206A))
+_OBEYED = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for first, beyond in _RANGES
+    for code in range(first, beyond)
+}
+
+# What reading raises where entries are missing or of the wrong kind. InputError, a ValueError, is among them.
+MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class InputError(ValueError):
     """The user's input is wrong: a file, a column, an option or a shape."""
+
+
+def inert(text: str) -> str:
+    """The text with what a terminal would obey written out (``\\x1b``), new lines and tabs apart."""
+    return text.translate(_OBEYED)
 
 
 def near_names(word: str, known: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from steepest.cli.surroundings import (
     plain_warnings,
     refusal,
 )
-from steepest.errors import InputError, near_names
+from steepest.errors import InputError, inert, near_names
 
 __all__ = ["entry", "main"]
 
@@ -94,6 +94,7 @@ def _reader_left() -> int:
 
 
 def _say(sentence: str, exit_code: int) -> int:
+    sentence = inert(sentence)
     sys.stderr.write(f"steepest: {sentence}{'' if sentence.endswith(('.', '?')) else '.'}\n")
     return exit_code
 

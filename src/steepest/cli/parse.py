@@ -14,6 +14,11 @@ def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def _is_count(word: str) -> bool:
+    """A whole number from 1, of no more digits than any count has."""
+    return word.isdecimal() and len(word) <= 18 and int(word) >= 1
+
+
 def names(text: str, option: str) -> tuple[str, ...]:
     """``"mse,mae"`` as ``("mse", "mae")``."""
     found = tuple(_parts(text))
@@ -27,7 +32,7 @@ def batch_size(text: str, option: str = "--batch-size") -> int | Literal["full"]
     word = text.strip()
     if word.lower() == "full":
         return "full"
-    if not word.isdecimal() or int(word) < 1:
+    if not _is_count(word):
         raise InputError(
             f"{option} has {text!r}: give 'full' (all rows in one step), or a whole number of rows from 1."
         )
@@ -45,7 +50,7 @@ def hidden(text: str, option: str = "--hidden") -> tuple[int, ...]:
         return ()
     widths = _parts(text)
     for width in widths:
-        if not width.isdecimal() or int(width) < 1:
+        if not _is_count(width):
             raise InputError(
                 f"{option} has {width!r}: give the widths of the hidden layers, such as 64,64, "
                 "or none for a linear model."

@@ -7,13 +7,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from steepest.cli.files import check_file
 from steepest.cli.options import Data
+from steepest.errors import inert
 from steepest.files import write_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["predict"]
 
@@ -44,15 +48,43 @@ def predict(
 
     model = load(model_dir)
     with _notes_to_stderr():
-        columns = {"prediction": model.predict(data)}
+        columns = {"prediction": _no_formulas(model.predict(data))}
         if proba:
             probabilities = model.predict_proba(data)
             columns |= {f"probability_{name}": probabilities[:, c] for c, name in enumerate(model.classes)}
     text = pl.DataFrame(columns).write_csv()
-    if out is None:
+    if out is None and sys.stdout.isatty():
+        sys.stdout.write(inert(text))
+    elif out is None:
         sys.stdout.buffer.write(text.encode())  # labels are UTF-8 whatever the terminal can show
     else:
         write_file(out, text.encode(), "--out {path}")
+
+
+def _no_formulas(predictions: NDArray[Any]) -> NDArray[Any]:
+    """Labels that a spreadsheet would compute, or run, with the apostrophe before them that makes them text to it."""
+    import numpy as np
+
+    if predictions.dtype.kind not in "UO":
+        return predictions
+    labels = [str(label) for label in predictions]
+    marked = [f"'{label}" if _is_formula(label) else label for label in labels]
+    if marked != labels:
+        warnings.warn(
+            "labels that a spreadsheet would take for a formula have an apostrophe before them in the CSV.",
+            stacklevel=2,
+        )
+    return np.array(marked)
+
+
+def _is_formula(label: str) -> bool:
+    if len(label) < 2 or label[0] not in "=+-@\t\r":
+        return False
+    try:
+        float(label)
+    except ValueError:
+        return True
+    return False
 
 
 @contextmanager
@@ -62,4 +94,4 @@ def _notes_to_stderr() -> Iterator[None]:
         warnings.simplefilter("always", UserWarning)
         yield
     for note in dict.fromkeys(str(warning.message) for warning in noted):
-        sys.stderr.write(f"steepest: {note}\n")
+        sys.stderr.write(f"steepest: {inert(note)}\n")

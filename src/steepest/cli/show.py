@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from steepest.errors import inert
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from steepest.comparison.fitted import FittedModel
 
@@ -21,12 +24,19 @@ _NARROW = 72  # columns of text; below it the table keeps only what decides
 
 
 def console(stream: TextIO | None = None) -> Console:
-    """A console on ``stream`` (standard output). A file or a pipe gets lines wide enough not to be broken."""
+    """A console on ``stream`` (standard output). A file or a pipe gets lines wide enough not to be broken.
+
+    Names out of a table are text to it: no markup, no emoji codes, and nothing that the terminal would obey.
+    """
     from rich.console import Console
+
+    class Inert(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(inert(text), **options)
 
     target = stream or sys.stdout
     width = None if target.isatty() or "COLUMNS" in os.environ else 120
-    return Console(file=target, width=width, highlight=False)
+    return Inert(file=target, width=width, highlight=False, markup=False, emoji=False)
 
 
 def number(value: float | None) -> str:
@@ -50,7 +60,7 @@ def print_verdict(
     screen.print()
     screen.print(
         Panel(
-            Text(str(verdict["sentence"]), style="bold"),
+            Text(inert(str(verdict["sentence"])), style="bold"),
             title="verdict" if done else "verdict so far (interrupted)",
             title_align="left",
             border_style="green" if done else "yellow",

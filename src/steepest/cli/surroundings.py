@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from steepest.errors import inert
+
 __all__ = ["REFUSALS", "fill_standard_places", "gentle_end", "let_go_of_output", "plain_warnings", "refusal"]
 
 # What is neither a fault of ours nor of the input: the disk, the memory, the limits of the process.
@@ -54,7 +56,7 @@ def plain_warnings() -> Iterator[None]:
         message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
     ) -> str:
         if f"{os.sep}steepest{os.sep}" in filename:
-            return f"steepest: {message}\n"
+            return f"steepest: {inert(str(message))}\n"
         return before(message, category, filename, lineno, line)
 
     warnings.formatwarning = told

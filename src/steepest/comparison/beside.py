@@ -14,7 +14,7 @@ from steepest.comparison.records import options_in_words
 from steepest.comparison.statistics import difference_intervals
 from steepest.files import write_file
 from steepest.report import beside as page
-from steepest.report.build import read_records
+from steepest.report.build import read_records, telling_of_records
 
 __all__ = ["set_beside", "write"]
 
@@ -38,8 +38,10 @@ def write(one: Path, other: Path, path: Path) -> Path:
     Raises:
         InputError: a record is missing or unreadable, or the page cannot be written.
     """
-    found = set_beside(read_records(one), read_records(other))
-    write_file(path, page.build((str(one), str(other)), found).encode("utf-8", "replace"), "The page {path}")
+    records = read_records(one), read_records(other)
+    with telling_of_records(one, other):
+        text = page.build((str(one), str(other)), set_beside(*records))
+    write_file(path, text.encode("utf-8", "replace"), "The page {path}")
     return path
 
 

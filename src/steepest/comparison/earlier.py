@@ -16,7 +16,7 @@ import polars as pl
 
 from steepest.comparison.plan import Cell, Plan, Setting, Trial
 from steepest.comparison.versions import versions
-from steepest.errors import InputError
+from steepest.errors import MALFORMED, InputError
 from steepest.files import parse_json, read_bytes
 from steepest.training.run import Curve, Record, Run
 
@@ -42,7 +42,7 @@ class Earlier:
             self._versions = dict(parse_json(read_bytes(directory / VERDICT))["versions"])
             rows = pl.read_parquet(read_bytes(directory / RUNS, None)).to_dicts()
             self._known = {trial: row for row in rows for trial in _trials(row, plan)}
-        except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+        except (OSError, *MALFORMED, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise InputError(
                 f"The runs in {str(directory)!r} cannot be read ({error}); make the comparison anew."
             ) from None

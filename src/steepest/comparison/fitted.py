@@ -18,7 +18,7 @@ from steepest.comparison.manifest import FILES, MANIFEST, WEIGHTS
 from steepest.comparison.output import check_directory, write_directory
 from steepest.comparison.versions import versions
 from steepest.data import Encoding, read
-from steepest.errors import InputError
+from steepest.errors import MALFORMED, InputError
 from steepest.files import held
 from steepest.training.run import Architecture, Curve, Record, Run, Stop, Task
 
@@ -118,7 +118,8 @@ class FittedModel:
 
         It has an input of (rows, 1) for each column: numbers and booleans as float64 (NaN: missing), categories as text
         (empty: missing), and for a date its parts, such as ``"sold (days)"`` since 1970. Its outputs are
-        ``prediction`` (rows, 1) in the target's own units, or ``label`` (rows,) and ``probabilities`` (rows, classes).
+        ``prediction`` (rows, 1) in the target's own units, or ``label`` (rows,) and ``probabilities`` (rows, classes);
+        where a column has such a name, the output is ``label_`` and so on.
 
         Raises:
             InputError: the package onnx is not installed (``pip install 'steepest[onnx]'``), or the file cannot be
@@ -126,7 +127,7 @@ class FittedModel:
         """
         from steepest.comparison import onnx
 
-        graph = onnx.Graph()
+        graph = onnx.Graph(onnx.input_names(self.encoding))
         features = onnx.add_encoding(graph, self.encoding)
         output = onnx.add_network(graph, self.layers, self.architecture.activation, features)
         if self.task == "regression":
@@ -196,7 +197,7 @@ def load(path: str | os.PathLike[str]) -> FittedModel:
     found, tensors = manifest.read(directory)
     try:
         return _model(found, tensors)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         raise InputError(f"The model in {str(directory)!r} is damaged ({reason}).") from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +12,22 @@ import numpy as np
 from steepest import __version__
 from steepest.comparison.forward import Layer
 from steepest.data import Encoding
-from steepest.data.encoding import CategoricalColumn, NumericColumn
+from steepest.data.encoding import CategoricalColumn, NumericColumn, Part
 from steepest.errors import InputError
 from steepest.files import write_file
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["Graph", "add_encoding", "add_network", "add_prediction", "add_probabilities", "write"]
+__all__ = [
+    "Graph",
+    "add_encoding",
+    "add_network",
+    "add_prediction",
+    "add_probabilities",
+    "input_names",
+    "write",
+]
 
 # Old enough for the runtimes of 2022, and enough for what is used here.
 _IR_VERSION = 8
@@ -29,11 +37,15 @@ _OPSETS = {"": 17, "ai.onnx.ml": 3}
 class Graph:
     """A graph in the making. Every operation's result has a name of its own.
 
+    Args:
+        inputs: the names of the inputs, which no constant and no result gets: columns may have any name.
+
     Raises:
         InputError: the package onnx is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: Iterable[str]) -> None:
+        self._input_names = frozenset(inputs)
         try:
             import onnx
         except ImportError:
@@ -52,13 +64,14 @@ class Graph:
         return name
 
     def output(self, name: str, given: str, dtype: type, *width: int) -> None:
-        """What ``given`` names becomes an output of (rows, *width)."""
+        """What ``given`` names becomes an output of (rows, *width); ``NAME_`` where an input has the name."""
+        name = self._free(name)
         self._nodes.append(self._onnx.helper.make_node("Identity", [given], [name]))
         self._outputs.append(self._value(name, dtype, ["rows", *width]))
 
     def constant(self, value: Any) -> str:
         """A constant array."""
-        name = f"constant_{len(self._constants)}"
+        name = self._free(f"constant_{len(self._constants)}")
         array = np.asarray(value)
         tensor = self._onnx.numpy_helper.from_array(
             array.astype(object) if array.dtype.kind == "U" else array, name
@@ -68,9 +81,14 @@ class Graph:
 
     def apply(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """The name of an operation's result."""
-        name = f"{operator.lower()}_{len(self._nodes)}"
+        name = self._free(f"{operator.lower()}_{len(self._nodes)}")
         node = self._onnx.helper.make_node(operator, list(inputs), [name], domain=domain, **attributes)
         self._nodes.append(node)
+        return name
+
+    def _free(self, name: str) -> str:
+        while name in self._input_names:
+            name += "_"
         return name
 
     def cast(self, given: str, dtype: type) -> str:
@@ -173,13 +191,29 @@ def add_encoding(graph: Graph, encoding: Encoding) -> str:
     return graph.apply("Concat", *features, axis=1)
 
 
+def input_names(encoding: Encoding) -> list[str]:
+    """The names of the inputs that :func:`add_encoding` adds."""
+    return [
+        name
+        for column in encoding.columns
+        for name in (
+            [column.name]
+            if isinstance(column, CategoricalColumn)
+            else [_input_name(column, part) for part in column.parts]
+        )
+    ]
+
+
+def _input_name(column: NumericColumn, part: Part) -> str:
+    return column.name if part.name == "value" else f"{column.name} ({part.name})"
+
+
 def _numbers(graph: Graph, column: NumericColumn) -> list[str]:
     """As ``NumericColumn.features``."""
     features = []
     is_missing = ""
     for part in column.parts:
-        name = column.name if part.name == "value" else f"{column.name} ({part.name})"
-        given = graph.input(name, np.float64, 1)
+        given = graph.input(_input_name(column, part), np.float64, 1)
         is_missing = graph.apply("IsNaN", given)
         filled = graph.apply("Where", is_missing, graph.constant(np.float64(part.fill)), given)
         centred = graph.apply("Sub", filled, graph.constant(np.float64(part.mean)))

@@ -241,7 +241,7 @@ def _number(given: object) -> float | None:
         return None
     try:
         number = float(given)  # type: ignore[arg-type]  # what cannot be converted is caught below
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return None if math.isnan(number) else number
 

@@ -20,7 +20,7 @@ from steepest.comparison.losses import choose_losses
 from steepest.comparison.options import Options
 from steepest.comparison.rates import coarse_to_fine, equal_grids
 from steepest.comparison.statistics import overlap_factor, seeds_to_tell
-from steepest.errors import InputError
+from steepest.errors import MALFORMED, InputError
 from steepest.files import parse_json, read_bytes
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
@@ -41,6 +41,7 @@ CONFIRMATION_SEEDS = 10
 EXAMPLES_A_RUN = 200_000
 MIN_EPOCHS, MAX_EPOCHS = 5, 100
 SMALL_TABLE = 1_000  # rows; below, the luck of a single split may decide
+MOST_RUNS = 10_000_000
 CONFIGURATIONS = 16  # a power of two, as Sobol's sequence likes them
 KEEPS_ONE_IN, MIN_KEPT = 3, 2  # rates of a cell that a rung keeps
 
@@ -403,10 +404,13 @@ def _plan_of(given: object) -> Plan:
         raise InputError(f"The plan has missing or unknown entries: {', '.join(wrong)}.")
     try:
         plan = _typed(given)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except MALFORMED as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"The plan has an entry of the wrong kind: {error}.") from None
+    num_runs = len(plan.losses) * len(plan.optimizers) * len(plan.batch_sizes) * plan.runs_a_cell
+    if num_runs > MOST_RUNS:
+        raise InputError(f"The plan has {num_runs:,} runs; {MOST_RUNS:,} would take years.")
     changed = [name for name, value in asdict(plan).items() if value != _tuples(given[name])]
     if changed:
         raise InputError(f"The plan's {changed[0]} is of the wrong kind: {given[changed[0]]!r}.")
@@ -435,7 +439,7 @@ def _typed(given: Mapping[str, Any]) -> Plan:
         optimizers=optimizers,
         batch_sizes=check.check_batch_sizes(given["batch_sizes"], num_train_rows),
         rates={name: _rates(given["rates"][name]) for name in optimizers},
-        points_per_decade=int(given["points_per_decade"]),
+        points_per_decade=_points_per_decade(given["points_per_decade"]),
         default_rates={
             name: check.check_positive("A default rate", given["default_rates"][name]) for name in optimizers
         },
@@ -469,6 +473,13 @@ def _splits(given: Mapping[str, Any]) -> int:
             f"The plan's splits are 1, or one for each of its {fresh} fresh seeds and not by time."
         )
     return splits
+
+
+def _points_per_decade(given: Any) -> int:
+    points = check.check_count("points_per_decade", given) or POINTS_PER_DECADE
+    if points > 100:
+        raise InputError(f"The plan's points_per_decade are 100 at most, not {points:,}.")
+    return points
 
 
 def _num_configurations(given: Any) -> int:

@@ -6,6 +6,7 @@ comparison is extended, its records too. It is there before the first run, and g
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from steepest.comparison.canonical import canonical_json
 from steepest.comparison.earlier import RUNS, VERDICT, Earlier
 from steepest.comparison.journal import Journal
 from steepest.comparison.plan import Plan, read_plan
-from steepest.errors import InputError
+from steepest.errors import MALFORMED, InputError
 from steepest.files import check_sums, encoded, parse_json, read_bytes, write_sums
 
 __all__ = ["QUESTION", "UNFINISHED", "Unfinished", "begin", "go_on", "question_of"]
@@ -93,6 +94,9 @@ def begin(place: Path, plan: Plan, data: Any, target: str | None, *, extends: bo
         write_sums(directory, _SUMMED, {_PLAN: fresh})
         fresh.replace(directory / _PLAN)  # last: without a plan nothing has begun
     except OSError as error:
+        shutil.rmtree(directory, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            place.rmdir()  # where nothing else is in it
         raise InputError(f"The output {str(place)!r} cannot be written: {error.strerror}.") from None
     return Unfinished(directory, plan)
 
@@ -125,7 +129,7 @@ def question_of(place: Path) -> tuple[str | None, str | None]:
         if not all(isinstance(one, str | None) for one in (data, target)):
             raise TypeError
         return data, target
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *MALFORMED):
         raise InputError(f"{str(path)!r} cannot be read; give the data and the target again.") from None
 
 

@@ -130,7 +130,7 @@ def _check_cells(data: bytes, separator: str, name: str) -> None:
         return
     characters = np.frombuffer(data, dtype=np.uint8)
     ends = np.flatnonzero(np.isin(characters, list(f'{separator}\n"'.encode())))
-    lengths = np.diff(ends, prepend=-1, append=len(data))
+    lengths = np.diff(ends, prepend=-1, append=len(data)) - 1
     longest = int(lengths.argmax())
     if lengths[longest] > MOST_CELL_BYTES:
         line = data.count(b"\n", 0, int(ends[longest - 1]) + 1 if longest else 0) + 1

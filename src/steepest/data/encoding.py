@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from steepest.data.kinds import first_row, kind_of
 from steepest.data.parts import part_values
 from steepest.data.table import Table
-from steepest.errors import InputError, near_names
+from steepest.errors import MALFORMED, InputError, near_names
 
 __all__ = ["CategoricalColumn", "Encoding", "Label", "NumericColumn", "Part"]
 
@@ -245,7 +245,7 @@ class Encoding:
                 target_mean=fields["target_mean"],
                 target_scale=fields["target_scale"],
             )
-        except (KeyError, TypeError) as error:
+        except MALFORMED as error:
             raise InputError(f"The encoding is incomplete or damaged ({error}).") from None
 
 

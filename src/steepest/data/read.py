@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 from pathlib import Path
@@ -127,12 +128,21 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         raise InputError(f"{name} is empty.")
     try:
         _check_claim(path, name)
-        frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
+        frame = pl.read_parquet(_source(path), glob=False, hive_partitioning=False)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         raise InputError(
             f"{name} is no complete Parquet file: it is damaged, cut short, or of another kind."
         ) from None
     return frame
+
+
+def _source(path: Path) -> Path | io.BytesIO:
+    """The file as polars takes it, which knows no path that is not Unicode."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return io.BytesIO(path.read_bytes())
+    return path
 
 
 def _check_claim(path: Path, name: str) -> None:
@@ -141,8 +151,8 @@ def _check_claim(path: Path, name: str) -> None:
     Raises:
         InputError: it claims more values than its bytes could be worth, and than there is memory for.
     """
-    num_rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
-    num_values = num_rows * len(pl.read_parquet_schema(path))
+    num_rows = pl.scan_parquet(_source(path), glob=False).select(pl.len()).collect().item()
+    num_values = num_rows * len(pl.read_parquet_schema(_source(path)))
     is_absurd = num_values > _MOST_VALUES_A_BYTE * path.stat().st_size
     if is_absurd and 8 * num_values > (there := available_bytes()):
         raise InputError(

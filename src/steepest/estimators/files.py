@@ -13,7 +13,7 @@ from steepest.comparison import manifest
 from steepest.comparison.forward import ACTIVATIONS, Layer
 from steepest.comparison.output import check_directory, write_directory
 from steepest.comparison.versions import versions
-from steepest.errors import InputError
+from steepest.errors import MALFORMED, InputError
 from steepest.files import held
 from steepest.training.run import Architecture
 
@@ -85,7 +85,7 @@ def read(cls: type[Network], path: str | os.PathLike[str]) -> Network:
         raise InputError(f"{str(directory)!r} holds {held}, not a {cls.__name__}.")
     try:
         return _estimator(cls, content, tensors)
-    except (KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise InputError(
             f"The model in {str(directory)!r} is damaged ({type(error).__name__}: {error})."
         ) from None
@@ -111,7 +111,14 @@ def _estimator(cls: type[Network], content: dict[str, Any], tensors: dict[str, A
     estimator.loss_curve_ = tensors["loss_curve"]
     estimator._target_mean, estimator._target_scale = content["target_mean"], content["target_scale"]
     if content["classes"] is not None:
-        estimator.classes_ = np.array(content["classes"], dtype=content["classes_dtype"])
+        estimator.classes_ = _labels(content["classes"], np.dtype(content["classes_dtype"]))
     if content["feature_names"] is not None:
         estimator.feature_names_in_ = np.array(content["feature_names"], dtype=object)
     return estimator
+
+
+def _labels(given: list[Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Class labels in the type they had; a type that claims more memory than its labels fill is refused."""
+    if dtype.kind not in "biufUO" or (dtype.kind == "U" and dtype.itemsize > 4 * max(1, *map(len, given))):
+        raise ValueError(f"labels of type {dtype}")
+    return np.array(given, dtype=dtype)

@@ -253,7 +253,7 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         from steepest.comparison import onnx
 
         check_is_fitted(self)
-        graph = onnx.Graph()
+        graph = onnx.Graph(["X"])
         given = graph.input("X", np.float64, self.n_features_in_)
         centred = graph.apply("Sub", given, graph.constant(self._scaler.mean_))
         rows = graph.cast(graph.apply("Div", centred, graph.constant(self._scaler.scale_)), np.float32)

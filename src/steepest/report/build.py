@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -16,16 +18,17 @@ import polars as pl
 import vl_convert
 from markupsafe import Markup
 
-from steepest.errors import InputError
+from steepest.errors import MALFORMED, InputError, inert, told
 from steepest.files import MOST_BYTES, check_sums, parse_json, read_bytes, write_file
 from steepest.report import charts, sections, summary, tables
 from steepest.report.language import HTML_CODES, closed, current, speaking, translated
 from steepest.report.words import capital, plural
 
-__all__ = ["build", "environment", "read_records", "resource", "write", "write_page"]
+__all__ = ["build", "environment", "read_records", "resource", "telling_of_records", "write", "write_page"]
 
 VERDICT_FORMAT = 1
 _RECORDS = ("verdict.json", "plan.json", "runs.parquet")
+_TURNS = re.compile(r"(?<!\\)((?:\\\\)*)\\u(061c|200[ef]|202[89a-e]|206[6-9])")
 _FILES = files("steepest.report")
 
 
@@ -43,7 +46,34 @@ def write(directory: Path, language: str = "en") -> Path:
         InputError: a record is missing or unreadable, or there is no such language.
     """
     directory = Path(directory)
-    return write_page(build(*read_records(directory), language), directory / "report.html")
+    records = read_records(directory)
+    with telling_of_records(directory):
+        page = build(*records, language)
+    return write_page(page, directory / "report.html")
+
+
+@contextmanager
+def telling_of_records(*directories: Path) -> Iterator[None]:
+    """Records that are whole and yet none of ours are the reader's to know of, not a fault of ours.
+
+    Raises:
+        InputError: an entry is missing, or of the wrong kind.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (
+        *MALFORMED,
+        jinja2.TemplateError,
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+    ) as error:
+        names = " and ".join(repr(str(directory)) for directory in directories)
+        raise InputError(
+            f"No page can be made of the records in {names}: something in them is missing or of the wrong kind "
+            f"({told(error)[:-1]}); make the comparison anew."
+        ) from error
 
 
 def read_records(directory: Path) -> tuple[dict[str, Any], dict[str, Any], pl.DataFrame]:
@@ -154,6 +184,7 @@ def _bytes_of(path: Path, most_bytes: int | None = MOST_BYTES) -> bytes:
 def _embedded_json(data: Any) -> str:
     """JSON that can stand inside a script element whatever its strings hold."""
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    text = _TURNS.sub(r"\1\\\\u\2", text)  # as in the template
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
@@ -188,6 +219,11 @@ def _say(text: str, **values: Any) -> Markup:
     return Markup(closed(Markup(translated(text)).format(**values)))
 
 
+def _without_turns(value: Any) -> Any:
+    """Names are shown with the characters that would turn the direction of what follows written out."""
+    return inert(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 @cache
 def environment() -> jinja2.Environment:
     """Where the report's templates are found; what they are given is escaped."""
@@ -197,6 +233,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_without_turns,
     )
     made.globals["_"] = _say
     made.filters.update(translated=translated, batch=tables.batch_words, capital=capital, plural=plural)

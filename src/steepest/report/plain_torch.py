@@ -1,10 +1,12 @@
 """The winner's training written out in plain PyTorch, to be copied: no line of it needs steepest.
 
+Whatever comes out of the records gets into the program as a number or by ``repr``: no name in them is ever code.
 What stands here are formulas as text; tests hold each one to the loss it stands for, and run the whole.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -159,7 +161,7 @@ def training_code(verdict: Mapping[str, Any], winner: Cell, hyper: Mapping[str, 
         return None
     if any(name not in hyper for name in loss.parameters):
         return None
-    size = "len(x_train)" if winner["batch_size"] == "full" else str(winner["batch_size"])
+    size = "len(x_train)" if winner["batch_size"] == "full" else str(int(winner["batch_size"]))
     lines = [
         "import copy",
         "import math",
@@ -172,9 +174,9 @@ def training_code(verdict: Mapping[str, Any], winner: Cell, hyper: Mapping[str, 
         'rows = {name: torch.from_numpy(array) for name, array in np.load("rows.npz").items()}',
         'x_train, y_train = rows["x_train"], rows["y_train"]',
         *_targets(loss),
-        f"torch.manual_seed({verdict['seed']})",
+        f"torch.manual_seed({int(verdict['seed'])})",
         *_model(verdict, loss),
-        _optimizer(optimizer, winner["lr"], hyper),
+        _optimizer(optimizer, float(winner["lr"]), hyper),
         *loss.before,
         "",
         "",
@@ -185,7 +187,7 @@ def training_code(verdict: Mapping[str, Any], winner: Cell, hyper: Mapping[str, 
         "",
         "",
         f"best = {'-' if verdict['greater_is_better'] else ''}math.inf",
-        f"for epoch in range({verdict['epochs']}):",
+        f"for epoch in range({int(verdict['epochs'])}):",
         f"    for batch in torch.randperm(len(x_train)).split({size}):",
         "        optimizer.zero_grad()",
         "        loss(model(x_train[batch]), y_train[batch]).backward()",
@@ -194,9 +196,15 @@ def training_code(verdict: Mapping[str, Any], winner: Cell, hyper: Mapping[str, 
         f"    if now {'>' if verdict['greater_is_better'] else '<'} best:",
         "        best, kept = now, copy.deepcopy(model.state_dict())",
         "model.load_state_dict(kept)",
-        f"print(f\"{verdict['metric_title']}: validation {{best:.6g}}, test {{score('test'):.6g}}\")",
+        f"print(f\"{_title(verdict)}: validation {{best:.6g}}, test {{score('test'):.6g}}\")",
     ]
     return "\n".join(lines)
+
+
+def _title(verdict: Mapping[str, Any]) -> str:
+    """The metric's title, if it is words and nothing else: it stands inside of a text of the program."""
+    title = str(verdict["metric_title"])
+    return title if re.fullmatch(r"[\w ]+", title) else str(verdict["metric"])
 
 
 def _targets(loss: PlainLoss) -> list[str]:
@@ -209,7 +217,8 @@ def _targets(loss: PlainLoss) -> list[str]:
 def _model(verdict: Mapping[str, Any], loss: PlainLoss) -> list[str]:
     architecture = verdict["architecture"]
     num_outputs = "int(y_train.max()) + 1" if loss.output == "logits" else "1"
-    sizes = [str(verdict["num_features"]), *map(str, architecture["hidden"]), num_outputs]
+    widths = [int(width) for width in (verdict["num_features"], *architecture["hidden"])]
+    sizes = [*map(str, widths), num_outputs]
     activation = f"nn.{_ACTIVATIONS[architecture['activation']]}()"
     layers = [f"nn.Linear({inputs}, {outputs})" for inputs, outputs in pairwise(sizes)]
     between = f",\n    {activation},\n    ".join(layers)

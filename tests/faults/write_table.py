@@ -1,0 +1,21 @@
+"""Put the table of faults into docs/faults.md: ``python -m tests.faults.write_table`` from the project's root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.faults.cases import FAULTS
+from tests.faults.modules import MODULE_FAULTS
+
+PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
+
+
+def rows() -> list[str]:
+    """The table's rows, its head apart."""
+    return [f"| {fault.happens} | {fault.survives} |" for fault in (*FAULTS, *MODULE_FAULTS)]
+
+
+if __name__ == "__main__":
+    text = PAGE.read_text(encoding="utf-8")
+    before, head, _ = text.partition("| when | what survives |\n|---|---|\n")
+    PAGE.write_text(before + head + "\n".join(rows()) + "\n", encoding="utf-8")
