@@ -8,7 +8,7 @@ BENCH  := .venv-bench
 PEERS  := $(BENCH)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench docs examples clean
+.PHONY: help setup demo test check fix fuzz audit bench docs examples clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,19 @@ fix: $(READY) ## mend what ruff can mend, and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+FUZZ_SEC ?= 60
+FUZZED = csv tsv gzipped parquet column model_manifest model_weights plan question sums journal finished earlier verdict words
+
+# atheris has wheels for some systems only, so it is no part of the environment that everybody gets.
+fuzz: $(READY) ## search for inputs that no reader takes well, FUZZ_SEC=60 seconds for each
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	@set -e; for reader in $(or $(READER),$(FUZZED)); do \
+	    $(BIN)/python -m tests.fuzz.fuzz $$reader -max_total_time=$(FUZZ_SEC); done
+
+audit: $(READY) ## look the pinned versions up in the databases of vulnerabilities; needs the network
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'
+	$(BIN)/python -m pip_audit --skip-editable
+
 # An environment of its own, for the peers bring much along; half an hour or more, on an idle machine.
 bench: $(PEERS) ## measure against the peers, and put the figures into docs/performance.md
 	@set -e; for suite in losses optimizers training compare; do \
@@ -63,5 +76,5 @@ examples: $(READY) ## make more real tables, and print the commands to compare o
 	$(BIN)/python examples/real_tables.py
 
 clean: ## remove what the targets made, .venv included
-	rm -rf $(VENV) $(BENCH) build dist demo examples/tables .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) build dist demo examples/tables .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 	find src tests examples -name __pycache__ -prune -exec rm -rf {} +

@@ -221,6 +221,40 @@ def test_a_directory_that_cannot_be_written_to(cache: Path, monkeypatch: pytest.
     assert not list(cache.iterdir())
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="the system has no such modes")
+@pytest.mark.parametrize("whose", ["another's directory", "open directory", "another's file", "open file"])
+def test_what_others_may_have_written_is_not_loaded(
+    whose: str, cache: Path, monkeypatch: pytest.MonkeyPatch, no_compiler: Callable[[], None]
+) -> None:
+    compiled(written(PLAIN))
+    (file,) = cache.iterdir()
+    assert cache.stat().st_mode & 0o777 == 0o700
+    path = cache if "directory" in whose else file
+    if "open" in whose:
+        path.chmod(path.stat().st_mode | 0o020)
+    else:
+        other = path.stat().st_ino
+        is_own = cpu._is_own
+        monkeypatch.setattr(cpu, "_is_own", lambda found: found.st_ino != other and is_own(found))
+    no_compiler()
+    cpu._warn_of.cache_clear()
+    with (
+        pytest.warns(RuntimeWarning, match="is not used"),
+        pytest.raises(AssertionError, match="compiled again"),
+    ):
+        compiled(written(PLAIN))
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="the system has no such modes")
+def test_whose_a_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tmp_path.stat()
+    assert cpu._is_own(found)
+    monkeypatch.setattr(os, "getuid", lambda: found.st_uid + 1)
+    assert cpu._is_own(found) == (found.st_uid == 0)
+    changed = os.stat_result((*found[:4], 12345, *found[5:]))
+    assert not cpu._is_own(changed)
+
+
 def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("STEEPEST_CACHE_DIR", str(tmp_path / "here"))
     assert cpu.cache_directory() == tmp_path / "here"

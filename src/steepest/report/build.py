@@ -216,7 +216,8 @@ def _script_texts() -> dict[str, str]:
 
 def _say(text: str, **values: Any) -> Markup:
     """A text of the template's, which may hold tags, with its places filled by plain words."""
-    return Markup(closed(Markup(translated(text)).format(**values)))
+    plain = {name: _without_turns(value) for name, value in values.items()}
+    return Markup(closed(Markup(translated(text)).format(**plain)))
 
 
 def _without_turns(value: Any) -> Any:

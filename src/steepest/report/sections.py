@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
+from steepest.errors import inert
 from steepest.report import charts, summary, tables
 from steepest.report.language import recorded, say
 from steepest.report.plain_torch import arrays_code, training_code
@@ -229,7 +230,7 @@ def _panel(name: str, title: str, index: int, spec: dict[str, Any]) -> Context:
         "title": title,
         "index": index,
         "spec": spec,
-        "svg": Markup(charts.static_svg(spec, name)),
+        "svg": Markup(inert(charts.static_svg(spec, name))),
     }
 
 
