@@ -7,7 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from time import perf_counter
@@ -276,13 +276,15 @@ def compare(
     if chosen.splits > 1:
         fresh = [_prepare(table, given, chosen, redrawn) for redrawn in range(1, chosen.splits + 1)]
         rows = Splits(chosen, rows.first, [Split(one, _engine(one, chosen.metric)) for one in fresh])
-    with stop_on_interrupt() as stop_event, nullcontext() if place is None else held(place):
+    with stop_on_interrupt() as stop_event, ExitStack() as until_written:
         if seconds is not None:
             at_once = num_threads if model is None else 1  # modules train one after another
             speed = measure(chosen, rows.first.engine, at_once, stop_event)
             left_sec = max(1.0, seconds - (perf_counter() - started))  # kernels took time to compile
             chosen, _ = trim(chosen, speed, at_once, left_sec)
         observer.plan_made(chosen)
+        if place is not None:
+            until_written.enter_context(held(place))
         if place is not None and work is None:
             recover_held(place)
             work = begin(place, chosen, data, target, extends=extend is not None)
