@@ -41,22 +41,21 @@ Target = Callable[[bytes], None]
 TARGETS: dict[str, Target] = {}
 
 
-def target(reader: Callable[[bytes, Path], Any]) -> Target:
+def target(reader: Callable[[bytes, Path], Any], name: str | None = None) -> Target:
     """A reader of bytes that are put where it asks for them, in a directory of its own."""
 
-    @functools.wraps(reader)
     def run(data: bytes) -> None:
         refused = "a sentence"
-        with tempfile.TemporaryDirectory(prefix="fuzz-") as name, warnings.catch_warnings():
+        with tempfile.TemporaryDirectory(prefix="fuzz-") as own, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                reader(data, Path(name))
+                reader(data, Path(own))
             except InputError as error:
                 refused = str(error)
         assert refused.strip(), "no sentence"
         assert "\n" not in refused, f"more than one line: {refused}"
 
-    TARGETS[reader.__name__] = run
+    TARGETS[name or reader.__name__] = run
     return run
 
 
@@ -65,32 +64,14 @@ def _use(table: Any) -> None:
     prepare(table, table.columns[-1])
 
 
-@target
-def csv(data: bytes, place: Path) -> None:
-    path = place / "table.csv"
+def _table(suffix: str, data: bytes, place: Path) -> None:
+    path = place / f"table{suffix}"
     path.write_bytes(data)
     _use(read(path))
 
 
-@target
-def tsv(data: bytes, place: Path) -> None:
-    path = place / "table.tsv"
-    path.write_bytes(data)
-    _use(read(path))
-
-
-@target
-def gzipped(data: bytes, place: Path) -> None:
-    path = place / "table.csv.gz"
-    path.write_bytes(data)
-    _use(read(path))
-
-
-@target
-def parquet(data: bytes, place: Path) -> None:
-    path = place / "table.parquet"
-    path.write_bytes(data)
-    _use(read(path))
+for name, suffix in (("csv", ".csv"), ("tsv", ".tsv"), ("gzipped", ".csv.gz"), ("parquet", ".parquet")):
+    target(functools.partial(_table, suffix), name)
 
 
 @target

@@ -112,7 +112,7 @@ def _to_disk(directory: Path) -> None:
     """What is renamed into its place has to be on the disk by then, or a power failure leaves empty files there."""
     for path in directory.rglob("*"):
         if path.is_file():
-            with open(path, "rb") as file:
+            with open(path, "r+b") as file:  # Windows has none of this for a file that is only read
                 os.fsync(file.fileno())
 
 

@@ -63,6 +63,11 @@ def read_delimited(path: Path) -> tuple[pl.DataFrame, str]:
     frame = _cells(data, separator, name)
     if blank:
         frame = frame.with_row_index("\0row").filter(~pl.col("\0row").is_in(blank)).drop("\0row")
+    if frame.width != len(header):
+        raise InputError(
+            f"The first line of {name} can be read as {len(header)} cells or as {frame.width}: it holds a carriage "
+            "return or a quote out of its place; save it with one kind of line ends."
+        )
     frame.columns = header
     if frame.height == 0:
         raise InputError(f"{name} has a header but no rows; each line after the first is a row.")
