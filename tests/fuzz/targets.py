@@ -78,13 +78,13 @@ for name, suffix in (("csv", ".csv"), ("tsv", ".tsv"), ("gzipped", ".csv.gz"), (
 def column(data: bytes, place: Path) -> None:
     """The cells of one column, a line each, beside a target: numbers, dates, categories and what looks like them."""
     cells = [cell.replace('"', '""') for cell in data.decode("utf-8", "replace").splitlines()]
-    rows = [f'"{cell}",{number % 7}' for number, cell in enumerate(cells)]
     path = place / "table.csv"
-    path.write_text("a,y\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    _use(read(path))
-    path.write_text(
-        "y,a\n" + "\n".join(",".join(reversed(row.rsplit(",", 1))) for row in rows) + "\n", encoding="utf-8"
-    )
+    rows = [f'"{cell}",{number % 7}\n' for number, cell in enumerate(cells)]
+    path.write_text("a,y\n" + "".join(rows), encoding="utf-8")
+    with contextlib.suppress(InputError):
+        _use(read(path))
+    rows = [f'{number % 7},"{cell}"\n' for number, cell in enumerate(cells)]
+    path.write_text("y,a\n" + "".join(rows), encoding="utf-8")  # now it is the target
     _use(read(path))
 
 
