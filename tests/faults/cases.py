@@ -368,14 +368,14 @@ def stopped_while_planning(place: Place) -> None:
 
 
 def stopped_while_compiling(place: Place) -> None:
-    send, job = place.signals(), native._Job.__init__
+    send, job = place.signals(), native.Job.__init__
 
     def compiled(self: Any, *arguments: Any) -> None:
         send()
         job(self, *arguments)
 
     with place.patch.context() as patch:
-        patch.setattr(native._Job, "__init__", compiled)
+        patch.setattr(native.Job, "__init__", compiled)
         place.resume()
 
 
