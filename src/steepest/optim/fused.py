@@ -18,6 +18,7 @@ from torch import Tensor
 from steepest.backends.cpu_storage import Layout
 from steepest.errors import InputError, near_names
 from steepest.optim.rule import Rule
+from steepest.optim.sharded import all_finite, is_sharded, over_all_parts, own_parts
 from steepest.optim.storage import CODED, Rounding, StateType, Storage
 from steepest.optim.table import GroupTable, Part, StepTable
 
@@ -255,7 +256,7 @@ class FusedStep:
                 loss = closure()
         if len(self._tables) > len(self.param_groups) + len(self._alone):  # lists of parameters were replaced
             self._tables.clear()
-        if self.skip_nonfinite and not _all_finite(self._gradients()):
+        if self.skip_nonfinite and not all_finite(self._gradients()):
             self.num_skipped_steps += 1
         elif all(map(self._is_ready, self.param_groups)):
             for group in self.param_groups:
@@ -314,14 +315,23 @@ class FusedStep:
             step, scalars = self._advance(parameter, rule, storage, hyper)
             state = self.state.get(parameter, {})
             tensors = [parameter, parameter.grad, *(state[name] for name in storage.entries(rule, parameter))]
+            if is_sharded(parameter):
+                lasting = False  # their parts are other tensors each time they are asked for
+                tensors = own_parts(type(self).__name__, parameter, parameter.grad, tensors[2:])
             rows.append(tensors)
-            layout = storage.layout(rule, tensors)
+            is_part_of_layer = is_sharded(parameter) and rule.measure is not None
+            layout = None if is_part_of_layer else storage.layout(rule, tensors)
             if layout is not None:
                 together[(step, *scalars), layout].append(i)
             elif storage.is_plain:
                 lasting = False
                 numbers = [*hyper.values(), *scalars]
-                self._keep(rule, [parameter], _reference_step(rule, step, numbers, tensors))
+                self._keep(rule, [parameter], _reference_step(rule, step, numbers, tensors, parameter))
+            elif is_part_of_layer:
+                raise InputError(
+                    f"{type(self).__name__}: state_dtype and rounding are not for layer-wise steps of parameters in parts "
+                    "(DTensor); leave them out."
+                )
             else:
                 storage.check(type(self).__name__, parameter)
                 raise InputError(
@@ -413,17 +423,6 @@ def _slot(start: float | str, parameter: Tensor) -> Tensor:
     return slot.fill_(float(start)) if start else slot
 
 
-def _all_finite(gradients: Iterable[Tensor]) -> bool:
-    """Whether all numbers are finite: the smallest and the largest say it, without a copy of the others."""
-    ends: defaultdict[tuple[torch.device, torch.dtype], list[Tensor]] = defaultdict(list)
-    for gradient in gradients:
-        values = gradient.coalesce().values() if gradient.is_sparse else gradient
-        values = torch.view_as_real(values) if values.is_complex() else values
-        if values.numel():
-            ends[values.device, values.dtype].extend(torch.aminmax(values))
-    return all(bool(torch.stack(numbers).isfinite().all()) for numbers in ends.values())
-
-
 def _is_plain(group: dict[str, Any]) -> bool:
     if group.get("differentiable") or group.get("capturable"):
         return False
@@ -433,22 +432,26 @@ def _is_plain(group: dict[str, Any]) -> bool:
     )
 
 
-def _reference_step(rule: Rule, step: float, numbers: list[float], tensors: list[Tensor]) -> list[float]:
-    """The step in torch operations; the new scalars."""
+def _reference_step(
+    rule: Rule, step: float, numbers: list[float], tensors: list[Tensor], parameter: Tensor
+) -> list[float]:
+    """The step in torch operations; the new scalars. ``tensors`` may be this process's part of the parameter alone."""
     worked_out = rule.coefficients(step, *numbers)
     scalars, factors = worked_out[: len(rule.scalars)], worked_out[len(rule.scalars) :]
     # In float32 at least, as torch's kernels do, and in the widest type the state has.
     compute = reduce(torch.promote_types, (t.dtype for t in tensors), torch.float32)
     wide = [t.to(compute) for t in tensors]
     if rule.measure is not None and rule.trust is not None:
-        norms = map(_norm, rule.measure(*wide, *factors))
-        factors = (*factors, rule.trust(*norms, *factors))
+        squares = torch.stack([_sum_of_squares(x) for x in rule.measure(*wide, *factors)])
+        if is_sharded(parameter):
+            squares = over_all_parts(squares, parameter)
+        factors = (*factors, rule.trust(*map(math.sqrt, squares.tolist()), *factors))
     new = rule.update(*wide, *factors)
     for tensor, value in zip([tensors[0], *tensors[2:]], new, strict=True):
         tensor.copy_(value)
     return list(scalars)
 
 
-def _norm(x: Tensor) -> float:
+def _sum_of_squares(x: Tensor) -> Tensor:
     widest = torch.float32 if x.device.type == "mps" else torch.float64  # where there is no float64
-    return math.sqrt(x.to(widest).square().sum())  # torch's sum is pairwise, its norm is not
+    return x.to(widest).square().sum()  # torch's sum is pairwise, its norm is not

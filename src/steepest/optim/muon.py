@@ -11,6 +11,7 @@ from torch import Tensor
 from steepest.errors import InputError
 from steepest.optim.fused import FusedStep, OptimizerSwitches
 from steepest.optim.rule import OptimizerEntry, Rule
+from steepest.optim.sharded import own_part, part_of_whole, whole
 
 __all__ = ["ENTRIES", "Muon"]
 
@@ -137,14 +138,18 @@ class Muon(FusedStep, torch.optim.Muon):
             average.lerp_(gradient, 1 - momentum)
             direction = gradient.lerp(average, momentum) if group["nesterov"] else average
             direction = orthogonalized(
-                direction,
+                whole(direction),
                 group["ns_coefficients"],
                 group["ns_steps"],
                 group["eps"],
                 group["orthogonalize_dtype"],
             )
-            parameter.mul_(1 - lr * group["weight_decay"])
-            parameter.add_(direction, alpha=-lr * _scale(group["adjust_lr_fn"], *parameter.shape))
+            own = own_part(parameter)
+            own.mul_(1 - lr * group["weight_decay"])
+            own.add_(
+                part_of_whole(direction, parameter),
+                alpha=-lr * _scale(group["adjust_lr_fn"], *parameter.shape),
+            )
 
 
 def _scale(adjust_lr_fn: str | None, rows: int, columns: int) -> float:

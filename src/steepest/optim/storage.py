@@ -13,6 +13,7 @@ from torch import Tensor
 from steepest.backends.cpu_storage import BLOCK, EIGHT_BIT, Layout, has_float16
 from steepest.errors import InputError
 from steepest.optim.rule import Rule
+from steepest.optim.sharded import is_sharded
 from steepest.optim.table import StepTable
 
 __all__ = ["CODED", "Rounding", "StateType", "Storage"]
@@ -103,6 +104,11 @@ class Storage:
             raise InputError(
                 f"{name}: state_dtype and rounding are for float32, bfloat16 and float16 parameters; one is "
                 f"{str(parameter.dtype).removeprefix('torch.')}."
+            )
+        if self.state_type == "8bit" and is_sharded(parameter):
+            raise InputError(
+                f"{name}: state_dtype='8bit' scales blocks of numbers, which parameters in parts (DTensor) would cut; "
+                "take torch.bfloat16, or leave it out."
             )
         if parameter.device.type != "cpu" or not parameter.is_contiguous():
             raise InputError(
