@@ -329,8 +329,8 @@ class FusedStep:
                 self._keep(rule, [parameter], _reference_step(rule, step, numbers, tensors, parameter))
             elif is_part_of_layer:
                 raise InputError(
-                    f"{type(self).__name__}: state_dtype and rounding are not for layer-wise steps of parameters in parts "
-                    "(DTensor); leave them out."
+                    f"{type(self).__name__}: state_dtype and rounding are not for layer-wise steps of parameters "
+                    "in parts (DTensor); leave them out."
                 )
             else:
                 storage.check(type(self).__name__, parameter)

@@ -1,7 +1,7 @@
 """Parameters that lie in parts on several machines: torch's DTensors, as FSDP2 and tensor parallelism make them.
 
-An elementwise rule steps each part where it lies. A layer-wise one needs norms of whole tensors, which are added up over
-the parts; whoever needs a whole matrix has it gathered.
+An elementwise rule steps each part where it lies. A layer-wise one needs norms of whole tensors, which are added up
+over the parts; whoever needs a whole matrix has it gathered.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steepest.errors import InputError
 
-__all__ = ["all_finite", "is_sharded", "own_part", "own_parts", "over_all_parts", "part_of_whole", "whole"]
+__all__ = ["all_finite", "is_sharded", "over_all_parts", "own_part", "own_parts", "part_of_whole", "whole"]
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 
