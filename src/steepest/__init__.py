@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from steepest import explain, losses, optim
     from steepest.comparison.compare import Comparison, compare
     from steepest.comparison.fit import fit
+    from steepest.comparison.fit_module import fit_module
     from steepest.comparison.fitted import FittedModel, load
     from steepest.estimators import SteepestClassifier, SteepestRegressor
     from steepest.training.metrics import metric
@@ -28,6 +29,7 @@ __all__ = [
     "compare",
     "explain",
     "fit",
+    "fit_module",
     "load",
     "losses",
     "metric",
@@ -44,6 +46,7 @@ _HOMES = {
     "SteepestRegressor": "steepest.estimators",
     "compare": "steepest.comparison.compare",
     "fit": "steepest.comparison.fit",
+    "fit_module": "steepest.comparison.fit_module",
     "load": "steepest.comparison.fitted",
     "metric": "steepest.training.metrics",
 }

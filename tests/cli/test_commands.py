@@ -132,6 +132,113 @@ def test_fit_refuses_its_folder_before_it_trains(run: Run, fitted: SimpleNamespa
     assert fitted.calls == []
 
 
+@pytest.fixture
+def module_fitted(fake: Fake) -> SimpleNamespace:
+    """A library whose fit_module gives a fake training."""
+    launch = {"from_step": 0, "world_size": 2, "parallel": "fsdp"}
+    epoch = SimpleNamespace(epoch=3, train_loss=0.5, validation_loss=0.75, step=30)
+    standing = SimpleNamespace(step=30, num_skipped=1, seconds=2.0, launches=[launch], curve=[epoch])
+    run = SimpleNamespace(loss="focal", optimizer="adam", lr=0.01, batch_size=32)
+    world = SimpleNamespace(calls=[], standing=standing, is_first=True, stop_reason="epochs")
+
+    def fit_module(model: Any, data: Any, *, on_step: Any, **options: Any) -> SimpleNamespace:
+        world.calls.append({"model": model, "data": data} | options)
+        on_step(standing, 30, 0.5)
+        record = SimpleNamespace(
+            run=SimpleNamespace(run=run), standing=standing, stop_reason=world.stop_reason
+        )
+        return SimpleNamespace(record=record, out=Path("m"), notes=["Note this."], is_first=world.is_first)
+
+    fake("steepest.comparison.fit_module", fit_module=fit_module)
+    return world
+
+
+MODULE = ("fit", "--model", "a.b:c", "--data", "a.b:d", "--out", "m")
+
+
+def test_a_module_is_fitted_with_what_was_given(run: Run, module_fitted: SimpleNamespace) -> None:
+    options = (
+        "--loss focal --optimizer adam --lr 0.1 --batch-size 64 --accumulate 2 --parallel fsdp --epochs 3 "
+        "--max-steps 9 --checkpoint-every 7 --resume --device cpu --task binary --seed 5 --loss-options gamma=1"
+    )
+    ran = run(*MODULE, *options.split())
+    assert ran.exit_code == 0, ran.err
+    assert module_fitted.calls == [
+        {
+            "model": "a.b:c",
+            "data": "a.b:d",
+            "out": Path("m"),
+            "loss": "focal",
+            "optimizer": "adam",
+            "lr": 0.1,
+            "batch_size": 64,
+            "accumulate": 2,
+            "parallel": "fsdp",
+            "max_epochs": 3,
+            "max_steps": 9,
+            "checkpoint_every": 7,
+            "resume": True,
+            "device": "cpu",
+            "task": "binary",
+            "seed": 5,
+            "loss_options": {"gamma": 1.0},
+        }
+    ]
+    assert (
+        "focal with adam, rate 0.01, batch 32, on 2 processes (fsdp): 30 steps, 1 of them skipped, in"
+        in ran.out
+    )
+    assert "Loss in epoch 3: 0.5000, on validation rows 0.7500." in ran.out
+    assert "Note this." in ran.out
+    assert "step 30 of 30, epoch 3 done: loss 0.5, on validation rows 0.75" in ran.err
+
+
+def test_the_first_process_alone_speaks(
+    run: Run, module_fitted: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module_fitted.is_first = False
+    assert run(*MODULE).out == ""
+    monkeypatch.setattr("steepest.cli.main._HEAD_START_SEC", 0.0)
+    for variable in ("WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.setenv(variable, "2")
+    for rank, says in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        ran = run("fit", "--model", "a.b:c", "--out", "m")
+        assert ran.exit_code == 2
+        assert ("--model needs --data" in ran.err) is says
+
+
+def test_an_interrupted_training_says_how_to_go_on(run: Run, module_fitted: SimpleNamespace) -> None:
+    module_fitted.stop_reason = "interrupted"
+    ran = run(*MODULE)
+    assert ran.exit_code == 130
+    assert "Go on with --resume." in ran.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((*MODULE, "--hidden", "3"), "--hidden is for tables, and not for --model."),
+        ((*MODULE, "--threads", "3"), "--threads is for tables, and not for --model."),
+        (("fit", "cars.csv", *MODULE[1:]), "DATA is for tables, and not for --model."),
+        (("fit", "--model", "a.b:c", "--out", "m"), "--model needs --data"),
+        (
+            ("fit", "cars.csv", "--target", "y", "--out", "m", "--resume"),
+            "--resume is for a module of your own",
+        ),
+        (("fit", "cars.csv", "--out", "m"), "missing option '--target'; see 'steepest fit --help'."),
+        (("fit", "--out", "m"), "missing argument 'DATA'; see 'steepest fit --help'."),
+    ],
+)
+def test_options_of_tables_and_of_modules_are_kept_apart(
+    run: Run, module_fitted: SimpleNamespace, arguments: tuple[str, ...], words: str
+) -> None:
+    ran = run(*arguments)
+    assert ran.exit_code == 2
+    assert words in ran.err
+    assert module_fitted.calls == []
+
+
 def test_predictions_are_csv_on_standard_output(run: Run, fitted: SimpleNamespace) -> None:
     ran = run("predict", "m", "cars.csv")
     assert (ran.exit_code, ran.out) == (0, "prediction\nno\nsí\nno\n")

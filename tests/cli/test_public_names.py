@@ -47,9 +47,11 @@ def text(value: Any) -> str:
 
 @pytest.mark.parametrize("command", ["compare", "fit"])
 def test_defaults_in_the_help_are_the_librarys(command: str) -> None:
-    parameters = inspect.signature(getattr(steepest, command)).parameters
+    parameters = dict(inspect.signature(getattr(steepest, command)).parameters)
+    if command == "fit":  # of a table, or of a module
+        parameters = {**inspect.signature(steepest.fit_module).parameters, **parameters}
     for name, shown in options(command).items():
-        if name in {"out", "help", "as_json", "quiet", "dry_run"}:
+        if name in {"out", "help", "as_json", "quiet", "dry_run", "model", "module_data", "resume"}:
             continue
         default = parameters[name].default
         if name == "batch_sizes":  # None: a loader's own, where there is one

@@ -97,9 +97,11 @@ def test_python_runs(
 
 def commands(text: str) -> list[list[str]]:
     """What a page tells a person to run: fenced as bash, or indented."""
-    lines = [line for _, block in fences(text, "bash") for line in block.splitlines()]
-    lines += re.findall(r"^ {4}((?:\.venv/bin/)?(?:steepest|make) .*)$", text, re.MULTILINE)
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
+    lines = [line for _, block in fences(text, "bash") for line in block.replace("\\\n", " ").splitlines()]
+    lines += re.findall(r"^ {4}((?:\.venv/bin/)?(?:steepest|make|torchrun) .*)$", text, re.MULTILINE)
+    found = [words for line in lines if (words := shlex.split(line, comments=True)) and words[0] != "cd"]
+    # torchrun starts the same command in each of its processes
+    return [words[words.index("steepest") :] if words[0] == "torchrun" else words for words in found]
 
 
 COMMANDS = [(name, words) for name, text in TEXTS.items() for words in commands(text)]

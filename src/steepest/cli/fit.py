@@ -1,33 +1,37 @@
-"""``steepest fit``: train one model with the loss and the optimizer you name."""
+"""``steepest fit``: train one model with the loss and the optimizer you name, on a table or of your own module."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from steepest.cli import parse
 from steepest.cli.options import (
     Activation,
-    Data,
+    DataIfAny,
     Group,
     Hidden,
     Metric,
     Seed,
-    Target,
+    TargetIfAny,
     Task,
     Threads,
     Time,
     given,
 )
+from steepest.errors import InputError
 
 __all__ = ["fit"]
 
+_MODULES = "A module of your own"
+
 
 def fit(
-    data: Data,
-    target: Target,
+    *,
+    data: DataIfAny = None,
+    target: TargetIfAny = None,
     out: Annotated[Path, typer.Option(help="Folder for the model.", metavar="DIR", show_default=False)],
     loss: Annotated[
         str | None, typer.Option(help="The loss; see 'steepest list'.", metavar="NAME", show_default="auto")
@@ -87,8 +91,93 @@ def fit(
     task: Task = None,
     seed: Seed = None,
     threads: Threads = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A function of your own that makes a torch module, in place of a network for a table; under torchrun "
+            "on many processes.",
+            metavar="PACKAGE.MODULE:NAME",
+            show_default=False,
+            rich_help_panel=_MODULES,
+        ),
+    ] = None,
+    module_data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            help="Its data, or a function that gives it: (inputs, targets), a Dataset or a DataLoader, or (train, "
+            "validation) of these.",
+            metavar="PACKAGE.MODULE:NAME",
+            show_default=False,
+            rich_help_panel=_MODULES,
+        ),
+    ] = None,
+    parallel: Annotated[
+        str | None,
+        typer.Option(
+            help="ddp: the whole module on each process; fsdp: a part of each parameter.",
+            metavar="ddp|fsdp",
+            show_default="ddp",
+            rich_help_panel=_MODULES,
+        ),
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(
+            help="A process's rows of a step go through in so many micro-batches.",
+            metavar="N",
+            min=1,
+            show_default="1",
+            rich_help_panel=_MODULES,
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps between checkpoints.",
+            metavar="N",
+            min=1,
+            show_default="1000",
+            rich_help_panel=_MODULES,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from the last checkpoint in --out, on any number of processes.",
+            rich_help_panel=_MODULES,
+        ),
+    ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, cpu or cuda.", metavar="NAME", show_default="auto", rich_help_panel=_MODULES
+        ),
+    ] = None,
 ) -> None:
     """Train one model with the loss and the optimizer you name, and save it."""
+    of_modules = given(
+        data=module_data,
+        parallel=parallel,
+        accumulate=accumulate,
+        checkpoint_every=checkpoint_every,
+        resume=resume or None,
+        device=device,
+    )
+    of_tables = given(
+        hidden=None if hidden is None else parse.hidden(hidden),
+        activation=activation,
+        metric=metric,
+        group=group,
+        time=time,
+        validation=validation,
+        max_sec=max_sec,
+        patience=patience,
+        min_gradient_norm=min_gradient_norm,
+        target_metric=target_metric,
+        num_threads=threads,
+    )
     options = given(
         task=task,
         loss=loss,
@@ -99,22 +188,35 @@ def fit(
         optimizer_options=None
         if optimizer_options is None
         else parse.options(optimizer_options, "--optimizer-options"),
-        hidden=None if hidden is None else parse.hidden(hidden),
-        activation=activation,
-        metric=metric,
-        group=group,
-        time=time,
-        validation=validation,
         max_epochs=epochs,
         max_steps=max_steps,
-        max_sec=max_sec,
-        patience=patience,
-        min_gradient_norm=min_gradient_norm,
-        target_metric=target_metric,
         seed=seed,
-        num_threads=threads,
     )
+    if model is None:
+        _refuse(of_modules, "is for a module of your own, and --model is missing")
+        if data is None or target is None:
+            missing = "option '--target'" if data is not None else "argument 'DATA'"
+            raise InputError(f"missing {missing}; see 'steepest fit --help'.")
+        _fit_table(data, target, out, {**options, **of_tables})
+        return
+    positional = {} if data is None else {"DATA": data}
+    _refuse({**positional, **given(target=target), **of_tables}, "is for tables, and not for --model")
+    if module_data is None:
+        raise InputError("--model needs --data, such as --data my_models:text.")
 
+    from steepest.cli.fit_module import fit_module
+
+    fit_module(model, out, {**options, **of_modules})
+
+
+def _refuse(options: dict[str, Any], why: str) -> None:
+    """Refuse options that have nothing to do with what is asked for."""
+    for name in options:
+        word = {"num_threads": "threads"}.get(name, name).replace("_", "-")
+        raise InputError(f"{word if word.isupper() else f'--{word}'} {why}.")
+
+
+def _fit_table(data: str, target: str, out: Path, options: dict[str, Any]) -> None:
     from steepest.cli.show import print_fit
     from steepest.comparison.fit import fit as run_fit
     from steepest.comparison.manifest import MANIFEST, WEIGHTS

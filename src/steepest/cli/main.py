@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -26,6 +27,7 @@ from steepest.errors import InputError, inert, near_names
 __all__ = ["entry", "main"]
 
 OK, FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+_HEAD_START_SEC = 3.0
 
 
 def entry() -> NoReturn:
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.Exit as stop:
         return stop.exit_code
     except InputError as error:
-        return _say(str(error), BAD_INPUT)
+        return _say(str(error), BAD_INPUT, is_told=getattr(error, "is_told", None))
     except typer.TyperException as error:
         return _say(_usage_sentence(error), BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
@@ -93,10 +95,18 @@ def _reader_left() -> int:
     return OK
 
 
-def _say(sentence: str, exit_code: int) -> int:
+def _say(sentence: str, exit_code: int, is_told: bool | None = None) -> int:
+    """Print a sentence, unless another of the processes that torchrun has started prints it."""
+    if _is_not_first() if is_told is None else is_told:
+        time.sleep(_HEAD_START_SEC)  # torchrun ends all processes when one has ended
+        return exit_code
     sentence = inert(sentence)
     sys.stderr.write(f"steepest: {sentence}{'' if sentence.endswith(('.', '?')) else '.'}\n")
     return exit_code
+
+
+def _is_not_first() -> bool:
+    return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= set(os.environ) and os.environ["RANK"] != "0"
 
 
 def _usage_sentence(error: typer.TyperException) -> str:

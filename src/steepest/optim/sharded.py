@@ -69,7 +69,7 @@ def over_all_parts(sums: Tensor, like: Any) -> Tensor:
     from torch.distributed.tensor import DTensor, Partial, Replicate
 
     placements = [Replicate() if placement.is_replicate() else Partial() for placement in like.placements]
-    return DTensor.from_local(sums, like.device_mesh, placements, run_check=False).full_tensor()  # type: ignore[no-any-return]
+    return DTensor.from_local(sums, like.device_mesh, placements, run_check=False).full_tensor()
 
 
 def whole(tensor: Tensor) -> Tensor:

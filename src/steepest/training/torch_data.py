@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from steepest.errors import InputError, told
 from steepest.training.seeds import borrowed
 from steepest.training.torch_loading import Items, OwnBatches, Stream, has_own_order, settings_of
 
-__all__ = ["AT_ONCE", "Rows", "as_rows", "digest_of"]
+__all__ = ["AT_ONCE", "Rows", "Tensors", "as_rows", "count_items", "digest_of", "first_digest"]
 
 AT_ONCE = 256  # rows that go through a module together where nothing is learned
 _MOST_ROWS = 100_000_000  # of a stream: one that goes on is taken for endless
@@ -42,7 +42,12 @@ class Tensors:
     def batches(self, order: Sequence[int], batch_size: int) -> Iterator[tuple[Any, Tensor]]:
         """The rows of those numbers, in that order, so many at a time."""
         places = torch.as_tensor(np.asarray(order, dtype=np.int64))
-        for at in places.split(batch_size):
+        return self.fetch(places.split(batch_size))
+
+    def fetch(self, chunks: Iterable[Sequence[int] | Tensor]) -> Iterator[tuple[Any, Tensor]]:
+        """The rows of those numbers, chunk by chunk."""
+        for numbers in chunks:
+            at = torch.as_tensor(np.asarray(numbers, dtype=np.int64))
             yield self.inputs[at], self.targets[at]
 
 
@@ -163,16 +168,25 @@ def _of_loader(loader: DataLoader[Any], name: str) -> Rows:
 
 
 def _of_items(source: Items, name: str, batch_size: int | None = None, drops_last: bool = False) -> Rows:
+    num_rows = count_items(source, name)
+    return _read(source, name, batch_size, num_rows=num_rows, drops_last=drops_last)
+
+
+def count_items(source: Items, name: str) -> int:
+    """How many examples a map-style data set has.
+
+    Raises:
+        InputError: it is none, or its length fails.
+    """
     if not hasattr(source.dataset, "__len__") or not hasattr(source.dataset, "__getitem__"):
         raise InputError(
             f"The {name} data set has no __len__ or no __getitem__; give a map-style Dataset with both, or an "
             "IterableDataset."
         )
     try:
-        num_rows = len(source.dataset)
+        return len(source.dataset)
     except Exception as error:
         raise InputError(f"The {name} data set's length cannot be told: {told(error)}") from error
-    return _read(source, name, batch_size, num_rows=num_rows, drops_last=drops_last)
 
 
 def _read(
@@ -185,7 +199,7 @@ def _read(
     drops_last: bool = False,
 ) -> Rows:
     """One pass over all examples (``num_rows`` of them, where that is known)."""
-    first, again = (_first_digest(source, min(num_rows, 2)) for _ in range(2))
+    first, again = (first_digest(source, min(num_rows, 2)) for _ in range(2))
     is_repeatable = first == again
     hasher = hashlib.sha256()
     targets: list[Tensor] = []
@@ -214,7 +228,7 @@ def _read(
     )
 
 
-def _first_digest(source: Source, num_rows: int) -> str:
+def first_digest(source: Source, num_rows: int) -> str:
     """Of the first examples alone, on the same seed each time."""
     hasher = hashlib.sha256()
     with borrowed(0, _CPU):

@@ -37,9 +37,9 @@ from steepest.training.run import Curve, Record, Run, Task, named_apart
 from steepest.training.seeds import borrowed, seed_all
 from steepest.training.torch_data import Rows
 
-__all__ = ["TorchEngine", "has_batch_norm", "inner_module"]
+__all__ = ["SCORING_SEED", "OfClasses", "TorchEngine", "backward", "has_batch_norm", "inner_module"]
 
-_SCORING_SEED = 0  # what validation data draw, the same each time: a score depends on the weights alone
+SCORING_SEED = 0  # what validation data draw, the same each time: a score depends on the weights alone
 
 
 class _Stopped(Exception):
@@ -114,11 +114,11 @@ class TorchEngine:
 
     def _train(self, run: Run, stop_event: threading.Event | None) -> Record:
         started = time.perf_counter()
-        loss_function = self._loss(run)
+        loss_function = self.loss(run)
         optimizer_of(run)  # checks the options, so that a mistake is the user's and not the module's
         with borrowed(run.seed, self.device):
             module = self.make(run.seed)
-            optimizer = self._optimizer(run, module)
+            optimizer = self.optimizer(run, module)
             progress = _Progress(run, self.metric.greater_is_better, started)
             epoch = 0
             while progress.reason is None:
@@ -163,8 +163,8 @@ class TorchEngine:
         for inputs, targets in self._batches(run, epoch, module):
             optimizer.zero_grad()
             outputs = self.forward(module, inputs)
-            loss = self._loss_of(run, loss_function, outputs, targets.to(self.device))
-            _backward(loss)
+            loss = self.loss_of(run, loss_function, outputs, targets.to(self.device))
+            backward(loss)
             if progress.step_allowed(float(loss.detach()), len(targets), module):
                 optimizer.step()
                 progress.count_step()
@@ -223,7 +223,7 @@ class TorchEngine:
 
     def outputs(self, module: nn.Module, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
         """What a module at rest makes of the rows, with their targets, batch by batch."""
-        seed_all(_SCORING_SEED, self.device)
+        seed_all(SCORING_SEED, self.device)
         module.eval()
         with torch.no_grad():
             for inputs, targets in rows.passed():
@@ -270,7 +270,12 @@ class TorchEngine:
             )
         return output
 
-    def _optimizer(self, run: Run, module: nn.Module) -> torch.optim.Optimizer:
+    def optimizer(self, run: Run, module: nn.Module) -> torch.optim.Optimizer:
+        """The run's optimizer over the module's parameters.
+
+        Raises:
+            InputError: it refuses them.
+        """
         entry = OPTIMIZERS[run.optimizer]
         try:
             optimizer: torch.optim.Optimizer = entry.cls(
@@ -282,7 +287,12 @@ class TorchEngine:
             ) from error
         return optimizer
 
-    def _loss(self, run: Run) -> nn.Module:
+    def loss(self, run: Run) -> nn.Module:
+        """The run's loss, with what it takes from the training targets.
+
+        Raises:
+            InputError: it is for another task, or takes no such targets.
+        """
         formula = formula_of(run.loss)
         if self.task not in formula.tasks:
             raise InputError(
@@ -295,11 +305,11 @@ class TorchEngine:
         if "pos_weight" in options:
             options["pos_weight"] = torch.tensor(options["pos_weight"])
         if formula.class_terms is not None:
-            return _OfClasses(run.loss, self.train.targets).to(self.device)
+            return OfClasses(run.loss, self.train.targets).to(self.device)
         loss: nn.Module = LOSSES[run.loss](**options)
         return loss.to(self.device)
 
-    def _loss_of(self, run: Run, loss_function: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss_of(self, run: Run, loss_function: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
         """A batch's loss.
 
         Raises:
@@ -354,18 +364,24 @@ def inner_module(module: nn.Module) -> nn.Module:
     return inner if isinstance(inner, nn.Module) else module
 
 
-def _backward(loss: Tensor) -> None:
+def backward(loss: Tensor) -> None:
+    """The gradient of a loss.
+
+    Raises:
+        InputError: the module's own part of it fails.
+    """
     try:
         loss.backward()
     except Exception as error:
         raise InputError(f"The gradient through the model failed: {told(error)}") from error
 
 
-class _OfClasses(nn.Module):
+class OfClasses(nn.Module):
     """A softmax loss fitted to the classes' sizes: the mean over a batch's rows, as in the native engine."""
 
     weight: Tensor
     offset: Tensor
+    normalizer: float | None = None  # what a mean divides by, where other rows share the step
 
     def __init__(self, loss: str, targets: Tensor) -> None:
         super().__init__()
@@ -381,9 +397,12 @@ class _OfClasses(nn.Module):
         self.register_buffer("offset", torch.as_tensor(offset))
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean over the rows, or their sum over ``normalizer``."""
         losses = softmax_loss(
             self.formula, outputs, targets, weight=self.weight, offset=self.offset, reduction="none"
         )
+        if self.normalizer is not None:
+            return losses.sum() / self.normalizer
         return losses.sum() / is_kept(targets).sum() if targets.dim() < outputs.dim() else losses.mean()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ from torch.utils.data import (
     Dataset,
     IterableDataset,
     RandomSampler,
+    Sampler,
     SequentialSampler,
     default_collate,
     get_worker_info,
@@ -40,10 +41,13 @@ class Items:
 
     def batches(self, order: Sequence[int], batch_size: int) -> Iterator[tuple[Any, Tensor]]:
         """The examples of those numbers, in that order, so many at a time."""
-        chunks = [list(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
+        return self.fetch([order[start : start + batch_size] for start in range(0, len(order), batch_size)])
+
+    def fetch(self, chunks: Iterable[Sequence[int]]) -> Iterator[tuple[Any, Tensor]]:
+        """The examples of those numbers, chunk by chunk."""
         loader: DataLoader[Any] = DataLoader(
             _Items(self.dataset, self.name),
-            batch_sampler=chunks,
+            batch_sampler=_Chunks(chunks),
             collate_fn=_Collate(self.collate, self.name),
             **self.settings,
         )
@@ -182,6 +186,16 @@ class _Stream(_Guarded, IterableDataset[Any]):
                 number += 1
         except Exception as error:
             yield _failed(f"The {self._part} data set failed on item {number}", error)
+
+
+class _Chunks(Sampler[list[int]]):
+    """Chunks of row numbers, which are made as they are asked for."""
+
+    def __init__(self, chunks: Iterable[Sequence[int]]) -> None:
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (list(chunk) for chunk in self._chunks)
 
 
 class _Collate:

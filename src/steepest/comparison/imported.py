@@ -1,0 +1,65 @@
+"""What the user names: a module's factory and data, as objects or as ``"package.module:name"``."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from steepest.errors import InputError, near_names, told
+
+__all__ = ["data_of", "factory_of", "imported"]
+
+
+def imported(name: str, what: str) -> Any:
+    """What ``"package.module:name"`` stands for; the current folder is looked in too.
+
+    Raises:
+        InputError: it is no such name, its module cannot be imported, or has nothing of that name.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise InputError(f"{what} is {name!r}; give 'package.module:name', such as 'my_models:small_gpt'.")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise InputError(f"{what} {name!r} cannot be imported: {told(error)}") from error
+    if not hasattr(module, attribute):
+        known = [word for word in vars(module) if not word.startswith("_")]
+        raise InputError(f"{what}: {module_name!r} has no {attribute!r}{near_names(attribute, known)}")
+    return getattr(module, attribute)
+
+
+def factory_of(given: Callable[[], nn.Module] | str) -> Callable[[], nn.Module]:
+    """What makes a fresh module.
+
+    Raises:
+        InputError: it is no function.
+    """
+    model = imported(given, "The model") if isinstance(given, str) else given
+    if isinstance(model, nn.Module) or not callable(model):
+        raise InputError(
+            f"The model is a {type(model).__name__}; give a function without arguments that gives a fresh nn.Module."
+        )
+    return model
+
+
+def data_of(given: Any) -> Any:
+    """Data, or what a function of the user's gives as such.
+
+    Raises:
+        InputError: the function fails.
+    """
+    data = imported(given, "The data") if isinstance(given, str) else given
+    if not callable(data):
+        return data
+    try:
+        return data()
+    except Exception as error:
+        raise InputError(f"The data function failed: {told(error)}") from error

@@ -1,0 +1,111 @@
+"""A module on several ranks: a copy on each (DDP), or a part of every parameter on each (FSDP2)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from steepest.errors import InputError, told
+from steepest.training.distributed.ranks import Ranks
+
+__all__ = ["Parallel", "ParallelModule", "parallelized"]
+
+Parallel = Literal["ddp", "fsdp"]
+
+
+class ParallelModule:
+    """What takes batches, and when its gradients are added up.
+
+    Attributes:
+        module: call this one; its parameters are those to optimize.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    @contextmanager
+    def micro_batch(self, is_last: bool) -> Iterator[None]:
+        """One micro-batch of a step: gradients go to the other ranks with the last one."""
+        if isinstance(self.module, DistributedDataParallel):
+            if is_last:
+                yield
+            else:
+                with self.module.no_sync():
+                    yield
+            return
+        sharded: Any = self.module
+        sharded.set_requires_gradient_sync(is_last)
+        yield
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Without FSDP2's warning of outputs that are views: nobody here writes into one."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+            yield
+
+    def let_go(self) -> None:
+        """After forward passes without a backward one: FSDP2 keeps what it has gathered for it."""
+        for part in self.module.modules():
+            if isinstance(part, FSDPModule):
+                part.reshard()
+
+
+def parallelized(module: nn.Module, how: Parallel, ranks: Ranks) -> ParallelModule:
+    """A module, equal on all ranks, made ready for them.
+
+    Both average gradients over ranks.
+
+    Raises:
+        InputError: there is no such way, or torch refuses the module.
+    """
+    if how not in ("ddp", "fsdp"):
+        raise InputError(f"parallel is {how!r}; choose ddp (a copy on each rank) or fsdp (a part on each).")
+    for tensor in (*module.parameters(), *module.buffers()):
+        dist.broadcast(tensor.data, 0)
+    try:
+        if how == "ddp":
+            own = [ranks.device.index] if ranks.device.type == "cuda" else None
+            return ParallelModule(DistributedDataParallel(module, device_ids=own))
+        return ParallelModule(_sharded(module, ranks))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise InputError(f"torch refuses to make the module {how}: {told(error)}") from error
+
+
+def _sharded(module: nn.Module, ranks: Ranks) -> nn.Module:
+    """FSDP2: blocks are gathered one at a time, what is in none of them together."""
+    mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
+    for block in _blocks(module):
+        fully_shard(block, mesh=mesh)
+    fully_shard(module, mesh=mesh)
+    return module
+
+
+def _blocks(module: nn.Module) -> list[nn.Module]:
+    """The outermost modules with parts of their own that stand in a list or a sequence, if they share no parameters."""
+    found: list[nn.Module] = []
+
+    def look(parent: nn.Module, inside: bool) -> None:
+        for child in parent.children():
+            is_list = isinstance(child, (nn.ModuleList, nn.Sequential))
+            if (
+                inside
+                and not is_list
+                and any(True for _ in child.children())
+                and any(True for _ in child.parameters())
+            ):
+                found.append(child)
+            else:
+                look(child, is_list)
+
+    look(module, isinstance(module, nn.Sequential))
+    names = [id(parameter) for _, parameter in module.named_parameters(remove_duplicate=False)]
+    return found if len(names) == len(set(names)) else []  # torch shards a parameter of two blocks once alone

@@ -1,0 +1,245 @@
+"""`fit_module` in this process: the same step whatever the micro-batches, checkpoints, resuming, wrong input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from steepest.comparison.fit_module import fit_module
+from steepest.errors import InputError
+from steepest.losses import CrossEntropyLoss
+from steepest.optim import AdamW
+from steepest.training.distributed import train
+from steepest.training.random import data_order
+
+ROWS, BATCH = 22, 8
+
+
+def module() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+
+
+def parts() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    draw = torch.Generator().manual_seed(3)
+    x = torch.randn(30, 4, generator=draw)
+    y = torch.randint(3, (30,), generator=draw)
+    y[::7] = -100
+    return (x[:ROWS], y[:ROWS]), (x[ROWS:], y[ROWS:])
+
+
+class Doubled(TensorDataset):
+    """Rows of float64, as the module takes them."""
+
+    def __getitem__(self, index: int) -> Any:
+        x, y = super().__getitem__(index)
+        return x.double(), y
+
+
+def data() -> list[Doubled]:
+    return [Doubled(*part) for part in parts()]
+
+
+def fitted(out: Path, **options: Any) -> dict[str, Tensor]:
+    asked: dict[str, Any] = {
+        "loss": "cross_entropy",
+        "optimizer": "adamw",
+        "lr": 0.02,
+        "batch_size": BATCH,
+        "max_epochs": 4,
+        "seed": 5,
+        **options,
+    }
+    fit_module(asked.pop("model", module), asked.pop("data", data), out=out, **asked)
+    return load_file(out / "model" / "model.safetensors")
+
+
+def by_hand(num_epochs: int = 4) -> dict[str, Tensor]:
+    """The same in a plain loop."""
+    (x, y), _ = parts()
+    torch.manual_seed(5)
+    model, loss = module(), CrossEntropyLoss()
+    optimizer = AdamW(model.parameters(), lr=0.02)
+    for epoch in range(num_epochs):
+        for rows in torch.as_tensor(data_order(ROWS, 5, epoch)).split(BATCH):
+            optimizer.zero_grad()
+            loss(model(x[rows].double()), y[rows]).backward()
+            optimizer.step()
+    return model.state_dict()
+
+
+def close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    for name, values in expected.items():
+        torch.testing.assert_close(found[name], values, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"accumulate": 2}, {"accumulate": 8}, {"parallel": "fsdp", "accumulate": 4}]
+)
+def test_it_is_the_plain_loop_whatever_the_micro_batches(tmp_path: Path, options: dict[str, Any]) -> None:
+    close(fitted(tmp_path / "out", **options), by_hand())
+
+
+def test_the_record_says_what_was_done(tmp_path: Path) -> None:
+    seen: list[int] = []
+    fitted(tmp_path / "out", on_step=lambda standing, num_steps, loss: seen.append(standing.step))
+    about = json.loads((tmp_path / "out" / "record.json").read_text(encoding="utf-8"))
+    assert seen == list(range(1, 13))
+    assert (about["status"], about["stop_reason"], about["step"]) == ("complete", "epochs", 12)
+    assert about["hyperparameters"]["lr"] == 0.02
+    assert [epoch["step"] for epoch in about["curve"]] == [3, 6, 9, 12]
+    model = module()
+    model.load_state_dict(load_file(tmp_path / "out" / "model" / "model.safetensors"))
+    x, y = parts()[1]
+    expected = CrossEntropyLoss()(model(x.double()), y).item()
+    assert about["curve"][-1]["validation_loss"] == pytest.approx(expected, rel=1e-9)
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(step: int) -> Callable[..., None]:
+    def on_step(standing: Any, num_steps: int, loss: float) -> None:
+        if standing.step == step:
+            raise Stop
+
+    return on_step
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_resumed_it_goes_on_as_if_nothing_had_been(tmp_path: Path, dropout: bool) -> None:
+    def model() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.3 * dropout), nn.Linear(6, 3)).double()
+
+    whole = fitted(tmp_path / "whole", model=model)
+    with pytest.raises(Stop):
+        fitted(tmp_path / "cut", model=model, checkpoint_every=2, on_step=stop_at(5))
+    kept = sorted(path.name for path in (tmp_path / "cut" / "checkpoints").iterdir())
+    assert kept == ["step-000000002", "step-000000004"]
+    again = fitted(tmp_path / "cut", model=model, resume=True)
+    for name, values in whole.items():
+        assert torch.equal(values, again[name])  # to the bit: dropout draws by the step
+
+
+def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    out = tmp_path / "cut"
+    with pytest.raises(Stop):
+        fitted(out, checkpoint_every=2, on_step=stop_at(5))
+    (last,) = (out / "checkpoints" / "step-000000004").glob("*.safetensors")
+    last.write_bytes(last.read_bytes()[:-8])
+    (out / "checkpoints" / ".step-000000006").mkdir()
+    close(fitted(out, resume=True), by_hand())
+    about = json.loads((out / "record.json").read_text(encoding="utf-8"))
+    assert about["launches"][-1]["from_step"] == 2
+    assert not (out / "checkpoints" / ".step-000000006").exists()
+
+
+def test_a_finished_training_can_be_gone_on_with(tmp_path: Path) -> None:
+    fitted(tmp_path / "out", max_epochs=2)
+    close(fitted(tmp_path / "out", max_epochs=4, resume=True), by_hand())
+
+
+def test_a_disk_that_refuses_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("steepest.training.distributed.checkpoint.save", full)
+    with pytest.raises(InputError, match=r"cannot be written: No space left on device\."):
+        fitted(tmp_path / "out", checkpoint_every=2)
+
+
+def test_a_step_without_a_row_that_counts_is_skipped(tmp_path: Path) -> None:
+    (x, y), _ = parts()
+    y[:] = -100
+    y[0] = 1
+    fit_module(
+        lambda: nn.Linear(4, 3),
+        (x, y),
+        out=tmp_path / "out",
+        loss="cross_entropy",
+        batch_size=2,
+        max_epochs=1,
+    )
+    about = json.loads((tmp_path / "out" / "record.json").read_text(encoding="utf-8"))
+    assert (about["step"], about["num_skipped"]) == (11, 10)
+
+
+def test_a_training_that_learns_nothing_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "MOST_SKIPPED", 4)
+    x, y = torch.full((8, 4), float("nan")), torch.zeros(8)
+    with pytest.raises(InputError, match="4 steps in a row"):
+        fit_module(lambda: nn.Linear(4, 1), (x, y), out=tmp_path / "out", batch_size=2)
+
+
+def test_losses_fitted_to_the_classes_and_loaders(tmp_path: Path) -> None:
+    train_part, _ = parts()
+    model = lambda: nn.Linear(4, 3)  # noqa: E731
+    plain: dict[str, Any] = {"batch_size": 11, "max_epochs": 1, "loss": "class_balanced"}
+    fit_module(model, train_part, out=tmp_path / "one", **plain)
+    fit_module(model, train_part, out=tmp_path / "many", accumulate=11, **plain)
+    one, many = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "many"))
+    torch.testing.assert_close(one["weight"], many["weight"], rtol=1e-5, atol=1e-7)
+    loader = DataLoader(TensorDataset(*train_part), batch_size=5, shuffle=True, drop_last=True)
+    fit_module(model, loader, out=tmp_path / "loader", loss="cross_entropy", max_epochs=1)
+    about = json.loads((tmp_path / "loader" / "record.json").read_text(encoding="utf-8"))
+    assert about["step"] == 4  # 22 rows, 5 a step, the rest dropped
+    with pytest.raises(InputError, match="as tensors"):
+        fit_module(model, TensorDataset(*train_part), out=tmp_path / "set", **plain)
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter(TensorDataset(*parts()[0]))
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"model": "no_such_module:factory"}, "'no_such_module:factory' cannot be imported: ModuleNotFoundError"),
+    ({"model": "json:dumb"}, "'json' has no 'dumb'; did you mean 'dump'"),
+    ({"model": "json"}, "give 'package.module:name'"),
+    ({"model": nn.Linear(4, 3)}, "give a function without arguments"),
+    ({"data": lambda: 1 / 0}, "The data function failed: ZeroDivisionError"),
+    ({"data": "text"}, "The data is 'text'; give 'package.module:name'"),
+    ({"data": 3}, "The data is a int"),
+    ({"data": Stream()}, "The train data is an IterableDataset"),
+    ({"accumulate": 3}, "The batch size 8 cannot be shared evenly by 1 processes with 3 micro-batches"),
+    ({"accumulate": 0}, "accumulate is a positive whole number"),
+    ({"batch_size": 100}, "larger than the 22 training rows"),
+    ({"parallel": "zero"}, "parallel is 'zero'; choose ddp"),
+    ({"device": "abacus"}, "The device is 'abacus'"),
+    ({"loss": "mse"}, "does not fit a multiclass target"),
+    ({"optimizer": "adams"}, "did you mean 'adam'"),
+    ({"lr": -1.0}, "learning rate is a positive number"),
+    ({"task": "guess"}, "There is no task 'guess'"),
+    ({"max_epochs": None}, "Nothing limits the training"),
+    ({"checkpoint_every": 0}, "checkpoint_every is a positive whole number"),
+    ({"resume": True}, "There is nothing to resume"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), WRONG, ids=[words[:30] for _, words in WRONG])
+def test_wrong_input_is_one_sentence(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=r".") as caught:
+        fitted(tmp_path / "out", **options)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not torch.distributed.is_initialized()
+
+
+def test_a_checkpoint_is_gone_on_with_for_the_same_question_alone(tmp_path: Path) -> None:
+    fitted(tmp_path / "out")
+    with pytest.raises(InputError, match="has a checkpoint of step 12; go on from it with resume"):
+        fitted(tmp_path / "out")
+    with pytest.raises(InputError, match=r"is of a training with lr 0\.02, this one has 0\.5"):
+        fitted(tmp_path / "out", lr=0.5, resume=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "diary.txt").write_text("dear diary")
+    with pytest.raises(InputError, match="is not empty and not written by steepest"):
+        fitted(tmp_path / "other")
