@@ -126,6 +126,14 @@ def compare(
     add_optimizers: Annotated[
         str | None, typer.Option(help="With --extend: more optimizers.", metavar="A,B", show_default=False)
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Train on a Ray cluster: auto, its HOST:PORT, or local to start one here.",
+            metavar="auto|ADDRESS",
+            show_default=False,
+        ),
+    ] = None,
     lang: Language = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be run, and stop: nothing is written.")
@@ -159,6 +167,7 @@ def compare(
         add_losses=None if add_losses is None else parse.names(add_losses, "--add-losses"),
         add_optimizers=None if add_optimizers is None else parse.names(add_optimizers, "--add-optimizers"),
         lang=lang,
+        cluster=ray,
     )
     place = _place(data, target, out, resume, extend)
 

@@ -18,6 +18,7 @@ import polars as pl
 from steepest.comparison import options as check
 from steepest.comparison.budget import measure, seconds_of, trim
 from steepest.comparison.canonical import canonical_json
+from steepest.comparison.cluster import Cluster, check_cluster, connected
 from steepest.comparison.conduct import Outcome, conduct, found_so_far
 from steepest.comparison.engine import Engine, start_engine
 from steepest.comparison.extend import extended, finished_plan
@@ -157,6 +158,7 @@ def compare(
     tune: str = "rates",
     lang: str = "en",
     splits: int | None = None,
+    cluster: str | None = None,
 ) -> Comparison:
     """Train every pair of loss and optimizer on a table, tune each one fairly, and say which to use.
 
@@ -207,6 +209,9 @@ def compare(
         splits: 1, or from 10: so many fresh seeds, each of which draws the training and validation rows again (the
             test rows stay), so that a verdict does not hang on one draw. None: a table of under 1,000 rows has one
             for each fresh seed, which is no run more; a larger one has one for all.
+        cluster: train the runs on a Ray cluster: ``"auto"``, the one this machine is part of; its ``"HOST:PORT"``; or
+            ``"local"``, one that is started here for the purpose. The result does not depend on it. Tables only. It
+            takes the package ray: ``pip install 'steepest[ray]'``.
 
     Returns:
         The verdict, the runs, the plan and the trained model. An interruption (Ctrl-C) keeps what was
@@ -234,6 +239,8 @@ def compare(
     )
     check.check_threads(num_threads)
     _check_language(lang)
+    if cluster is not None:
+        check_cluster(cluster, model)
     seconds = None if budget is None else seconds_of(budget)
     observer = _watchers(progress, tensorboard)
     work: Unfinished | None = None
@@ -272,13 +279,13 @@ def compare(
         prepared = prepare_modules(model, data, task if followed is None else followed.task, device, compile)
         given = prepared.options(given)
     chosen = make_plan(prepared, given) if followed is None else _fitting(followed, prepared)
-    rows = Splits(chosen, Split(prepared, _engine(prepared, chosen.metric)))
-    if chosen.splits > 1:
-        fresh = [_prepare(table, given, chosen, redrawn) for redrawn in range(1, chosen.splits + 1)]
-        rows = Splits(chosen, rows.first, [Split(one, _engine(one, chosen.metric)) for one in fresh])
-    with stop_on_interrupt() as stop_event, ExitStack() as until_written:
+    redrawn = range(1, chosen.splits + 1) if chosen.splits > 1 else ()
+    fresh = [_prepare(table, given, chosen, number) for number in redrawn]
+    with connected(cluster) as pool, stop_on_interrupt() as stop_event, ExitStack() as until_written:
+        first, *others = [Split(one, _engine(one, chosen.metric, pool)) for one in (prepared, *fresh)]
+        rows = Splits(chosen, first, others, pool)
         if seconds is not None:
-            at_once = num_threads if model is None else 1  # modules train one after another
+            at_once = _runs_at_once(num_threads, model, pool)
             speed = measure(chosen, rows.first.engine, at_once, stop_event)
             left_sec = max(1.0, seconds - (perf_counter() - started))  # kernels took time to compile
             chosen, _ = trim(chosen, speed, at_once, left_sec)
@@ -292,6 +299,7 @@ def compare(
         try:
             outcome = conduct(chosen, rows, num_threads, observer, stop_event, journal)
             notes = [] if journal is None or journal.earlier is None else journal.earlier.notes
+            notes = [*notes, *([] if pool is None else pool.notes)]
             comparison = _comparison(chosen, rows, outcome, notes, started, stop_event)
             # Of an extension that was interrupted, the finished comparison stays, and the work to go on with.
             if place is not None and not (comparison.interrupted and work is not None and work.is_extension):
@@ -318,11 +326,18 @@ def _check_language(lang: str) -> None:
             pass
 
 
-def _engine(prepared: Prepared | PreparedModules, metric: str) -> Engine:
-    """The native engine for a table, the torch engine for modules of the user's own."""
+def _engine(prepared: Prepared | PreparedModules, metric: str, cluster: Cluster | None) -> Engine:
+    """The native engine for a table, here or on a cluster; the torch engine for modules of the user's own."""
     if isinstance(prepared, PreparedModules):
         return prepared.start_engine(metric)
-    return start_engine(prepared.training_data(), metric)
+    start = start_engine if cluster is None else cluster.engine
+    return start(prepared.training_data(), metric)
+
+
+def _runs_at_once(num_threads: int | None, model: Any, cluster: Cluster | None) -> int | None:
+    if model is not None:
+        return 1  # modules train one after another
+    return cluster.num_processors if num_threads is None and cluster is not None else num_threads
 
 
 def _check_no_split_column(given: Options) -> None:

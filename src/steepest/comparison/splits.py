@@ -17,6 +17,7 @@ from steepest.comparison.plan import Plan
 from steepest.training.run import Record, Run
 
 if TYPE_CHECKING:
+    from steepest.comparison.cluster import Cluster
     from steepest.comparison.modules import PreparedModules
     from steepest.data import Prepared
 
@@ -38,10 +39,14 @@ class Splits:
         plan: whose confirmation seeds have splits of their own.
         first: what every other seed has.
         fresh: as many as there are confirmation seeds, in their order; none: they have the first too.
+        cluster: where the runs of all splits are trained together; None: here, split by split.
     """
 
-    def __init__(self, plan: Plan, first: Split, fresh: Sequence[Split] = ()) -> None:
+    def __init__(
+        self, plan: Plan, first: Split, fresh: Sequence[Split] = (), cluster: Cluster | None = None
+    ) -> None:
         self.first = first
+        self._cluster = cluster
         self._own = dict(zip(plan.confirmation_seeds, fresh, strict=True)) if fresh else {}
 
     def of(self, seed: int) -> Split:
@@ -56,7 +61,14 @@ class Splits:
         on_record: Callable[[int, Record], None] | None = None,
         stop_event: threading.Event | None = None,
     ) -> list[Record | None]:
-        """Train every run, split by split; ``on_record(index, record)`` is called as each one ends."""
+        """Train every run; ``on_record(index, record)`` is called as each one ends."""
+        if self._cluster is not None:
+            return self._cluster.run_all(
+                [(self.of(run.seed).engine, run) for run in runs],
+                num_threads=num_threads,
+                on_record=on_record,
+                stop_event=stop_event,
+            )
         places: dict[Split, list[int]] = {}
         for index, run in enumerate(runs):
             places.setdefault(self.of(run.seed), []).append(index)

@@ -1,0 +1,126 @@
+"""A comparison on three Ray nodes of this machine gives what one without a cluster gives, whatever dies on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import steepest
+from steepest.comparison.canonical import canonical_json
+from steepest.comparison.journal import Journal
+from steepest.comparison.progress import Silent
+from steepest.comparison.unfinished import UNFINISHED
+
+from .conftest import OPTIONS
+
+pytestmark = pytest.mark.slow
+
+
+def bytes_of(comparison: steepest.Comparison) -> tuple[str, pl.DataFrame]:
+    """The verdict as it is written and the runs, times apart."""
+    return canonical_json(comparison.verdict | {"seconds": 0}), comparison.runs.drop("seconds")
+
+
+def assert_same(one: steepest.Comparison, other: steepest.Comparison) -> None:
+    (verdict, runs), (expected, all_runs) = bytes_of(one), bytes_of(other)
+    assert verdict == expected
+    assert runs.equals(all_runs)
+
+
+class Upsets(Silent):
+    """Does something once so many runs have ended."""
+
+    def __init__(self, after: dict[int, Any]) -> None:
+        self.after, self.count = after, 0
+
+    def run_finished(self, record: Any) -> None:
+        self.count += 1
+        self.after.pop(self.count, lambda: None)()
+
+
+def training(under: int | None = None) -> list[Any]:
+    """The processes that train, of all nodes or under one node's own process."""
+    import psutil
+    import ray  # noqa: F401 - brings psutil along
+
+    near = psutil.process_iter() if under is None else psutil.Process(under).children(recursive=True)
+    return [one for one in near if one.name().startswith("ray::train")]
+
+
+def raylet_of(node: Any) -> int:
+    pid: int = node.all_processes["raylet"][0].process.pid
+    return pid
+
+
+def test_a_worker_and_a_node_die_and_another_joins(
+    nodes: Any, table: Path, here: steepest.Comparison
+) -> None:
+    joined: list[Any] = []
+    seen: set[int] = set()
+    doomed = nodes.add_node(num_cpus=1)
+
+    def look() -> None:
+        seen.update(one.pid for one in training(raylet_of(joined[0])))
+
+    upsets = Upsets(
+        {
+            20: lambda: training(raylet_of(nodes.head_node))[0].kill(),
+            60: lambda: nodes.remove_node(doomed, allow_graceful=False),
+            80: lambda: joined.append(nodes.add_node(num_cpus=1)),
+            **{
+                count: lambda: seen.update(one.pid for one in training(raylet_of(joined[0])))
+                for count in (200, 250, 300)
+            },
+        }
+    )
+    there = steepest.compare(table, "y", cluster=nodes.address, progress=upsets, **OPTIONS)
+    nodes.remove_node(joined[0])
+    assert not upsets.after
+    assert seen, "the node that joined trained nothing"
+    assert upsets.count == len(here.runs) >= 300
+    assert_same(there, here)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_after_a_signal_nothing_trains_on_and_it_is_resumed_without_a_cluster(
+    nodes: Any, table: Path, here: steepest.Comparison, tmp_path: Path, number: int
+) -> None:
+    out = tmp_path / "out"
+    stopped = Upsets({100: lambda: os.kill(os.getpid(), number)})
+    first = steepest.compare(table, "y", cluster=nodes.address, out=out, progress=stopped, **OPTIONS)
+    assert first.interrupted
+    assert not training()
+    assert 100 <= len(first.runs) < len(here.runs)
+    assert_same(steepest.compare(resume=out), here)
+
+
+def test_after_the_drivers_death_it_is_resumed_on_the_cluster(
+    nodes: Any, table: Path, here: steepest.Comparison, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    asked = {"data": str(table), "target": "y", "cluster": nodes.address, "out": str(out), **OPTIONS}
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import steepest; steepest.compare(**{asked!r})"]
+    ) as driver:
+        journal = out / UNFINISHED / "journal"
+        while not (journal.exists() and journal.stat().st_size > 50_000):
+            assert driver.poll() is None
+            time.sleep(0.05)
+        driver.kill()
+    known = Journal(journal)
+    known.close()
+    assert 0 < len(known) < len(here.runs)
+    until = time.monotonic() + 10
+    while training() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not training()
+    upsets = Upsets({})
+    assert_same(steepest.compare(resume=out, cluster=nodes.address, progress=upsets), here)
