@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,46 @@ from steepest.comparison.journal import Journal
 from steepest.comparison.progress import Silent
 from steepest.comparison.unfinished import UNFINISHED
 
-from .conftest import OPTIONS
+from . import formulas
 
 pytestmark = pytest.mark.slow
+
+OPTIONS: dict[str, Any] = {
+    "hidden": (8,),
+    "losses": ["mse", "wave"],
+    "optimizers": ["sgd", "walk"],
+    "max_epochs": 60,
+    "splits": 1,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def formulas_of_ones_own() -> Iterator[None]:
+    formulas.enter()
+    yield
+    formulas.leave()
+
+
+@pytest.fixture(scope="module")
+def here(table: Path, formulas_of_ones_own: None) -> steepest.Comparison:
+    return steepest.compare(table, "y", **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """Two nodes of a processor each, on loopback; a test adds a third."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        from ray._private import ray_constants
+
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        patch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        cluster.add_node(num_cpus=1)
+        yield cluster
+        cluster.shutdown()
 
 
 def bytes_of(comparison: steepest.Comparison) -> tuple[str, pl.DataFrame]:
@@ -89,12 +127,11 @@ def test_a_worker_and_a_node_die_and_another_joins(
     assert_same(there, here)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_after_a_signal_nothing_trains_on_and_it_is_resumed_without_a_cluster(
-    nodes: Any, table: Path, here: steepest.Comparison, tmp_path: Path, number: int
+    nodes: Any, table: Path, here: steepest.Comparison, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    stopped = Upsets({100: lambda: os.kill(os.getpid(), number)})
+    stopped = Upsets({100: lambda: os.kill(os.getpid(), signal.SIGTERM)})
     first = steepest.compare(table, "y", cluster=nodes.address, out=out, progress=stopped, **OPTIONS)
     assert first.interrupted
     assert not training()
@@ -108,7 +145,8 @@ def test_after_the_drivers_death_it_is_resumed_on_the_cluster(
     out = tmp_path / "out"
     asked = {"data": str(table), "target": "y", "cluster": nodes.address, "out": str(out), **OPTIONS}
     with subprocess.Popen(
-        [sys.executable, "-c", f"import steepest; steepest.compare(**{asked!r})"]
+        [sys.executable, "-c", f"import formulas, steepest; formulas.enter(); steepest.compare(**{asked!r})"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
     ) as driver:
         journal = out / UNFINISHED / "journal"
         while not (journal.exists() and journal.stat().st_size > 50_000):

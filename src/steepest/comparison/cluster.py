@@ -7,10 +7,11 @@ again. Tasks wait at Ray for a free processor, so a node that joins is used at o
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from typing import Any
@@ -18,12 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.comparison.cluster_worker import Home, processor, train
+from steepest.comparison.cluster_worker import Home, Rows, processor, train
 from steepest.comparison.engine import Engine, start_engine
 from steepest.comparison.ray_connection import check_address, connection
 from steepest.comparison.shards import Shards
 from steepest.comparison.versions import versions
 from steepest.errors import InputError
+from steepest.losses import LOSSES
+from steepest.optim import OPTIMIZERS
+from steepest.optim.rule import OptimizerEntry
 from steepest.training.run import Curve, Record, Run, TrainingData
 
 __all__ = ["Cluster", "ClusterEngine", "check_cluster", "connected"]
@@ -95,7 +99,9 @@ class Cluster:
 
     def engine(self, data: TrainingData, metric: str) -> ClusterEngine:
         """An engine that trains on these rows, which go to the object store."""
-        rows = self._ray.put(data)
+        losses, optimizers = _users_own(LOSSES), _users_own(OPTIMIZERS)
+        with _sent_whole(self._ray, [*losses.values(), *optimizers.values()]):
+            rows = self._ray.put(Rows(data, losses, optimizers))
         return ClusterEngine(
             self, Home(rows.hex(), [rows], metric, self._versions, self._stop_key), start_engine(data, metric)
         )
@@ -211,6 +217,33 @@ class ClusterEngine:
     def predict(self, run: Run, parameters: Any, features: Any) -> NDArray[Any]:
         """See :meth:`steepest.comparison.engine.Engine.predict`."""
         return self._here.predict(run, parameters, features)
+
+
+def _users_own(registry: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that a fresh steepest elsewhere does not have."""
+    return {name: entry for name, entry in registry.items() if not _home_of(entry).startswith("steepest.")}
+
+
+def _home_of(entry: Any) -> str:
+    """The module that a loss's or an optimizer's formula was written in."""
+    if isinstance(entry, OptimizerEntry):
+        rule = getattr(entry.cls, "rule", None)
+        return entry.cls.__module__ if rule is None else str(rule.update.__module__)
+    return str(entry.formula.value.__module__)
+
+
+@contextmanager
+def _sent_whole(ray: Any, entries: Sequence[Any]) -> Iterator[None]:
+    """The modules that define these are sent along: another node may not have them."""
+    homes = {_home_of(entry) for entry in entries} - {"__main__"}
+    modules = [sys.modules[home] for home in homes if home in sys.modules]
+    for module in modules:
+        ray.cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            ray.cloudpickle.unregister_pickle_by_value(module)
 
 
 def _plain(run: Run) -> Run:

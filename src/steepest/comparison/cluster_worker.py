@@ -14,9 +14,11 @@ import llvmlite.binding
 
 from steepest.comparison.versions import versions
 from steepest.errors import InputError
-from steepest.training.run import Record, Run
+from steepest.losses import LOSSES
+from steepest.optim import OPTIMIZERS
+from steepest.training.run import Record, Run, TrainingData
 
-__all__ = ["Home", "facts_of", "processor", "train"]
+__all__ = ["Home", "Rows", "facts_of", "processor", "train"]
 
 Ended = tuple[int, dict[str, Any]]  # the run's place in its shard, and its record's facts
 
@@ -25,12 +27,21 @@ _SEND_EVERY_SEC = 0.1  # what ended meanwhile goes together: a message costs as 
 
 
 @dataclass(frozen=True)
+class Rows:
+    """What lies in the object store, where every worker of a node reads it: rows, and formulas of the user's own."""
+
+    data: TrainingData
+    losses: dict[str, Any]
+    optimizers: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Home:
-    """Where runs are trained: rows in the object store, which every worker of a node reads where they lie.
+    """Where runs are trained.
 
     Args:
         key: of the rows.
-        rows: the reference to them, in a list, so that it and not the rows goes along with a task.
+        rows: the reference to :class:`Rows`, in a list, so that it and not the rows goes along with a task.
         metric: the word of the metric that validation scores are in.
         versions: of the machine that asks; other versions might give other bits.
         stop_key: there in the cluster's key-value store once the comparison is to stop.
@@ -130,7 +141,10 @@ def _engine(home: Home) -> Any:
         from steepest.training.native import NativeEngine
 
         _check_versions(dict(home.versions))
-        _ENGINES[home.key] = NativeEngine(ray.get(home.rows[0]), home.metric)
+        rows: Rows = ray.get(home.rows[0])
+        LOSSES.update(rows.losses)
+        OPTIMIZERS.update(rows.optimizers)
+        _ENGINES[home.key] = NativeEngine(rows.data, home.metric)
     return _ENGINES[home.key]
 
 
