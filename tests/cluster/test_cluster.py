@@ -102,21 +102,21 @@ def test_a_worker_and_a_node_die_and_another_joins(
     nodes: Any, table: Path, here: steepest.Comparison
 ) -> None:
     joined: list[Any] = []
-    seen: set[int] = set()
+    seen: list[Any] = []
     doomed = nodes.add_node(num_cpus=1)
 
-    def look() -> None:
-        seen.update(one.pid for one in training(raylet_of(joined[0])))
+    def until_it_trains() -> None:
+        """Give the new node's worker time to begin before the runs are all done."""
+        if not seen:
+            time.sleep(0.1)
+            seen.extend(training(raylet_of(joined[0])))
 
     upsets = Upsets(
         {
-            20: lambda: training(raylet_of(nodes.head_node))[0].kill(),
-            60: lambda: nodes.remove_node(doomed, allow_graceful=False),
-            80: lambda: joined.append(nodes.add_node(num_cpus=1)),
-            **{
-                count: lambda: seen.update(one.pid for one in training(raylet_of(joined[0])))
-                for count in (200, 250, 300)
-            },
+            10: lambda: training()[0].kill(),
+            20: lambda: joined.append(nodes.add_node(num_cpus=1)),
+            **dict.fromkeys(range(30, 250), until_it_trains),
+            250: lambda: nodes.remove_node(doomed, allow_graceful=False),
         }
     )
     there = steepest.compare(table, "y", cluster=nodes.address, progress=upsets, **OPTIONS)
