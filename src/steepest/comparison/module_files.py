@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from steepest.comparison.canonical import canonical_json
-from steepest.comparison.output import write_directory, write_file
+from steepest.comparison.output import write_directory
 from steepest.comparison.versions import versions
+from steepest.files import write_file
 from steepest.training.distributed.run import ModuleRecord
 
 __all__ = ["CHECKPOINTS", "OURS", "RECORD", "write_model", "write_record"]

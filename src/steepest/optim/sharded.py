@@ -74,7 +74,7 @@ def over_all_parts(sums: Tensor, like: Any) -> Tensor:
 
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor, gathered if it lies in parts."""
-    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined, no-any-return]
+    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def part_of_whole(tensor: Tensor, like: Any) -> Tensor:
