@@ -142,6 +142,7 @@ def fit_module(
             checkpoints = Checkpoints(place / CHECKPOINTS, ranks)
             checkpoints.clear_unfinished()
             last = _last(checkpoints, place, question, resume)
+        with ranks.agreed():  # now that all have found the place fit
             if ranks.is_first and not (place / RECORD).exists():
                 place.mkdir(parents=True, exist_ok=True)
                 write_record(place, question, None)

@@ -53,7 +53,7 @@ def denominator(loss: Any, target: Tensor) -> float:
         classes = 1
         if target.is_floating_point():  # probabilities
             classes = target.shape[1] if target.dim() > 1 else target.shape[0]
-        return softmax_divisor(target, settings, target.numel() // classes)
+        return float(softmax_divisor(target, settings, target.numel() // classes))
     if formula.family == "pointwise" or name in _BY_ELEMENT:
         return float(target.numel())
     if name in _BY_ROW:
