@@ -26,7 +26,7 @@ def fakes(engine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> list[A
         started.append(engine(data, best_rates={"sgd": 0.1, "adam": 0.1}))
         return started[-1]
 
-    monkeypatch.setattr("steepest.comparison.fit.start_engine", start)
+    monkeypatch.setattr("steepest.comparison.intake.start_engine", start)
     return started
 
 
@@ -135,7 +135,7 @@ def test_divergence_is_said_plainly(
     pair: Any, engine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = engine(diverges=lambda run: True)
-    monkeypatch.setattr("steepest.comparison.fit.start_engine", lambda data, metric: fake)
+    monkeypatch.setattr("steepest.comparison.intake.start_engine", lambda data, metric: fake)
     with pytest.raises(
         InputError, match=r"diverged .* at learning rate 50 \(mse with sgd\); give a smaller one"
     ):

@@ -169,7 +169,7 @@ def test_no_such_file(tmp_path: Path) -> None:
 
 
 def test_directory(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a directory"):
+    with pytest.raises(InputError, match="no CSV, TSV or Parquet file in the directory"):
         prepare(str(tmp_path), "y")
 
 

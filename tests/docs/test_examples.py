@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 import typer
@@ -58,6 +59,8 @@ def readers_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
     rows = [",".join(f"{number:.4f}" for number in row) for row in x]
     prices = [f"{row},{price:.4f}" for row, price in zip(rows, y, strict=True)]
     (tmp_path / "houses.csv").write_text("\n".join(["rooms,age,size,price", *prices]) + "\n")
+    (tmp_path / "data").mkdir()
+    pl.read_csv(tmp_path / "houses.csv").write_parquet(tmp_path / "data" / "houses.parquet")
     (tmp_path / "new-houses.csv").write_text("\n".join(["rooms,age,size", *rows[:5]]) + "\n")
     monkeypatch.chdir(tmp_path)
     compare, fit = steepest.compare, steepest.fit

@@ -208,4 +208,7 @@ def _place(
         raise InputError("missing argument 'DATA'; see 'steepest compare --help'.")
     if target is None:
         raise InputError("missing option '--target'; see 'steepest compare --help'.")
-    return out or Path(f"steepest-{Path(data).stem}")
+    place = Path(data)
+    while "*" in place.name and place.name != str(place):  # of a pattern: the folder it is about
+        place = place.parent
+    return out or Path(f"steepest-{place.stem.replace('*', '') or 'data'}")

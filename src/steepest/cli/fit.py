@@ -13,6 +13,7 @@ from steepest.cli.options import (
     DataIfAny,
     Group,
     Hidden,
+    Memory,
     Metric,
     Seed,
     TargetIfAny,
@@ -91,6 +92,7 @@ def fit(
     task: Task = None,
     seed: Seed = None,
     threads: Threads = None,
+    memory: Memory = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -177,6 +179,7 @@ def fit(
         min_gradient_norm=min_gradient_norm,
         target_metric=target_metric,
         num_threads=threads,
+        memory=memory,
     )
     options = given(
         task=task,
@@ -217,6 +220,7 @@ def _refuse(options: dict[str, Any], why: str) -> None:
 
 
 def _fit_table(data: str, target: str, out: Path, options: dict[str, Any]) -> None:
+    from steepest.cli.reading import told_of_reading
     from steepest.cli.show import print_fit
     from steepest.comparison.fit import fit as run_fit
     from steepest.comparison.manifest import MANIFEST, WEIGHTS
@@ -226,6 +230,7 @@ def _fit_table(data: str, target: str, out: Path, options: dict[str, Any]) -> No
         out, (MANIFEST,), frozenset({MANIFEST, WEIGHTS})
     )  # refused before the training, not after it
 
-    model = run_fit(data, target, **options)
+    with told_of_reading() as told:
+        model = run_fit(data, target, progress=told, **options)
     model.save(out)
     print_fit(model, out)

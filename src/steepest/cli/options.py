@@ -14,6 +14,7 @@ __all__ = [
     "Group",
     "Hidden",
     "Language",
+    "Memory",
     "Metric",
     "Seed",
     "Target",
@@ -24,7 +25,11 @@ __all__ = [
     "given",
 ]
 
-_DATA = typer.Argument(help="A table: CSV, TSV or Parquet.", metavar="DATA", show_default=False)
+_DATA = typer.Argument(
+    help="A table: CSV, TSV or Parquet; a directory of such files, or a pattern in quotes.",
+    metavar="DATA",
+    show_default=False,
+)
 _TARGET = typer.Option(help="The column to predict.", metavar="COLUMN", show_default=False)
 Data = Annotated[str, _DATA]
 DataIfAny = Annotated[str | None, _DATA]
@@ -55,6 +60,14 @@ Metric = Annotated[
 ]
 Seed = Annotated[
     int | None, typer.Option(help="Everything random follows from it.", metavar="N", show_default="0")
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        help="How much memory to take; larger data are streamed from disk.",
+        metavar="SIZE",
+        show_default=False,
+    ),
 ]
 Group = Annotated[
     str | None,

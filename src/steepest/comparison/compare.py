@@ -36,6 +36,7 @@ from steepest.comparison.trials import Interrupted
 from steepest.comparison.unfinished import QUESTION, UNFINISHED, Unfinished, begin, go_on, question_of
 from steepest.comparison.verdict import assemble
 from steepest.data import Prepared, Table, prepare, read
+from steepest.data.source import check_fits
 from steepest.errors import InputError
 from steepest.files import SUMS, encoded, held, write_sums
 from steepest.training.metrics import Metric
@@ -350,6 +351,7 @@ def _read(data: Any, target: str | None, followed: Plan | None) -> Table:
     """The table; a plan to follow has decided the target."""
     if followed is not None:
         target = None if isinstance(data, tuple) else followed.target
+    check_fits(data)
     return read(data, target)
 
 

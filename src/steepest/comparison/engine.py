@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
 from steepest.training.run import Record, Run, TrainingData
 
-__all__ = ["Engine", "count_threads", "start_engine"]
+if TYPE_CHECKING:
+    from steepest.training.windows import StreamedData
+
+__all__ = ["Engine", "count_threads", "start_engine", "start_streamed_engine"]
 
 
 class Engine(Protocol):
@@ -38,6 +41,15 @@ def start_engine(data: TrainingData, metric: str) -> Engine:
     from steepest.training.native import NativeEngine
 
     return NativeEngine(data, metric)
+
+
+def start_streamed_engine(
+    data: StreamedData, metric: str, on_window: Callable[[float], None] | None = None
+) -> Engine:
+    """The native engine on rows too many for memory; ``on_window`` is told the share of the work that is done."""
+    from steepest.training.streamed import StreamedEngine
+
+    return StreamedEngine(data, metric, on_window)
 
 
 def count_threads(num_threads: int | None) -> int:

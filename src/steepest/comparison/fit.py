@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from steepest.comparison import options as check
-from steepest.comparison.engine import Engine, start_engine
+from steepest.comparison.engine import Engine
 from steepest.comparison.fitted import FittedModel
+from steepest.comparison.intake import engine_for, taken_in
 from steepest.comparison.interrupt import stop_on_interrupt
 from steepest.comparison.model import fitted_model
 from steepest.comparison.plan import POINTS_PER_DECADE, rate_grids
 from steepest.comparison.tune import best_row
-from steepest.data import Prepared, prepare
+from steepest.data import Prepared
+from steepest.data.streamed import StreamedRows
 from steepest.errors import InputError, near_names
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
@@ -32,7 +34,8 @@ __all__ = [
     "look_for_rate",
 ]
 
-# lr="auto" looks at every rate of the optimizer's grid for so many epochs, on one seed.
+# lr="auto" looks at every rate of the optimizer's grid for so many epochs, on one seed; for one where the data are
+# too large for memory, which is many steps.
 _EPOCHS_TO_LOOK = 10
 
 
@@ -61,11 +64,14 @@ def fit(
     optimizer_options: Mapping[str, Any] | None = None,
     group: str | None = None,
     time: str | None = None,
+    memory: int | str | None = None,
+    progress: Callable[[str, float], None] | None = None,
 ) -> FittedModel:
     """Train one model on a table.
 
     Args:
-        data: a path, a data frame, or a pair ``(X, y)``.
+        data: a path, of a directory of files too, or a pattern such as ``"data/*.parquet"``; a data frame; or a pair
+            ``(X, y)``. Files too large for ``memory`` are streamed from disk.
         target: the column to predict; None for a pair.
         task: ``"regression"``, ``"binary"``, ``"multiclass"``, ``"classification"`` or ``"auto"``.
         loss: a name out of ``steepest.losses.LOSSES``; ``"auto"``: ``mse``, ``bce`` or ``cross_entropy``.
@@ -89,6 +95,9 @@ def fit(
         optimizer_options: the optimizer's own, such as ``{"weight_decay": 0.01}`` (``beta1`` is the first of betas).
         group: a column none of whose values is to be in two parts of the rows; it is no feature.
         time: a column in whose order the rows are cut, validation rows last; it is no feature.
+        memory: how much memory this process may take, Python and torch included: bytes, or ``"1GB"``; None: half of
+            what is available.
+        progress: called as ``progress(what, share)`` while data too large for memory are read and trained on.
 
     Returns:
         The model. ``record.stop_reason`` says why training ended; ``"interrupted"`` after Ctrl-C.
@@ -100,33 +109,37 @@ def fit(
     stop = _check_stop(
         Stop(max_epochs, max_steps, max_sec, patience, min_gradient_norm, target_metric), validation
     )
-    prepared = prepare(
+    seed, architecture = check.check_seed(seed), check.check_architecture(hidden, activation)
+    rate = _first_rate(lr, check.check_optimizer(optimizer))
+    with taken_in(
         data,
         target,
         task=task,
-        seed=check.check_seed(seed),
+        seed=seed,
         validation=validation,
-        test=0.0,
         group=group,
         time=time,
-    )
-    word = default_loss(prepared.task) if loss == "auto" else check.check_loss(loss, prepared.task)
-    judge = check.check_metric(metric, prepared.task)
-    run = Run(
-        loss=word,
-        optimizer=check.check_optimizer(optimizer),
-        lr=_first_rate(lr, optimizer),
-        batch_size=check.check_batch_size(batch_size, len(prepared.y_train)),
-        seed=seed,
-        architecture=check.check_architecture(hidden, activation),
-        stop=stop,
-        loss_options=check_loss_options(word, loss_options or {}),
-        optimizer_options=check_optimizer_options(optimizer, optimizer_options or {}),
-    )
-    engine = start_engine(prepared.training_data(), judge)
-    if lr == "auto" and len(prepared.y_validation):
-        run = replace(run, lr=look_for_rate(engine, run, judge, num_threads))
-    return _train(engine, run, prepared, judge)
+        memory=memory,
+        told=progress,
+    ) as prepared:
+        word = default_loss(prepared.task) if loss == "auto" else check.check_loss(loss, prepared.task)
+        judge = check.check_metric(metric, prepared.task)
+        run = Run(
+            loss=word,
+            optimizer=optimizer,
+            lr=rate,
+            batch_size=check.check_batch_size(batch_size, prepared.num_rows["train"]),
+            seed=seed,
+            architecture=architecture,
+            stop=stop,
+            loss_options=check_loss_options(word, loss_options or {}),
+            optimizer_options=check_optimizer_options(optimizer, optimizer_options or {}),
+        )
+        engine = engine_for(prepared, judge, progress)
+        if lr == "auto" and prepared.num_rows["validation"]:
+            epochs = 1 if isinstance(prepared, StreamedRows) else _EPOCHS_TO_LOOK
+            run = replace(run, lr=look_for_rate(engine, run, judge, num_threads, epochs))
+        return _train(engine, run, prepared, judge)
 
 
 def _first_rate(lr: float | str, optimizer: str) -> float:
@@ -134,10 +147,12 @@ def _first_rate(lr: float | str, optimizer: str) -> float:
     return OPTIMIZERS[optimizer].default_lr if lr == "auto" else check.check_positive("The learning rate", lr)
 
 
-def look_for_rate(engine: Engine, run: Run, metric: str, num_threads: int | None) -> float:
+def look_for_rate(
+    engine: Engine, run: Run, metric: str, num_threads: int | None, epochs: int = _EPOCHS_TO_LOOK
+) -> float:
     """The rate of the optimizer's grid with the best validation score after a few epochs."""
     rates = rate_grids((run.optimizer,), POINTS_PER_DECADE)[run.optimizer]
-    epochs = min(_EPOCHS_TO_LOOK, run.stop.max_epochs or _EPOCHS_TO_LOOK)
+    epochs = min(epochs, run.stop.max_epochs or epochs)
     stop = Stop(max_epochs=epochs, max_steps=run.stop.max_steps, max_sec=run.stop.max_sec)
     records = engine.run_all([replace(run, lr=lr, stop=stop) for lr in rates], num_threads=num_threads)
     costs = np.array([[np.nan if record is None else record.validation_score] for record in records])
@@ -146,7 +161,7 @@ def look_for_rate(engine: Engine, run: Run, metric: str, num_threads: int | None
     return rates[best_row(costs)]
 
 
-def _train(engine: Engine, run: Run, prepared: Prepared, metric: str) -> FittedModel:
+def _train(engine: Engine, run: Run, prepared: Prepared | StreamedRows, metric: str) -> FittedModel:
     with stop_on_interrupt() as stop_event:
         record = engine.run_all([run], num_threads=1, stop_event=stop_event)[0]
     if record is None or (record.stop_reason == "interrupted" and not _has_learned(record, prepared)):
@@ -156,9 +171,9 @@ def _train(engine: Engine, run: Run, prepared: Prepared, metric: str) -> FittedM
     return fitted_model(prepared, record, metric)
 
 
-def _has_learned(record: Record, prepared: Prepared) -> bool:
+def _has_learned(record: Record, prepared: Prepared | StreamedRows) -> bool:
     """Whether there are weights to keep: an evaluation's, or the last ones where nothing is evaluated."""
-    return record.best_epoch > 0 if len(prepared.y_validation) else record.num_steps > 0
+    return record.best_epoch > 0 if prepared.num_rows["validation"] else record.num_steps > 0
 
 
 def divergence(record: Record) -> str:

@@ -23,6 +23,7 @@ from steepest.training.run import Record, Stop
 
 if TYPE_CHECKING:
     from steepest.data import Prepared
+    from steepest.data.streamed import StreamedRows
 
 __all__ = ["about_model", "fitted_model", "model_of"]
 
@@ -130,13 +131,16 @@ def _best_trial(plan: Plan, trials: Trials, winner: Contestant) -> Trial:
     return min(fresh or tried, key=lambda trial: sign * trials.score(trial))
 
 
-def fitted_model(prepared: Prepared, record: Record, metric: str) -> FittedModel:
+def fitted_model(prepared: Prepared | StreamedRows, record: Record, metric: str) -> FittedModel:
     """A record that has parameters, with what it takes to use it."""
     assert record.parameters is not None
     from steepest.training.native import formula_of, num_outputs
 
-    num_features, num_classes = prepared.x_train.shape[1], prepared.training_data().num_classes
-    sizes = (num_features, record.run.architecture, num_outputs(record.run.loss, num_classes))
+    sizes = (
+        prepared.num_features,
+        record.run.architecture,
+        num_outputs(record.run.loss, prepared.num_classes),
+    )
     parameters = np.asarray(record.parameters, dtype=np.float32)
     layers = split_layers(parameters, *sizes)
     return FittedModel(

@@ -8,6 +8,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,7 @@ from steepest.data.kinds import MISSING_MARKERS
 from steepest.data.table import check_names
 from steepest.errors import InputError
 
-__all__ = ["read_delimited"]
+__all__ = ["read_delimited", "read_pieces"]
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -52,9 +53,76 @@ def read_delimited(path: Path) -> tuple[pl.DataFrame, str]:
             header.
     """
     name = repr(path.name)
-    data = _text_bytes(path, name)
-    names = [suffix.lower() for suffix in path.suffixes]
-    separator = "\t" if {".tsv", ".tab"} & set(names) else _separator(data)
+    data = _text_bytes(_bytes_of(path, name), name)
+    separator = _separator_of(path, data)
+    frame = _table_of(data, separator, name)
+    if frame.height == 0:
+        raise InputError(f"{name} has a header but no rows; each line after the first is a row.")
+    return frame, separator
+
+
+def read_pieces(path: Path, piece_bytes: int) -> Iterator[tuple[pl.DataFrame, str, bytes]]:
+    """The same a piece at a time: cells, separator and the bytes they were read from.
+
+    Args:
+        path: a file that is not compressed.
+        piece_bytes: about how long a piece is; it ends with a row.
+
+    Raises:
+        InputError: as :func:`read_delimited`, rows or not; lines and rows are counted from the piece's beginning.
+    """
+    name = repr(path.name)
+    header, separator, line = b"", ",", 1
+    with path.open("rb") as file:
+        for raw in _rows_of(file, piece_bytes):
+            if not header:
+                piece = _text_bytes(raw, name)
+                separator = _separator_of(path, piece)
+                header, told = piece[: _end_of_header(piece)], name
+            else:
+                told = f"{name} (counted from its line {line})"
+                piece = _text_bytes(header + raw, told)
+            yield _table_of(piece, separator, told), separator, raw
+            line += raw.count(b"\n")
+    if not header:
+        _text_bytes(b"", name)  # says that the file is empty
+
+
+def _rows_of(file: IO[bytes], piece_bytes: int) -> Iterator[bytes]:
+    """The file in pieces that each end with a row."""
+    held = b""
+    while read := file.read(piece_bytes):
+        held += read
+        end = _end_of_rows(held)
+        if end:
+            yield held[:end]
+            held = held[end:]
+    if held:
+        yield held
+
+
+def _end_of_rows(data: bytes) -> int:
+    """Where the last whole row ends: after the last end of a line that is in no quotes; 0 if there is none."""
+    end = len(data)
+    while (end := data.rfind(b"\n", 0, end)) >= 0:
+        if data.count(b'"', 0, end) % 2 == 0:
+            return end + 1
+    return 0
+
+
+def _end_of_header(data: bytes) -> int:
+    end = data.find(b"\n")
+    while data.count(b'"', 0, end) % 2:
+        end = data.find(b"\n", end + 1)
+    return end + 1
+
+
+def _separator_of(path: Path, data: bytes) -> str:
+    names = {suffix.lower() for suffix in path.suffixes}
+    return "\t" if {".tsv", ".tab"} & names else _separator(data)
+
+
+def _table_of(data: bytes, separator: str, name: str) -> pl.DataFrame:
     _check_cells(data, separator, name)
     header = _header(data, separator, name)
     data = data.rstrip(b"\r\n") + b"\n" if len(header) > 1 else data
@@ -69,13 +137,11 @@ def read_delimited(path: Path) -> tuple[pl.DataFrame, str]:
             "return or a quote out of its place; save it with one kind of line ends."
         )
     frame.columns = header
-    if frame.height == 0:
-        raise InputError(f"{name} has a header but no rows; each line after the first is a row.")
-    return _clean(frame), separator
+    return _clean(frame)
 
 
-def _text_bytes(path: Path, name: str) -> bytes:
-    """The file's bytes: UTF-8 text without a byte order mark, in lines that end in ``\\n``."""
+def _bytes_of(path: Path, name: str) -> bytes:
+    """All of a file's bytes, which there is memory for."""
     most_bytes = available_bytes() / _MEMORY_A_BYTE
     if path.stat().st_size > most_bytes:
         raise _too_large(path.stat().st_size, most_bytes, name)
@@ -85,6 +151,11 @@ def _text_bytes(path: Path, name: str) -> bytes:
             data = _decompressed(data, most_bytes, name)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{name} is no complete gzip file ({error}); make it anew.") from None
+    return data
+
+
+def _text_bytes(data: bytes, name: str) -> bytes:
+    """A file's bytes: UTF-8 text without a byte order mark, in lines that end in ``\\n``."""
     for magic, what in _MAGIC.items():
         if data.startswith(magic):
             raise InputError(f"{name} is not a text table; it begins like {what}.")

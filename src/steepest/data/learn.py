@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -11,7 +15,7 @@ from steepest.data.kinds import kind_of
 from steepest.data.parts import DATE_PARTS, part_values
 from steepest.errors import InputError
 
-__all__ = ["MAX_LEVELS", "learn_columns"]
+__all__ = ["MAX_LEVELS", "Summary", "categories", "keep_useful", "learn_columns", "too_large", "useless"]
 
 MAX_LEVELS = 32  # categories of a column that get a feature each
 
@@ -38,31 +42,56 @@ def learn_columns(
         InputError: no column is left, or one holds numbers that cannot be computed with.
     """
     notes: list[str] = []
-    kept = []
-    for series in rows.get_columns():
-        reason = _useless(series)
-        if reason is None:
-            kept.append(series)
-        else:
-            notes.append(f"Column {series.name!r} is left out: {reason}.")
-    if not kept:
-        reasons = " ".join(notes) or "The target is its only column."
-        raise InputError(f"No column of {source} is of use as a feature. {reasons}")
-    return tuple(_learn(series, source, notes) for series in kept), notes
+    kept = keep_useful(
+        {series.name: useless(_summary(series)) for series in rows.get_columns()}, source, notes
+    )
+    return tuple(_learn(rows[name], source, notes) for name in kept), notes
 
 
-def _useless(series: pl.Series) -> str | None:
+@dataclass(frozen=True)
+class Summary:
+    """What decides whether a column is of use; ``first`` is one of its values."""
+
+    name: str
+    dtype: pl.DataType
+    num_rows: int
+    num_values: int
+    num_distinct: int
+    first: Any
+
+
+def _summary(series: pl.Series) -> Summary:
+    values = series.drop_nulls()
+    first = values[0] if len(values) else None
+    return Summary(series.name, series.dtype, len(series), len(values), values.n_unique(), first)
+
+
+def keep_useful(reasons: Mapping[str, str | None], source: str, notes: list[str]) -> list[str]:
+    """The columns that nothing speaks against; what is left out is noted.
+
+    Raises:
+        InputError: no column is left.
+    """
+    found = [
+        f"Column {name!r} is left out: {reason}." for name, reason in reasons.items() if reason is not None
+    ]
+    notes += found
+    if len(found) == len(reasons):
+        told = " ".join(found) or "The target is its only column."
+        raise InputError(f"No column of {source} is of use as a feature. {told}")
+    return [name for name, reason in reasons.items() if reason is None]
+
+
+def useless(column: Summary) -> str | None:
     """Why a column can teach a model nothing, or None."""
-    num_values = len(series) - series.null_count()
-    num_distinct = series.drop_nulls().n_unique()
-    if series.name in _INDEX_NAMES and series.dtype == pl.Int64 and num_distinct == len(series):
+    if column.name in _INDEX_NAMES and column.dtype == pl.Int64 and column.num_distinct == column.num_rows:
         return "it only numbers the rows"
-    if num_values == 0:
+    if column.num_values == 0:
         return "it has no value in the training rows"
-    if num_distinct == 1 and num_values == len(series):
-        return f"all training rows have the same value ({series[0]!r})"
-    if series.dtype == pl.String and num_distinct > max(1, _MAX_DISTINCT_SHARE * num_values):
-        return f"nearly every row has a text of its own ({num_distinct} in {num_values} training rows)"
+    if column.num_distinct == 1 and column.num_values == column.num_rows:
+        return f"all training rows have the same value ({column.first!r})"
+    if column.dtype == pl.String and column.num_distinct > max(1, _MAX_DISTINCT_SHARE * column.num_values):
+        return f"nearly every row has a text of its own ({column.num_distinct} in {column.num_values} training rows)"
     return None
 
 
@@ -73,26 +102,31 @@ def _learn(series: pl.Series, source: str, notes: list[str]) -> NumericColumn | 
 
 
 def _learn_categories(series: pl.Series, notes: list[str]) -> CategoricalColumn:
-    from sklearn.preprocessing import OneHotEncoder
+    counts = series.drop_nulls().value_counts().sort(series.name)
+    levels, number = counts[series.name].to_list(), counts["count"].to_numpy()
+    return categories(series.name, levels, number, notes, flags_missing=series.null_count() > 0)
 
-    values = series.drop_nulls()
-    known = values.unique().sort()
-    # The encoder sees the levels' places instead of their texts: it sorts integers far faster.
-    codes = values.cast(pl.Enum(known)).to_physical().to_numpy()
-    encoder = OneHotEncoder(max_categories=MAX_LEVELS + 1, handle_unknown="infrequent_if_exist")
-    encoder.fit(codes[:, None])
-    infrequent = encoder.infrequent_categories_[0]
-    rare = set() if infrequent is None else {int(code) for code in infrequent}
-    if rare:
+
+def categories(
+    name: str, levels: Sequence[str], counts: NDArray[Any], notes: list[str], *, flags_missing: bool
+) -> CategoricalColumn:
+    """The encoding of categories, given how often each is met in the training rows (levels sorted).
+
+    The most frequent are kept, of equally frequent ones those that sort later: scikit-learn's ``OneHotEncoder``
+    (max_categories) chooses so.
+    """
+    rare: set[int] = set()
+    if len(levels) > MAX_LEVELS + 1:
+        rare = {int(place) for place in np.argsort(counts, kind="stable")[:-MAX_LEVELS]}
         notes.append(
-            f"Column {series.name!r} has {len(known)} categories in the training rows: the"
-            f" {len(known) - len(rare)} most frequent are kept, the rest count as one, 'infrequent'."
+            f"Column {name!r} has {len(levels)} categories in the training rows: the"
+            f" {len(levels) - len(rare)} most frequent are kept, the rest count as one, 'infrequent'."
         )
     return CategoricalColumn(
-        name=series.name,
-        levels=tuple(level for code, level in enumerate(known) if code not in rare),
-        infrequent=tuple(level for code, level in enumerate(known) if code in rare),
-        flags_missing=series.null_count() > 0,
+        name=name,
+        levels=tuple(level for code, level in enumerate(levels) if code not in rare),
+        infrequent=tuple(level for code, level in enumerate(levels) if code in rare),
+        flags_missing=flags_missing,
     )
 
 
@@ -106,15 +140,20 @@ def _learn_numbers(series: pl.Series, source: str) -> NumericColumn:
     with np.errstate(over="ignore", invalid="ignore"):
         scaler = StandardScaler().fit(imputer.transform(values))
     if not np.isfinite(scaler.scale_).all():
-        raise InputError(
-            f"Column {series.name!r} of {source} holds numbers as large as {np.nanmax(np.abs(values)):g}, too"
-            " large to be computed with; rescale it, or leave it out."
-        )
+        raise too_large(series.name, source, float(np.nanmax(np.abs(values))))
     kind = kind_of(series)
     assert kind in ("numeric", "boolean", "date")  # the others are text or without a value
     figures = (imputer.statistics_.tolist(), scaler.mean_.tolist(), scaler.scale_.tolist())
     learned = zip(parts, *figures, strict=True)
     return NumericColumn(series.name, kind, tuple(Part(*part) for part in learned), series.null_count() > 0)
+
+
+def too_large(name: str, source: str, greatest: float) -> InputError:
+    """What to say of numbers whose variance cannot be represented."""
+    return InputError(
+        f"Column {name!r} of {source} holds numbers as large as {greatest:g}, too large to be computed with; rescale"
+        " it, or leave it out."
+    )
 
 
 def _parts(series: pl.Series, source: str) -> dict[str, NDArray[np.float64]]:

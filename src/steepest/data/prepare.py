@@ -72,13 +72,18 @@ class Prepared:
         """Columns of the encoded rows."""
         return int(self.x_train.shape[1])
 
+    @property
+    def num_classes(self) -> int:
+        """1 for regression."""
+        return 1 if self.encoding.classes is None else len(self.encoding.classes)
+
     def training_data(self) -> TrainingData:
         """Training and validation rows as the engines take them."""
         from steepest.training.run import TrainingData
 
         return TrainingData(
             task=self.task,
-            num_classes=1 if self.encoding.classes is None else len(self.encoding.classes),
+            num_classes=self.num_classes,
             x_train=self.x_train,
             y_train=self.y_train,
             x_validation=self.x_validation,

@@ -13,26 +13,24 @@ import polars as pl
 
 from steepest.backends.available import available_bytes, in_words
 from steepest.data.delimited import read_delimited
+from steepest.data.files import PARQUET, TAKEN, TEXT, common_schema, is_parquet, many_files, told_files
 from steepest.data.frames import TARGET_OF_ARRAYS, from_arrays, from_frame, from_matrix
 from steepest.data.kinds import Typed, typed, typed_text
 from steepest.data.table import Table, check_names
 from steepest.errors import InputError, near_names
 
-__all__ = ["read"]
+__all__ = ["read", "table_of"]
 
-_TEXT = (".csv", ".tsv", ".tab", ".txt")
 _MOST_VALUES_A_BYTE = 10_000  # a column of one value, repeated, comes close to it
-_PARQUET = (".parquet", ".pq")
-_TAKEN = "a CSV, TSV or Parquet file (.csv .tsv .tab .txt, also with .gz, .parquet .pq)"
 
 
 def read(data: Any, target: str | None = None) -> Table:
     """Read a table; nothing is computed from it yet.
 
     Args:
-        data: the path of a CSV, TSV or Parquet file; a data frame (polars, pandas, pyarrow or another that
-            narwhals knows); a pair ``(X, y)`` of a 2-D array or frame and a 1-D array, which become columns
-            ``x0``, ``x1``, ... and ``y``; or a 2-D array alone.
+        data: the path of a CSV, TSV or Parquet file, of a directory of such, or a pattern of paths; a data frame
+            (polars, pandas, pyarrow or another that narwhals knows); a pair ``(X, y)`` of a 2-D array or frame and a
+            1-D array, which become columns ``x0``, ``x1``, ... and ``y``; or a 2-D array alone.
         target: the name of the target column; None where there is none, as in a table to predict, and for a
             pair ``(X, y)``, whose target is ``y``.
 
@@ -51,18 +49,20 @@ def read(data: Any, target: str | None = None) -> Table:
 
 
 def _read(data: Any, target: str | None) -> Table:
+    paths = many_files(data)
+    if paths is not None:
+        return _read_files(paths)
     if isinstance(data, str | os.PathLike):
         return _read_file(_path_of(data))
     if isinstance(data, tuple):
         return _read_pair(data, target)
     frame = from_frame(data, "the data frame")
     if frame is not None:
-        return _from_columns(frame, "the data frame")
+        return table_of(frame, "the data frame")
     if hasattr(data, "__array__"):
-        return _from_columns(from_matrix(data, "the array"), "the array")
+        return table_of(from_matrix(data, "the array"), "the array")
     raise InputError(
-        f"The data are of type {type(data).__name__}; give {_TAKEN}, a data frame, or a pair (X, y) of"
-        " arrays."
+        f"The data are of type {type(data).__name__}; give {TAKEN}, a data frame, or a pair (X, y) of arrays."
     )
 
 
@@ -73,7 +73,7 @@ def _read_pair(pair: tuple[Any, ...], target: str | None) -> Table:
         raise InputError(
             f"The target of a pair (X, y) is y; leave target={target!r} out, or give one data frame."
         )
-    return _from_columns(from_arrays(*pair), "(X, y)", TARGET_OF_ARRAYS)
+    return table_of(from_arrays(*pair), "(X, y)", TARGET_OF_ARRAYS)
 
 
 def _nearby(path: Path) -> str:
@@ -83,7 +83,7 @@ def _nearby(path: Path) -> str:
         near = near_names(path.name, names)
         if near.endswith("?"):
             return near
-    return f"; give {_TAKEN}."
+    return f"; give {TAKEN}."
 
 
 def _path_of(data: str | os.PathLike[str]) -> Path:
@@ -102,9 +102,9 @@ def _path_of(data: str | os.PathLike[str]) -> Path:
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise InputError(f"{str(path)!r} cannot be read ({reason}).") from None
     if stat.S_ISDIR(mode):
-        raise InputError(f"{str(path)!r} is a directory; give {_TAKEN}.")
+        raise InputError(f"{str(path)!r} is a directory; give {TAKEN}.")
     if not stat.S_ISREG(mode):
-        raise InputError(f"{str(path)!r} is a pipe or a device, not a file; give {_TAKEN}.")
+        raise InputError(f"{str(path)!r} is a pipe or a device, not a file; give {TAKEN}.")
     return path
 
 
@@ -112,14 +112,33 @@ def _read_file(path: Path) -> Table:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     suffix = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
     try:
-        if suffix in _TEXT:
+        if suffix in TEXT:
             cells, separator = read_delimited(path)
             return _from_cells(cells, separator, repr(path.name))
-        if suffix in _PARQUET and suffixes[-1] != ".gz":
-            return _from_columns(_read_parquet(path), repr(path.name))
+        if suffix in PARQUET and suffixes[-1] != ".gz":
+            return table_of(_read_parquet(path), repr(path.name))
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read ({error.strerror or error}).") from None
-    raise InputError(f"{path.name!r} has the unknown extension {path.suffix!r}; give {_TAKEN}.")
+    raise InputError(f"{path.name!r} has the unknown extension {path.suffix!r}; give {TAKEN}.")
+
+
+def _read_files(paths: list[Path]) -> Table:
+    """The rows of several files, one file's after the other's."""
+    source, separator = told_files(paths), ","
+    frames, names = [], [path.name for path in paths]
+    for path in paths:
+        try:
+            if is_parquet(path):
+                frames.append(_read_parquet(path))
+            else:
+                cells, separator = read_delimited(path)
+                frames.append(cells)
+        except OSError as error:
+            raise InputError(f"{str(path)!r} cannot be read ({error.strerror or error}).") from None
+    schema = common_schema(names, [dict(frame.schema) for frame in frames])
+    columns = [pl.col(name).cast(dtype) for name, dtype in schema.items()]
+    frame = pl.concat([frame.select(columns) for frame in frames])
+    return table_of(frame, source) if is_parquet(paths[0]) else _from_cells(frame, separator, source)
 
 
 def _read_parquet(path: Path) -> pl.DataFrame:
@@ -161,7 +180,12 @@ def _check_claim(path: Path, name: str) -> None:
         )
 
 
-def _from_columns(frame: pl.DataFrame, source: str, target: str | None = None) -> Table:
+def table_of(frame: pl.DataFrame, source: str, target: str | None = None) -> Table:
+    """The typed columns of a data frame.
+
+    Raises:
+        InputError: two columns share a name, or there are no rows or columns.
+    """
     check_names(frame.columns, source)
     if frame.width == 0 or frame.height == 0:
         what = "columns" if frame.width == 0 else "rows"
@@ -187,5 +211,6 @@ def _table(
         for name, column in columns.items()
         if origin[name].dtype == pl.String and column.series.dtype not in (pl.String, pl.Null)
     }
-    frame = pl.DataFrame([column.series for column in columns.values()])
+    # By name: a list of columns would rename one without a name, as an index often is.
+    frame = pl.DataFrame({name: column.series for name, column in columns.items()})
     return Table(frame, source, target, tuple(notes), retyped, problems)

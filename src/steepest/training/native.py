@@ -45,7 +45,7 @@ _KINDS = {
     "real": REAL, "logit": LOGIT, "probability": PROBABILITY, "logits": LOGITS, "log_rate": LOG_RATE,
 }  # fmt: skip
 _SURELY_THERE_BYTES = 100e6  # for less nobody asks the system
-_INTERRUPTED = STOP_REASONS.index("interrupted")
+INTERRUPTED = STOP_REASONS.index("interrupted")
 _SECONDS = STOP_REASONS.index("seconds")
 
 
@@ -102,6 +102,7 @@ class NativeEngine:
         )
         self.num_rows, self.num_validation = len(self._x), len(self._xv)
         self.most_rows = max(self.num_rows, self.num_validation)  # in memory at a time
+        self.by_window = False  # rows come a window at a time
 
     def check_size(self, run: Run) -> None:
         """A network that there is memory for.
@@ -133,7 +134,7 @@ class NativeEngine:
         if formula.prediction != "log_rate":
             return self._y, self._yv, data.target_scale
         if self._multiples is None:
-            originals = [_original(data, y) for y in (data.y_train, data.y_validation)]
+            originals = [original_targets(data, y) for y in (data.y_train, data.y_validation)]
             self._least = float(np.concatenate(originals).min())
             with np.errstate(
                 divide="ignore", invalid="ignore"
@@ -174,7 +175,7 @@ class NativeEngine:
             if stop_event is not None and stop_event.is_set():
                 break
             jobs.append(Job(self, run, initial))
-        crew = _Crew(jobs, min(num_threads or _processors(), max(len(jobs), 1)))
+        crew = _Crew(jobs, min(num_threads or processors(), max(len(jobs), 1)))
         timed = [job for job in jobs if job.run.stop.max_sec is not None]
         records: list[Record | None] = [None] * len(runs)
 
@@ -184,14 +185,14 @@ class NativeEngine:
                 if record is not None and on_record is not None:
                     on_record(index, record)
 
-        with _blas().limit(limits=1, user_api="blas"):
+        with blas().limit(limits=1, user_api="blas"):
             crew.begin()
             try:
                 while crew.num_left:
                     deliver(crew.ended(timeout=0.05))
                     if stop_event is not None and stop_event.is_set():
                         break
-                    _stop_overdue(timed)
+                    stop_overdue(timed)
             except KeyboardInterrupt:
                 deliver(crew.end())
                 raise
@@ -217,7 +218,7 @@ class NativeEngine:
         return predictions
 
 
-def _original(data: TrainingData, standardised: NDArray[Any]) -> NDArray[np.float64]:
+def original_targets(data: TrainingData, standardised: NDArray[Any]) -> NDArray[np.float64]:
     """Standardised targets in their own units."""
     values: NDArray[np.float64] = standardised.astype(np.float64) * data.target_scale + data.target_mean
     # A target of 0 comes back but for the rounding of its standardised form.
@@ -288,14 +289,14 @@ def formula_of(loss: str) -> LossFormula:
 
 
 @cache
-def _blas() -> ThreadpoolController:
+def blas() -> ThreadpoolController:
     """The libraries of linear algebra in this process; finding them takes longer than a short run."""
     import scipy.linalg.cython_blas  # noqa: F401 - the one that compiled code calls
 
     return ThreadpoolController()
 
 
-def _processors() -> int:
+def processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -340,7 +341,7 @@ def loss_parameters(run: Run) -> dict[str, float]:
     return {name: float(run.loss_options.get(name, default)) for name, default in formula.parameters.items()}
 
 
-def _stop_overdue(jobs: Sequence[Job]) -> None:
+def stop_overdue(jobs: Sequence[Job]) -> None:
     now = time.perf_counter()
     for job in jobs:
         limit = job.run.stop.max_sec
@@ -391,7 +392,7 @@ class _Crew:
         if self.num_left:
             for job in self._jobs:
                 job.cancelled = True
-                job.ask_to_stop(_INTERRUPTED)
+                job.ask_to_stop(INTERRUPTED)
         for thread in self._threads:
             thread.join()
         return self.ended(timeout=0.0)
@@ -503,14 +504,13 @@ class Job:
             max_epochs = min(max_epochs, -(-max_steps // steps_an_epoch))
         if max_epochs == _NEVER:
             max_epochs = _EPOCHS_AT_MOST
-        is_window = engine.most_rows < max(n, engine.num_validation)
         integers = np.array(
             [
                 0, num_features, target_width, 0, len(sizes) - 1, batch_size, run.seed,
                 max_epochs, max_steps, stop.patience or 0, engine.metric.greater_is_better,
                 stop.target_metric is not None, _KINDS[self.formula.prediction],
                 self.formula.family == "pointwise", batch_size < n, max_epochs, len(table),
-                len(engine._weights) > 0, 0, is_window, 0, 0, engine.num_validation,
+                len(engine._weights) > 0, 0, engine.by_window, 0, 0, engine.num_validation,
             ],
             dtype=np.int64,
         )  # fmt: skip
@@ -578,6 +578,31 @@ class Job:
     def _scale(self) -> float:
         return self.target_unit if self.engine.metric.in_target_units else 1.0
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether a stop condition holds."""
+        return bool(self.buffers.progress[_REASON] >= 0)
+
+    def heed_stop(self) -> None:
+        """End where that was asked for, though a batch may not be over."""
+        if self.control[0] and not self.has_ended:
+            self.buffers.progress[_REASON] = self.control[0]
+
+    def share_done(self, now: float) -> float:
+        """How much of the way to its nearest limit is behind it."""
+        stop, progress = self.run.stop, self.buffers.progress
+        epochs = progress[0] + progress[PROGRESS.index("epoch_examples")] / self.engine.num_rows
+        shares = [
+            done / limit
+            for done, limit in (
+                (epochs, stop.max_epochs),
+                (progress[1], stop.max_steps),
+                (now - (self.started or now), stop.max_sec),
+            )
+            if limit is not None
+        ]
+        return float(max(shares, default=0.0))
+
     def record(self) -> Record:
         """What the run gave, once it has ended."""
         buffers, seconds = self.buffers, time.perf_counter() - (self.started or 0.0)
@@ -623,6 +648,7 @@ def _address(array: NDArray[Any]) -> int:
     return address
 
 
+_REASON = PROGRESS.index("reason")
 _CALLED_WITH = 20  # arrays, the addresses apart
 _NEVER = 1 << 62
 _EPOCHS_AT_MOST = 100_000  # where only seconds, patience or a target end a run, the curve still has an end

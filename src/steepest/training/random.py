@@ -17,14 +17,24 @@ from numpy.typing import NDArray
 from steepest.backends import cpu
 from steepest.backends.cpu_vocabulary import AS_PART
 
-__all__ = ["data_order", "epoch_seed", "initial_parameters", "permute"]
+__all__ = [
+    "SAMPLE",
+    "SPLIT",
+    "data_order",
+    "epoch_seed",
+    "hashed",
+    "initial_parameters",
+    "permute",
+    "scattered",
+]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 
-_ORDER, _WEIGHTS, _EPOCHS = 1, 2, 3  # streams
+_ORDER, _WEIGHTS, _EPOCHS, SPLIT, SCATTER, SAMPLE = 1, 2, 3, 4, 5, 6  # streams
+_ROUNDS = 4
 _KEPT_UP_TO = 100_000  # parameters; drawing more takes little beside training them
 
 
@@ -98,3 +108,32 @@ def _draw_parameters(sizes: tuple[int, ...], seed: int) -> NDArray[np.float32]:
 
 
 _drawn_before = lru_cache(maxsize=64)(_draw_parameters)  # a comparison's runs share their seeds
+
+
+def hashed(seed: int, stream: int, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A random number, uniform over 64 bits, for each number; nothing but (seed, stream, number) decides it."""
+    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is meant
+        key = _mix(_mix(np.uint64(seed)) + np.uint64(stream))
+        mixed: NDArray[np.uint64] = _mix(key + numbers * _GOLDEN)
+        return mixed
+
+
+def scattered(numbers: NDArray[np.uint64], total: int, seed: int) -> NDArray[np.uint64]:
+    """Where each of the numbers 0 to ``total - 1`` goes under a random permutation of them all, none of it in memory.
+
+    A Feistel network of four rounds on the smallest even number of bits that holds ``total``; what falls beyond it goes
+    through again until it does not (Black and Rogaway 2002, Ciphers with Arbitrary Finite Domains, section 4).
+    """
+    half = np.uint64(max(1, (max(total - 1, 1).bit_length() + 1) // 2))
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    keys = hashed(seed, SCATTER, np.arange(_ROUNDS, dtype=np.uint64))
+    places = numbers.astype(np.uint64)
+    beyond = np.arange(len(places))
+    while len(beyond):
+        left, right = places[beyond] >> half, places[beyond] & mask
+        for key in keys:
+            with np.errstate(over="ignore"):
+                left, right = right, left ^ (_mix(right + key) >> (np.uint64(64) - half))
+        places[beyond] = (left << half) | right
+        beyond = beyond[places[beyond] >= total]
+    return places

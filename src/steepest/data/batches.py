@@ -1,0 +1,155 @@
+"""The rows of Parquet files, some thousands at a time, and whether they would fit in memory at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from steepest.data.files import common_schema, is_parquet, parquet_schema, told_files
+from steepest.data.read import table_of
+from steepest.data.table import Table
+from steepest.errors import InputError
+
+__all__ = ["Batches", "bytes_in_memory", "files_sha256"]
+
+_BATCH_ROWS, _BATCH_BYTES = 1 << 16, 1 << 25
+_HEAD_ROWS = 1000
+
+# What reading a whole file takes, in times its size: Parquet is compressed, and text becomes cells, then columns.
+_TIMES_AT_MOST, _TIMES_TEXT, _TIMES_GZIP = 12, 6, 30
+_COPIES = 3  # of the encoded rows, at the worst moment: all, their parts, and one more part
+
+
+def bytes_in_memory(paths: Sequence[Path], enough: float) -> float:
+    """About how much memory reading the files whole, and encoding them, would take.
+
+    Args:
+        paths: files that exist.
+        enough: what less than is not looked at closely.
+    """
+    size = sum(path.stat().st_size for path in paths)
+    if not is_parquet(paths[0]):
+        return size * (_TIMES_GZIP if paths[0].suffix.lower() == ".gz" else _TIMES_TEXT)
+    if size * _TIMES_AT_MOST < enough:
+        return size * _TIMES_AT_MOST
+    head = _slice(paths[0], 0, _HEAD_ROWS)
+    if head.height == 0:
+        return size * _TIMES_AT_MOST
+    raw = head.estimated_size() / head.height
+    words = [column for column in head.get_columns() if column.dtype in (pl.String, pl.Categorical, pl.Enum)]
+    features = head.width + sum(min(column.n_unique(), 32) for column in words)
+    typed = (
+        8 * (head.width - len(words))
+        + sum(column.cast(pl.String).estimated_size() for column in words) / head.height
+    )
+    return sum(_height(path) for path in paths) * (raw + typed + 4 * features * _COPIES)
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """What tells a file from a later one of its name."""
+
+    size: int
+    time: int
+    node: int
+
+    @classmethod
+    def of(cls, path: Path) -> _Stamp:
+        try:
+            found = path.stat()
+        except OSError:
+            raise InputError(f"{str(path)!r} has vanished while the data were read; start again.") from None
+        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+class Batches:
+    """Rows of Parquet files in order, as often as wanted, a batch at a time; none spans two files.
+
+    Args:
+        paths: the files, of one schema.
+        digest: of the files they were made from; None: they are what the user has.
+
+    Raises:
+        InputError: a file is no Parquet file, or their schemas differ.
+    """
+
+    def __init__(self, paths: Sequence[Path], digest: str | None = None) -> None:
+        self._digest = digest
+        self.paths, self.source = list(paths), told_files(paths)
+        self._stamps = [_Stamp.of(path) for path in self.paths]
+        schemas = [parquet_schema(path) for path in self.paths]
+        self.schema = common_schema([path.name for path in self.paths], schemas)
+        self._heights = [_height(path) for path in self.paths]
+        self.num_rows = sum(self._heights)
+        if not self.schema or not self.num_rows:
+            what = "rows" if self.schema else "columns"
+            raise InputError(
+                f"There are no {what} in {self.source}; a table of at least one row and one column is needed."
+            )
+        self._rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // (8 * len(self.schema))))
+
+    def __iter__(self) -> Iterator[tuple[int, Table]]:
+        """Each batch with the number of its first row among all rows."""
+        first = 0
+        columns = [pl.col(name).cast(dtype) for name, dtype in self.schema.items()]
+        for path, height, stamp in zip(self.paths, self._heights, self._stamps, strict=True):
+            for at in range(0, height, self._rows):
+                _check_unchanged(path, stamp)
+                frame = _slice(path, at, self._rows, columns)
+                if frame.height != min(self._rows, height - at):
+                    raise _changed(path)
+                yield first + at, table_of(frame, f"{path.name!r} from row {at + 1} on")
+            first += height
+            _check_unchanged(path, stamp)
+
+    def sha256(self) -> str:
+        """Digest of the user's files' bytes, in order."""
+        return self._digest or files_sha256(self.paths)
+
+
+def files_sha256(paths: Sequence[Path]) -> str:
+    """Digest of some files' bytes, in order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise InputError(f"{str(path)!r} cannot be read ({error.strerror or error}).") from None
+    return digest.hexdigest()
+
+
+def _check_unchanged(path: Path, stamp: _Stamp) -> None:
+    if _Stamp.of(path) != stamp:
+        raise _changed(path)
+
+
+def _changed(path: Path) -> InputError:
+    return InputError(
+        f"{str(path)!r} has changed while the data were read; start again once nothing writes to it."
+    )
+
+
+def _height(path: Path) -> int:
+    return int(_collect(pl.scan_parquet(path, glob=False).select(pl.len()), path).item())
+
+
+def _slice(path: Path, at: int, num_rows: int, columns: Sequence[pl.Expr] | None = None) -> pl.DataFrame:
+    rows = pl.scan_parquet(path, glob=False, hive_partitioning=False).slice(at, num_rows)
+    return _collect(rows if columns is None else rows.select(columns), path)
+
+
+def _collect(rows: pl.LazyFrame, path: Path) -> pl.DataFrame:
+    try:
+        frame: pl.DataFrame = rows.collect()
+        return frame
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be read ({error.strerror or error}).") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        raise InputError(
+            f"{path.name!r} is no complete Parquet file, or has changed while it was read."
+        ) from None
