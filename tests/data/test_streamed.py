@@ -475,6 +475,13 @@ def test_a_disk_without_room_is_found_before_it_is_written_to(
         pass
 
 
+def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
+    for data in ("~nobody-of-that-name/rows.parquet", "rows\0.parquet", str(tmp_path / "no" / "rows.csv")):
+        assert large_files(data, None) is None
+        with pytest.raises(InputError, match=r"cannot be read|There is no file"):
+            read(data)
+
+
 def test_damaged_files(tmp_path: Path) -> None:
     whole = write(table(), tmp_path)[0].read_bytes()
     (tmp_path / "part-1.parquet").write_bytes(whole[: len(whole) // 2])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from steepest.data.files import common_schema, is_parquet, parquet_schema, told_files
+from steepest.data.files import common_schema, is_parquet, parquet_schema, reading_parquet, told_files
 from steepest.data.read import table_of
 from steepest.data.table import Table
 from steepest.errors import InputError
@@ -144,12 +144,6 @@ def _slice(path: Path, at: int, num_rows: int, columns: Sequence[pl.Expr] | None
 
 
 def _collect(rows: pl.LazyFrame, path: Path) -> pl.DataFrame:
-    try:
+    with reading_parquet(path):
         frame: pl.DataFrame = rows.collect()
-        return frame
-    except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read ({error.strerror or error}).") from None
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        raise InputError(
-            f"{path.name!r} is no complete Parquet file, or has changed while it was read."
-        ) from None
+    return frame

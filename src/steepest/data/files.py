@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ __all__ = [
     "TAKEN",
     "TEXT",
     "common_schema",
+    "expanded",
     "is_parquet",
     "many_files",
     "parquet_schema",
+    "reading_parquet",
     "told_files",
 ]
 
@@ -40,9 +43,9 @@ def many_files(data: Any) -> list[Path] | None:
     """
     if not isinstance(data, str | os.PathLike):
         return None
-    path = Path(os.fspath(data)).expanduser()
+    path = expanded(data)
     if path.is_dir():
-        found = [entry for entry in path.iterdir() if entry.is_file() and entry.name[0] not in "._"]
+        found = [entry for entry in _entries(path) if entry.is_file() and entry.name[0] not in "._"]
         paths = sorted(entry for entry in found if is_parquet(entry) or _is_text(entry))
         if not paths:
             raise InputError(
@@ -66,6 +69,21 @@ def many_files(data: Any) -> list[Path] | None:
     return paths
 
 
+def expanded(data: str | os.PathLike[str]) -> Path:
+    """A path with ``~`` expanded; as it stands where there is no such home, which reading it will say."""
+    path = Path(os.fspath(data))
+    with contextlib.suppress(RuntimeError):
+        return path.expanduser()
+    return path
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except OSError as error:
+        raise InputError(f"{str(directory)!r} cannot be read ({error.strerror or error}).") from None
+
+
 def told_files(paths: Sequence[Path]) -> str:
     """What to call the files in a message."""
     return repr(paths[0].name) if len(paths) == 1 else f"the {len(paths)} files from {paths[0].name!r} on"
@@ -84,7 +102,7 @@ def _is_text(path: Path) -> bool:
 
 
 def _below(path: Path) -> str:
-    if any(entry.is_dir() for entry in path.iterdir()):
+    if any(entry.is_dir() for entry in _entries(path)):
         return (
             f", only directories; a pattern such as {str(path / '*' / '*.parquet')!r} would reach into them"
         )
@@ -97,16 +115,26 @@ def parquet_schema(path: Path) -> dict[str, pl.DataType]:
     Raises:
         InputError: it is no complete Parquet file.
     """
-    name = repr(path.name)
-    try:
+    with reading_parquet(path):
         if path.stat().st_size == 0:
-            raise InputError(f"{name} is empty.")
+            raise InputError(f"{path.name!r} is empty.")
         return dict(pl.read_parquet_schema(path))
+
+
+@contextlib.contextmanager
+def reading_parquet(path: Path) -> Iterator[None]:
+    """What goes wrong with a Parquet file, in a sentence.
+
+    Raises:
+        InputError: it cannot be read, or is no complete Parquet file.
+    """
+    try:
+        yield
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read ({error.strerror or error}).") from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         raise InputError(
-            f"{name} is no complete Parquet file: it is damaged, cut short, or of another kind."
+            f"{path.name!r} is no complete Parquet file: it is damaged, cut short, or of another kind."
         ) from None
 
 

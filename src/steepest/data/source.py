@@ -11,7 +11,7 @@ from typing import Any
 
 from steepest.backends.available import in_words
 from steepest.data.batches import Batches, bytes_in_memory
-from steepest.data.files import PARQUET, TEXT, is_parquet, many_files
+from steepest.data.files import PARQUET, TEXT, expanded, is_parquet, many_files
 from steepest.data.memory import available_bytes, limit_bytes
 from steepest.data.text_files import as_parquet
 from steepest.errors import InputError
@@ -75,7 +75,7 @@ def _files(data: Any) -> list[Path]:
     paths = many_files(data)
     if paths is not None:
         return paths
-    path = Path(os.fspath(data)).expanduser()
+    path = expanded(data)
     suffixes = {suffix.lower() for suffix in path.suffixes[-2:]}
     return [path] if path.is_file() and suffixes & {*PARQUET, *TEXT} else []
 

@@ -22,6 +22,7 @@ __all__ = ["RowFile", "check_room", "page_aligned", "temporary_directory"]
 
 _NUMBER = np.dtype(np.float32)
 _PAGE = 4096  # bytes, what disks and memory are divided into
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # no quotas on Windows
 _MOST_UNSETTLED = 1 << 27  # bytes that wait in memory to be on the disk
 
 
@@ -89,7 +90,7 @@ class RowFile:
                 while left:
                     left = left[file.write(left) :]
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                if error.errno not in _FULL:
                     raise
                 raise InputError(
                     f"The disk of {str(self.directory)!r} is full ({error.strerror}); make room, or name another"
