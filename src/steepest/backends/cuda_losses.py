@@ -20,7 +20,17 @@ from torch import Tensor
 
 from steepest.backends.cuda import OPTIONS, bound, formula
 
-__all__ = ["DTYPES", "GRADIENT", "SUM", "VALUES", "on_device_of", "pointwise", "scale_in_place", "unpacked"]
+__all__ = [
+    "DTYPES",
+    "GRADIENT",
+    "SUM",
+    "VALUES",
+    "on_device_of",
+    "pointwise",
+    "scale_in_place",
+    "store",
+    "unpacked",
+]
 
 SUM, GRADIENT, VALUES = (tl.constexpr(mode) for mode in range(3))  # as in cpu_losses
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -40,6 +50,15 @@ def unpacked(numbers, NUM: tl.constexpr, WORK: tl.constexpr, like):
         number = numbers[place].to(tl.int64).to(tl.float64, bitcast=True).to(WORK)
         given = given + (tl.broadcast_to(number, like.shape),)
     return given
+
+
+@triton.jit
+def store(output, at, x, mask):
+    """Rounded to the memory's type; to half types by way of float32, which takes both."""
+    if output.dtype.element_ty == tl.float64:
+        tl.store(output + at, x.to(tl.float64), mask=mask)
+    else:
+        tl.store(output + at, x.to(tl.float32).to(output.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -70,9 +89,9 @@ def _pointwise(
         factor = weight * factor
     tl.store(sums + block, tl.sum(tl.where(inside, terms.to(tl.float64), 0.0)))
     if MODE == 1:
-        tl.store(output + i, (gradient(x, y, *options) * factor).to(output.dtype.element_ty), mask=inside)
+        store(output, i, gradient(x, y, *options) * factor, inside)
     if MODE == 2:
-        tl.store(output + i, terms.to(output.dtype.element_ty), mask=inside)
+        store(output, i, terms, inside)
 
 
 @triton.jit
@@ -85,7 +104,7 @@ def _scale(gradients, factor, count, BLOCK: tl.constexpr):
             g = g * by.to(tl.float64)
         else:
             g = g.to(tl.float32) * by.to(tl.float32)
-        tl.store(gradients + i, g.to(gradients.dtype.element_ty), mask=i < count)
+        store(gradients, i, g, i < count)
 
 
 @cache
