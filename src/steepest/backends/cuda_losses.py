@@ -19,6 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from steepest.backends.cuda import OPTIONS, bound, formula
+from steepest.backends.cuda_storage import store
 
 __all__ = [
     "DTYPES",
@@ -50,15 +51,6 @@ def unpacked(numbers, NUM: tl.constexpr, WORK: tl.constexpr, like):
         number = numbers[place].to(tl.int64).to(tl.float64, bitcast=True).to(WORK)
         given = given + (tl.broadcast_to(number, like.shape),)
     return given
-
-
-@triton.jit
-def store(output, at, x, mask):
-    """Rounded to the memory's type; to half types by way of float32, which takes both."""
-    if output.dtype.element_ty == tl.float64:
-        tl.store(output + at, x.to(tl.float64), mask=mask)
-    else:
-        tl.store(output + at, x.to(tl.float32).to(output.dtype.element_ty), mask=mask)
 
 
 @triton.jit

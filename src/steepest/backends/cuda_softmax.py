@@ -25,7 +25,8 @@ import triton.language as tl
 from torch import Tensor
 
 from steepest.backends.cuda import OPTIONS, bound, formula
-from steepest.backends.cuda_losses import GRADIENT, number_bits, on_device_of, store, unpacked
+from steepest.backends.cuda_losses import GRADIENT, number_bits, on_device_of, unpacked
+from steepest.backends.cuda_storage import store
 from steepest.backends.cuda_vocabulary import exp_difference32, exp_difference64, log1p64
 
 __all__ = ["Rows", "softmax"]
@@ -381,7 +382,7 @@ def _slopes(
 class Rows(NamedTuple):
     """What the rows are given besides their logits, each on their device."""
 
-    index: Tensor | None  # int64 classes, or
+    classes: Tensor | None  # int64, or
     probabilities: Tensor | None
     weight: Tensor | None
     offset: Tensor | None  # float64
@@ -420,7 +421,7 @@ def softmax(
     work = tl.float64 if is_wide else tl.float32
     targets, q, weight, offset = (
         x if tensor is None else tensor
-        for tensor in (rows.index, rows.probabilities, rows.weight, rows.offset)
+        for tensor in (rows.classes, rows.probabilities, rows.weight, rows.offset)
     )
     bits = number_bits(numbers)
     (smoothing_bits,) = number_bits([rows.smoothing])

@@ -129,7 +129,7 @@ class _Rewriter(ast.NodeTransformer):
         if isinstance(node.op, ast.Add):
             return self.fma(left, self.typed(right))
         if isinstance(node.op, ast.Sub) and isinstance(right, ast.Constant):
-            return self.fma(left, self.typed(ast.Constant(-right.value)))
+            return self.fma(left, self.typed(_negated(right)))
         return node
 
     def fma(self, product: ast.BinOp, other: ast.expr) -> ast.expr:
@@ -159,7 +159,7 @@ class _Rewriter(ast.NodeTransformer):
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
         self.generic_visit(node)
         if isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
-            return ast.Constant(-node.operand.value)
+            return _negated(node.operand)
         return node
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
@@ -167,6 +167,11 @@ class _Rewriter(ast.NodeTransformer):
         if isinstance(value, (float, np.floating)):
             return ast.Constant(float(value))
         return ast.Constant(value) if isinstance(value, int) else node
+
+
+def _negated(node: ast.Constant) -> ast.Constant:
+    assert isinstance(node.value, (int, float))
+    return ast.Constant(-node.value)
 
 
 def _expression(text: str) -> ast.expr:
@@ -181,15 +186,16 @@ class _Finite(ast.NodeTransformer):
     """Infinities as Triton can read them."""
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
-        finite = not isinstance(node.value, float) or math.isfinite(node.value)
-        return node if finite else _expression(_literal(node.value))
+        if not isinstance(node.value, float) or math.isfinite(node.value):
+            return node
+        return _expression(_literal(node.value))
 
 
 def compiled(name: str, source: str, scope: dict[str, Any]) -> Any:
     """A Triton function from its text, under a name by which its text is found again."""
     source = ast.unparse(_Finite().visit(ast.parse(source))) + "\n"
     place = f"<triton {name}>"
-    while place in linecache.cache and linecache.cache[place][2] != source.splitlines(True):
+    while linecache.getlines(place) not in ([], source.splitlines(True)):  # another formula of this name
         place = f"{place[:-1]}'>"
     linecache.cache[place] = (len(source), None, source.splitlines(True), place)
     names = {"tl": tl, "__name__": __name__, **scope}

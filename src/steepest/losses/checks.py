@@ -102,9 +102,10 @@ def check_class_indices(name: str, target: Tensor, classes: int, ignore_index: i
 
 
 def number(parameter: Any) -> float | None:
-    """A plain number, from a number or a constant one-element tensor; None where it varies or learns."""
+    """A plain number, from a number or a constant one-element tensor; None where it varies, learns or is elsewhere."""
     if isinstance(parameter, Tensor):
         constant = parameter.numel() == 1 and not parameter.requires_grad and is_concrete(parameter)
+        constant = constant and parameter.device.type == "cpu"  # another device is not waited for
         return float(parameter) if constant else None
     return float(parameter)
 

@@ -1,4 +1,7 @@
-"""The fused CPU kernels as autograd functions: value and gradient in one pass, twice differentiable."""
+"""The fused kernels as autograd functions: value and gradient in one pass, twice differentiable.
+
+On a CPU a kernel's sum is a plain number, on a GPU a tensor of that device, which nothing here waits for.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import torch
 from torch import Tensor
 
 from steepest.backends import cpu, cpu_losses, reference_losses
+from steepest.backends.cuda_devices import runs_on
 from steepest.backends.memory import empty_like_huge
 from steepest.backends.threads import run_together
 from steepest.losses.checks import is_concrete
@@ -22,6 +26,7 @@ __all__ = ["SoftmaxSettings", "pointwise", "softmax", "softmax_divisor", "takes"
 
 _GRAIN = 1 << 17  # elements a piece; fixed, so that sums do not depend on the number of threads
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+_ON_GPU = (*_DTYPES, torch.float16, torch.bfloat16)
 
 
 class SoftmaxSettings(NamedTuple):
@@ -41,19 +46,21 @@ def takes(
     constant: Sequence[Tensor] = (),
     output_dtype: torch.dtype | None = None,
 ) -> bool:
-    """Whether the fused kernel computes this: plain CPU tensors of one type, gradient by the first alone."""
+    """Whether a fused kernel computes this: plain tensors of one type and device, gradient by the first alone."""
     first, *rest = tensors
     given = [operand for operand in operands if operand is not None]
     others = [*rest, *given, *constant]
+    on_gpu = runs_on(first)
     return (
-        first.dtype in _DTYPES
+        first.dtype in (_ON_GPU if on_gpu else _DTYPES)
         and first.numel() > 0
         and is_concrete(first, *others)
         and all(t.dtype == first.dtype for t in (*rest, *given))
-        and all(t.device.type == "cpu" and t.layout == torch.strided for t in (first, *others))
+        and (on_gpu or first.device.type == "cpu")
+        and all(t.device == first.device and t.layout == torch.strided for t in (first, *others))
         and not any(t.requires_grad for t in others)
-        # A wider result is rounded once from what the reference computes, not twice.
-        and (output_dtype is None or torch.promote_types(output_dtype, first.dtype) == first.dtype)
+        # A wider result is rounded once from what the reference computes, not twice; on a GPU it is so anyway.
+        and (on_gpu or output_dtype is None or torch.promote_types(output_dtype, first.dtype) == first.dtype)
         and not torch._C._functorch.peek_interpreter_stack()
     )
 
@@ -92,7 +99,8 @@ def softmax(
 
 # --- running a kernel ------------------------------------------------------------------------------------------
 
-Run = Callable[[Tensor, int, float], float]  # (output, mode, scale) -> sum
+Sum = float | Tensor
+Run = Callable[[Tensor, int, Sum], Any]  # (output, mode, scale) -> sum
 
 
 def _in_pieces(kernel: cpu.Kernel, arguments: Sequence[Any], count: int, grain: int) -> float:
@@ -115,6 +123,8 @@ def pointwise_run(
     formula: LossFormula, x: Tensor, t: Tensor, numbers: Sequence[float], operands: Sequence[Tensor | None]
 ) -> Run:
     """The kernel over contiguous tensors."""
+    if runs_on(x):
+        return _pointwise_on_gpu(formula, x, t, numbers, operands)
     kernel = cpu_losses.pointwise(formula.value, formula.gradient, len(numbers), _DTYPES[x.dtype])
     options = _doubles(numbers)
     spread = [None if operand is None else _spread(operand, x.shape) for operand in operands]
@@ -122,7 +132,7 @@ def pointwise_run(
     flat = list(itertools.chain.from_iterable(rows or [(0, 1, 1)]))
     table = (ctypes.c_int64 * len(flat))(*flat)
 
-    def run(out: Tensor, mode: int, scale: float = 1.0) -> float:
+    def run(out: Tensor, mode: int, scale: Sum = 1.0) -> float:
         assert spread is not None  # the operands live as long as the closure
         arguments = (
             x.data_ptr(), t.data_ptr(), out.data_ptr(), x.numel(), _GRAIN, scale, ctypes.addressof(options),
@@ -131,6 +141,24 @@ def pointwise_run(
         return _in_pieces(kernel, arguments, x.numel(), _GRAIN)
 
     return run
+
+
+def _pointwise_on_gpu(
+    formula: LossFormula, x: Tensor, t: Tensor, numbers: Sequence[float], operands: Sequence[Tensor | None]
+) -> Run:
+    from steepest.backends import cuda_losses
+
+    assert formula.gradient is not None
+    spread = [None if operand is None else _spread(operand, x.shape) for operand in operands]
+    kernel = cuda_losses.pointwise(formula.value, formula.gradient, x, t, numbers, spread)
+    return lambda out, mode, scale: kernel(out, mode, _on_device(scale, x))
+
+
+def _on_device(number: Sum, like: Tensor) -> Tensor:
+    """A number as float64 on a tensor's device, which is not waited for."""
+    if isinstance(number, Tensor):
+        return number.to(like.device, torch.float64).reshape(())
+    return torch.full((), number, dtype=torch.float64, device=like.device)
 
 
 def _spread(operand: Tensor, shape: torch.Size) -> tuple[Tensor, int, int]:
@@ -152,6 +180,8 @@ def softmax_run(formula: LossFormula, x: Tensor, target: Tensor, settings: Softm
     """The kernel over contiguous logits."""
     with_probabilities = target.is_floating_point()
     classes = x.shape[1] if x.dim() > 1 else x.shape[0]
+    if runs_on(x):
+        return _softmax_on_gpu(formula, x, target, settings)
     rows, inner = x.numel() // classes, math.prod(x.shape[2:])
     weight, offset = settings.weight, settings.offset
     if offset is not None and not offset.any():
@@ -168,7 +198,7 @@ def softmax_run(formula: LossFormula, x: Tensor, target: Tensor, settings: Softm
     options = _doubles(settings.numbers)
     grain = max(1, _GRAIN // classes)
 
-    def run(out: Tensor, mode: int, scale: float = 1.0) -> float:
+    def run(out: Tensor, mode: int, scale: Sum = 1.0) -> float:
         tensors = (x, index, shares, class_weight, offsets, out)
         arguments = (
             *(tensor.data_ptr() for tensor in tensors), rows, grain, classes, inner, weight is not None,
@@ -180,28 +210,72 @@ def softmax_run(formula: LossFormula, x: Tensor, target: Tensor, settings: Softm
     return run
 
 
-def softmax_divisor(target: Tensor, settings: SoftmaxSettings, rows: int) -> float:
+def _softmax_on_gpu(formula: LossFormula, x: Tensor, target: Tensor, settings: SoftmaxSettings) -> Run:
+    from steepest.backends import cuda_softmax
+
+    assert formula.gradient is not None
+    with_probabilities = target.is_floating_point()
+    rows = cuda_softmax.Rows(
+        classes=None if with_probabilities else target.to(torch.int64).contiguous(),
+        probabilities=target.to(x.dtype).contiguous() if with_probabilities else None,
+        weight=None if settings.weight is None else settings.weight.contiguous(),
+        offset=None if settings.offset is None else settings.offset.double().contiguous(),
+        ignore_index=settings.ignore_index,
+        smoothing=settings.smoothing,
+    )
+    kernel = cuda_softmax.softmax(formula.value, formula.gradient, x, rows, settings.numbers)
+    return lambda out, mode, scale: kernel(out, mode, _on_device(scale, x))
+
+
+def softmax_divisor(target: Tensor, settings: SoftmaxSettings, rows: int) -> Sum:
     """What a mean divides by: the kept rows' class weights, or the number of kept rows (0: no row is kept)."""
     if settings.reduction == "sum":
         return 1.0
     if target.is_floating_point():
         return float(rows)
     index = target.to(torch.int64)  # a uint8 takes -100 for 156
+    if runs_on(target):
+        return _divisor_on_gpu(index != settings.ignore_index, index, settings.weight)
     if settings.weight is None:
         return float(torch.count_nonzero(index != settings.ignore_index))
     return float(settings.weight.double()[index[index != settings.ignore_index]].sum())
 
 
+def _divisor_on_gpu(kept: Tensor, index: Tensor, weight: Tensor | None) -> Tensor:
+    if weight is None:
+        return kept.sum(dtype=torch.float64)
+    # An index that is no class is the kernel's to tell.
+    chosen = weight.double()[torch.where(kept, index, 0).clamp(0, weight.numel() - 1)]
+    return torch.where(kept, chosen, 0.0).sum()
+
+
 # --- the functions -----------------------------------------------------------------------------------------------
 
 
-def _reduced(ctx: Any, input: Tensor, x: Tensor, run: Run, divisor: float, switches: Switches) -> Tensor:
+def scale_of(divisor: Sum, *, zero_on_empty: bool) -> Sum:
+    """What a sum is multiplied by to give the mean; of nothing it is NaN, or 0 where that was asked for."""
+    empty = 0.0 if zero_on_empty else math.nan
+    if isinstance(divisor, Tensor):
+        return torch.where(divisor == 0.0, empty, 1.0 / divisor)
+    return 1.0 / divisor if divisor else empty
+
+
+def mean_of(total: Sum, divisor: Sum, like: Tensor, dtype: torch.dtype, *, zero_on_empty: bool) -> Tensor:
+    """The mean as a tensor."""
+    empty = 0.0 if zero_on_empty else math.nan
+    if isinstance(divisor, Tensor):
+        return torch.where(divisor == 0.0, empty, total / divisor).to(dtype)
+    mean = total / divisor if divisor else empty
+    return mean.to(dtype) if isinstance(mean, Tensor) else like.new_tensor(mean, dtype=dtype)
+
+
+def _reduced(ctx: Any, input: Tensor, x: Tensor, run: Run, divisor: Sum, switches: Switches) -> Tensor:
     """The sum over ``divisor``, and the gradient beside it where one is wanted."""
     dtype = switches.get("output_dtype") or x.dtype
-    if divisor == 0.0 and switches.get("on_empty") == "zero":
-        ctx.scale = 0.0
+    zero_on_empty = switches.get("on_empty") == "zero"
+    ctx.scale = scale = scale_of(divisor, zero_on_empty=zero_on_empty)
+    if not isinstance(divisor, Tensor) and divisor == 0.0 and zero_on_empty:
         return x.new_zeros((), dtype=dtype)
-    ctx.scale = scale = 1.0 / divisor if divisor else math.nan
     if not ctx.needs_input_grad[0]:
         total = run(x, cpu_losses.SUM, 1.0)
     elif switches.get("inplace") and not input.is_leaf and input.is_contiguous() and not _is_expanded(input):
@@ -210,9 +284,13 @@ def _reduced(ctx: Any, input: Tensor, x: Tensor, run: Run, divisor: float, switc
         torch.autograd.graph.increment_version(input)
         ctx.run, ctx.overwritten = None, True
     else:
-        ctx.gradient = empty_like_huge(x)
+        ctx.gradient = _empty_like(x)
         total = run(ctx.gradient, cpu_losses.GRADIENT, scale)
-    return x.new_tensor(total / divisor if divisor else math.nan, dtype=dtype)
+    return mean_of(total, divisor, x, dtype, zero_on_empty=zero_on_empty)
+
+
+def _empty_like(x: Tensor) -> Tensor:
+    return torch.empty_like(x) if runs_on(x) else empty_like_huge(x)
 
 
 def _is_expanded(tensor: Tensor) -> bool:
@@ -229,12 +307,16 @@ def _take_gradient(ctx: Any, like: Tensor | None) -> Tensor:
                 f"{ctx.formula.name}: the gradient was written over the input (inplace=True) and has been used; "
                 "a second backward pass needs inplace=False."
             )
-        gradient = empty_like_huge(like)
+        gradient = _empty_like(like)
         ctx.run(gradient, cpu_losses.GRADIENT, ctx.scale)
     return gradient
 
 
 def _times(gradient: Tensor, grad_output: Tensor, inplace: bool) -> Tensor:
+    if grad_output.dim() == 0 and runs_on(gradient):
+        from steepest.backends import cuda_losses
+
+        return cuda_losses.scale_in_place(gradient, grad_output)  # handed out once, so it is nobody else's
     if grad_output.dim() == 0 and float(grad_output) == 1.0:
         return gradient
     if inplace:
@@ -257,9 +339,12 @@ def _differentiable_gradient(loss: Callable[[Tensor], Tensor], input: Tensor, gr
     return gradient
 
 
-def _divisor(switches: Switches, own: float, reduction: str) -> float:
+def divisor_of(switches: Switches, own: Sum, reduction: str, x: Tensor) -> Sum:
+    """What the sum is divided by: ``own``, or the normalizer that was given."""
     given = switches.get("normalizer")
-    return own if given is None or reduction != "mean" else float(given)
+    if given is None or reduction != "mean":
+        return own
+    return _on_device(given, x) if isinstance(given, Tensor) and runs_on(x) else float(given)
 
 
 def _start(ctx: Any, formula: LossFormula, run: Run, switches: Switches) -> None:
@@ -290,10 +375,11 @@ class _FusedPointwise(torch.autograd.Function):
         ctx.reduction, ctx.numbers, ctx.operands = reduction, numbers, operands
         if reduction == "none":
             ctx.save_for_backward(input, target)
-            values = empty_like_huge(x)
+            wanted = switches.get("output_dtype") or x.dtype
+            values = torch.empty_like(x, dtype=wanted) if runs_on(x) else empty_like_huge(x)
             run(values, cpu_losses.VALUES, 1.0)
-            return values.to(switches.get("output_dtype") or x.dtype)
-        divisor = _divisor(switches, float(x.numel()) if reduction == "mean" else 1.0, reduction)
+            return values.to(wanted)
+        divisor = divisor_of(switches, float(x.numel()) if reduction == "mean" else 1.0, reduction, x)
         loss = _reduced(ctx, input, x, run, divisor, switches)
         if not ctx.overwritten:
             ctx.save_for_backward(input, target)
@@ -340,12 +426,14 @@ class _FusedSoftmax(torch.autograd.Function):
         ctx.settings = settings
         if settings.reduction == "none":
             ctx.save_for_backward(input, target)
-            values = x.new_empty((*x.shape[:1], *x.shape[2:]) if x.dim() > 1 else ())
+            wanted = switches.get("output_dtype") or x.dtype
+            shape = (*x.shape[:1], *x.shape[2:]) if x.dim() > 1 else ()
+            values = x.new_empty(shape, dtype=wanted if runs_on(x) else x.dtype)
             run(values, cpu_losses.VALUES, 1.0)
-            return values.to(switches.get("output_dtype") or x.dtype)
+            return values.to(wanted)
         rows = x.numel() // (x.shape[1] if x.dim() > 1 else x.shape[0])
         own = 1.0 if switches.get("normalizer") is not None else softmax_divisor(target, settings, rows)
-        loss = _reduced(ctx, input, x, run, _divisor(switches, own, settings.reduction), switches)
+        loss = _reduced(ctx, input, x, run, divisor_of(switches, own, settings.reduction, x), switches)
         if not ctx.overwritten:
             ctx.save_for_backward(input, target)
         return loss

@@ -81,7 +81,7 @@ def _loss(
         FORMULA,
         input,
         target,
-        offset=offset,
+        offset=offset.to(input.device),
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
         reduction=reduction,

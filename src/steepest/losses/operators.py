@@ -1,4 +1,4 @@
-"""The fused CPU kernels as torch operators: what ``torch.compile`` calls, without a break in its graph.
+"""The fused kernels as torch operators: what ``torch.compile`` calls, without a break in its graph.
 
 An operator takes numbers, texts and tensors alone, so a formula goes by its key; the gradient is a second
 result, computed where one will be wanted.
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from steepest.backends import cpu_losses
+from steepest.backends.cuda_devices import runs_on
 from steepest.losses import fused
 from steepest.losses.checks import check_class_indices
 from steepest.losses.formula import FORMULAS, LossFormula
@@ -22,15 +23,19 @@ from steepest.losses.switches import Switches
 __all__ = ["pointwise", "softmax", "takes"]
 
 
+_WIDE = (torch.float32, torch.float64)
+_DTYPES = {"cpu": _WIDE, "cuda": (*_WIDE, torch.float16, torch.bfloat16)}
+
+
 def takes(*tensors: Tensor) -> bool:
     """Whether torch is compiling something the fused kernel computes."""
     first = tensors[0]
     return (
         torch.compiler.is_compiling()
-        and first.device.type == "cpu"
-        and first.dtype in (torch.float32, torch.float64)
+        and first.dtype in _DTYPES.get(first.device.type, ())
+        and (first.device.type == "cpu" or runs_on(first))
         and first.numel() > 0
-        and all(t.dtype == first.dtype and t.device.type == "cpu" for t in tensors)
+        and all(t.dtype == first.dtype and t.device == first.device for t in tensors)
         and not any(t.requires_grad for t in tensors[1:])
     )
 
@@ -80,7 +85,7 @@ def _finish(loss: Tensor, switches: Switches) -> Tensor:
 # --- the operators -----------------------------------------------------------------------------------------------
 
 
-@torch.library.custom_op("steepest::pointwise_loss", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("steepest::pointwise_loss", mutates_args=(), device_types=("cpu", "cuda"))
 def _pointwise(
     input: Tensor, target: Tensor, formula: str, numbers: list[float], reduction: str, with_gradient: bool
 ) -> tuple[Tensor, Tensor]:
@@ -91,7 +96,7 @@ def _pointwise(
     return _results(run, x, x.shape, reduction, divisor, with_gradient)
 
 
-@torch.library.custom_op("steepest::softmax_loss", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("steepest::softmax_loss", mutates_args=(), device_types=("cpu", "cuda"))
 def _softmax(
     input: Tensor,
     target: Tensor,
@@ -107,13 +112,11 @@ def _softmax(
     x = input.contiguous()
     settings = SoftmaxSettings(tuple(numbers), None, None, ignore_index, smoothing, reduction)
     shape = _without_classes(x)
-    if not target.is_floating_point():
+    if not target.is_floating_point() and not x.is_cuda:  # a GPU is not waited for
         check_class_indices(known.name, target, x.shape[1] if x.dim() > 1 else x.shape[0], ignore_index)
     divisor = fused.softmax_divisor(target, settings, shape.numel()) if reduction == "mean" else 1.0
-    if divisor == 0.0 and zero_on_empty:
-        return x.new_zeros(()), torch.zeros_like(x) if with_gradient else x.new_empty(0)
     run = fused.softmax_run(known, x, target, settings)
-    return _results(run, x, shape, reduction, divisor, with_gradient)
+    return _results(run, x, shape, reduction, divisor, with_gradient, zero_on_empty=zero_on_empty)
 
 
 def _without_classes(x: Tensor) -> torch.Size:
@@ -121,9 +124,16 @@ def _without_classes(x: Tensor) -> torch.Size:
 
 
 def _results(
-    run: fused.Run, x: Tensor, shape: torch.Size, reduction: str, divisor: float, with_gradient: bool
+    run: fused.Run,
+    x: Tensor,
+    shape: torch.Size,
+    reduction: str,
+    divisor: fused.Sum,
+    with_gradient: bool,
+    *,
+    zero_on_empty: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    scale = 1.0 / divisor if divisor else float("nan")
+    scale = fused.scale_of(divisor, zero_on_empty=zero_on_empty)
     gradient = torch.empty_like(x) if with_gradient else x.new_empty(0)
     if reduction == "none":
         values = x.new_empty(shape)
@@ -132,7 +142,7 @@ def _results(
             run(gradient, cpu_losses.GRADIENT, 1.0)
         return values, gradient
     total = run(gradient, cpu_losses.GRADIENT, scale) if with_gradient else run(x, cpu_losses.SUM, 1.0)
-    return x.new_tensor(total / divisor if divisor else float("nan")), gradient
+    return fused.mean_of(total, divisor, x, x.dtype, zero_on_empty=zero_on_empty), gradient
 
 
 @_pointwise.register_fake
