@@ -1,7 +1,7 @@
 """How numbers lie in a GPU's memory: half types, random rounding and 8-bit blocks, as on the CPU.
 
-The layouts, their codes and their random numbers are those of :mod:`~steepest.backends.cpu_storage`, bit for bit, so that
-state goes from one device to the other. Rounding to bfloat16 is written out in bits, for the interpreter cuts.
+The layouts, their codes and their random numbers are those of :mod:`~steepest.backends.cpu_storage`, bit for bit, so
+that state goes from one device to the other. Rounding to bfloat16 is written out in bits, for the interpreter cuts.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from steepest.backends.cpu_storage import Layout
 from steepest.errors import InputError, near_names
+from steepest.optim.gpu import GpuTable, on_one_gpu
 from steepest.optim.rule import Rule
 from steepest.optim.sharded import all_finite, is_sharded, over_all_parts, own_parts
 from steepest.optim.storage import CODED, Rounding, StateType, Storage
@@ -67,13 +68,25 @@ class FusedStep:
     counts_steps = True  # torch keeps "step" in this optimizer's state
     skip_nonfinite = False
     in_backward = False
-    num_skipped_steps = 0  # steps left out for a NaN or infinite gradient
+    _num_skipped = 0
+    _nonfinite: Tensor | None = None  # the mark of a GPU's step, and how many it has left out
+    _skipped_on_gpu: Tensor | None = None
 
     # torch's fused kernels unscale gradients themselves, and GradScaler leaves it to them; this step does not.
     _step_supports_amp_scaling = property(lambda self: False, lambda self, wanted: None)
 
+    @property
+    def num_skipped_steps(self) -> int:
+        """Steps left out for a NaN or infinite gradient; where a GPU counts them, this waits for it."""
+        there = 0 if self._skipped_on_gpu is None else int(self._skipped_on_gpu)
+        return self._num_skipped + there
+
+    @num_skipped_steps.setter
+    def num_skipped_steps(self, number: int) -> None:
+        self._num_skipped, self._skipped_on_gpu = number, None
+
     @cached_property
-    def _tables(self) -> dict[int, GroupTable]:
+    def _tables(self) -> dict[int, GroupTable | GpuTable]:
         """Where the tensors of a group lay in the last step, by the identity of its list of parameters."""
         return {}
 
@@ -256,14 +269,43 @@ class FusedStep:
                 loss = closure()
         if len(self._tables) > len(self.param_groups) + len(self._alone):  # lists of parameters were replaced
             self._tables.clear()
-        if self.skip_nonfinite and not all_finite(self._gradients()):
-            self.num_skipped_steps += 1
+        if self.skip_nonfinite and self._are_on_gpu():
+            self._step_where_finite()
+        elif self.skip_nonfinite and not all_finite(self._gradients()):
+            self._num_skipped += 1
         elif all(map(self._is_ready, self.param_groups)):
             for group in self.param_groups:
                 self._step_group(group)
         else:
             self._torch_step()
         return loss
+
+    def _are_on_gpu(self) -> bool:
+        """Whether every group is stepped by a GPU that knows it: the first step of all is told on the way."""
+        tables = [self._tables.get(id(group["params"])) for group in self.param_groups]
+        return all(map(self._is_ready, self.param_groups)) and all(
+            isinstance(table, GpuTable) and self._tables.get(id(group["params"])) is table
+            for table, group in zip(tables, self.param_groups, strict=True)
+        )
+
+    def _step_where_finite(self) -> None:
+        """Each group's step, if all gradients are finite, which the GPU finds out and heeds itself."""
+        tables = [table for table in self._tables.values() if isinstance(table, GpuTable)]
+        mark = self._mark(tables[0].nonfinite.device)
+        mark.zero_()
+        for table in tables:
+            table.find_nonfinite()
+        for group in self.param_groups:
+            self._step_group(group)
+        if self._skipped_on_gpu is None:
+            self._skipped_on_gpu = torch.zeros((), dtype=torch.int64, device=mark.device)
+        self._skipped_on_gpu += mark
+        mark.zero_()
+
+    def _mark(self, device: torch.device) -> Tensor:
+        if self._nonfinite is None or self._nonfinite.device != device:
+            self._nonfinite = torch.zeros((), dtype=torch.int32, device=device)
+        return self._nonfinite
 
     def _gradients(self) -> Iterable[Tensor]:
         for group in self.param_groups:
@@ -290,7 +332,8 @@ class FusedStep:
         if known is None:
             return _is_plain(group)
         if known.holds(group["params"], self.state):
-            return not (group.get("differentiable") or group.get("capturable"))
+            captured = group.get("capturable") and not known.may_be_captured
+            return not (group.get("differentiable") or captured)
         del self._tables[id(group["params"])]
         return _is_plain(group)
 
@@ -302,8 +345,13 @@ class FusedStep:
         if known is not None:
             self._tables[where] = known
 
-    def _step_anew(self, group: dict[str, Any]) -> GroupTable | None:
+    def _step_anew(self, group: dict[str, Any]) -> GroupTable | GpuTable | None:
         """The step of a group of which nothing is known; its table, if all of it goes through the kernel."""
+        given = [parameter for parameter in group["params"] if parameter.grad is not None]
+        if on_one_gpu(given):
+            known = GpuTable(self, group, given, self._mark(given[0].device))
+            known.step(self, group)
+            return known
         rule, storage = self.rule_of(group), self._storage(group)
         hyper = self.hyperparameters_of(group)
         together: defaultdict[tuple[tuple[float, ...], Layout], list[int]] = defaultdict(list)
@@ -362,9 +410,31 @@ class FusedStep:
         self, parameter: Tensor, rule: Rule, storage: Storage, hyper: Mapping[str, float]
     ) -> tuple[float, tuple[float, ...]]:
         """Make the state on the first step, count the step; its number, from 1, and the scalars so far."""
+        first = float(self._begin(parameter, rule, storage, hyper))
+        if not self._counts(storage):
+            state = self.state.get(parameter, {})
+            return first, tuple([float(state[name]) for name in rule.scalars])
+        state = self.state[parameter]
+        state["step"] += 1
+        return float(state["step"]), tuple([float(state[name]) for name in rule.scalars])
+
+    def _begin(
+        self,
+        parameter: Tensor,
+        rule: Rule,
+        storage: Storage,
+        hyper: Mapping[str, float],
+        *,
+        on_device: bool = False,
+    ) -> int:
+        """Make the state that is missing; 1 for the first step, else 2: where no steps are counted, only that differs.
+
+        Args:
+            on_device: counts and scalars lie where the parameter does, and not in the CPU's memory.
+        """
         counts = self._counts(storage)
         if not rule.slots and not rule.scalars and not counts:
-            return 1.0, ()  # nothing to remember: as torch, no entry in the state
+            return 1  # nothing to remember: as torch, no entry in the state
         state = self.state[parameter]
         missing = [
             name
@@ -375,14 +445,13 @@ class FusedStep:
             start = rule.begins_at(name, hyper)
             state[name] = _scalar(start) if name in rule.scalars else _slot(start, parameter)
         storage.keep(rule, state, parameter)
-        if counts:
-            if "step" not in state:
-                state["step"] = torch.tensor(0.0)
-            state["step"] += 1
-            step = float(state["step"])
-        else:
-            step = 1.0 if missing else 2.0  # torch keeps no count here: only the first step differs
-        return step, tuple([float(state[name]) for name in rule.scalars])
+        if counts and "step" not in state:
+            state["step"] = torch.tensor(0.0)
+        if on_device:
+            for name in (*("step",) * counts, *rule.scalars):
+                kind = torch.float32 if name == "step" else torch.float64
+                state[name] = torch.as_tensor(state[name]).to(parameter.device, kind).reshape(())
+        return 1 if missing else 2
 
     def _keep(self, rule: Rule, parameters: list[Tensor], scalars: list[float]) -> None:
         """Note the new scalars."""
@@ -424,7 +493,9 @@ def _slot(start: float | str, parameter: Tensor) -> Tensor:
 
 
 def _is_plain(group: dict[str, Any]) -> bool:
-    if group.get("differentiable") or group.get("capturable"):
+    if group.get("differentiable"):
+        return False
+    if group.get("capturable") and not on_one_gpu([p for p in group["params"] if p.grad is not None]):
         return False
     return not any(
         parameter.is_complex() or (parameter.grad is not None and parameter.grad.is_sparse)

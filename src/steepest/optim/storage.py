@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from steepest.backends.cpu_storage import BLOCK, EIGHT_BIT, Layout, has_float16
+from steepest.backends.cuda_devices import runs_on
 from steepest.errors import InputError
 from steepest.optim.rule import Rule
 from steepest.optim.sharded import is_sharded
@@ -96,7 +97,7 @@ class Storage:
         """Refuse a parameter that cannot be kept so.
 
         Raises:
-            InputError: it has the wrong type, or does not lie contiguous in this machine's memory.
+            InputError: it has the wrong type, or does not lie contiguous where a kernel steps it.
         """
         if self.is_plain:
             return
@@ -110,9 +111,9 @@ class Storage:
                 f"{name}: state_dtype='8bit' scales blocks of numbers, which parameters in parts (DTensor) would cut; "
                 "take torch.bfloat16, or leave it out."
             )
-        if parameter.device.type != "cpu" or not parameter.is_contiguous():
+        if not _is_reached(parameter) or not parameter.is_contiguous():
             raise InputError(
-                f"{name}: state_dtype and rounding are for contiguous parameters in the CPU's memory; one of shape "
+                f"{name}: state_dtype and rounding are for contiguous parameters in the CPU's or a GPU's memory; one of shape "
                 f"{tuple(parameter.shape)} is not."
             )
 
@@ -145,15 +146,23 @@ class Storage:
             self.form(rule, name) or _DTYPES.get(t.dtype) for name, t in zip(rule.slots, slots, strict=True)
         ]
         kind = _DTYPES.get(parameter.dtype)
-        if kind is None or None in forms or ("float16" in (kind, *forms) and not has_float16()):
+        if kind is None or None in forms or _lacks_float16(parameter, (kind, *forms)):
             return None
         rounding = self.rounding if parameter.dtype in _HALF else "nearest"
         return Layout(kind, tuple(form for form in forms if form), rounding)
 
 
+def _is_reached(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" or runs_on(tensor)
+
+
+def _lacks_float16(parameter: Tensor, kinds: Sequence[str | None]) -> bool:
+    return "float16" in kinds and not runs_on(parameter) and not has_float16()
+
+
 def _lies_well(tensor: Tensor) -> bool:
     return (
-        tensor.device.type == "cpu"
+        _is_reached(tensor)
         and tensor.is_contiguous()
         and type(tensor) in (Tensor, torch.nn.Parameter)  # subclasses may keep their numbers elsewhere
         and not tensor.is_neg()
@@ -193,18 +202,19 @@ _WRITE, _READ = (Rule(update, _nothing, ("slot",), ()) for update in (_write, _r
 
 def encoded(numbers: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     """Numbers as 8-bit codes of their shape, and a header for every 256 of them."""
-    numbers = numbers.to(torch.float32).contiguous()
+    device = numbers.device
+    numbers = numbers.to("cpu", torch.float32).contiguous()
     codes = torch.zeros(numbers.shape, dtype=torch.uint8)
     header = torch.zeros(math.ceil(numbers.numel() / BLOCK), dtype=torch.int16)
     _pass(_WRITE, kind, [numbers, numbers, codes, header])
-    return codes, header
+    return codes.to(device), header.to(device)
 
 
 def decoded(codes: Tensor, header: Tensor, kind: str) -> Tensor:
     """The numbers, float32, that codes mean."""
     numbers = torch.zeros(codes.shape)
-    _pass(_READ, kind, [numbers, numbers, codes.clone(), header.clone()])
-    return numbers
+    _pass(_READ, kind, [numbers, numbers, codes.to("cpu", copy=True), header.to("cpu", copy=True)])
+    return numbers.to(codes.device)
 
 
 def _pass(rule: Rule, kind: str, tensors: list[Tensor]) -> None:

@@ -171,6 +171,8 @@ class GroupTable:
         counts_steps: whether the state has the number of steps.
     """
 
+    may_be_captured = False  # in a CUDA graph
+
     def __init__(
         self,
         rule: Rule,

@@ -1,0 +1,395 @@
+"""The Triton kernels an update rule is put in: all tensors of a group in one launch, each block told whose part it is.
+
+What hangs on the step alone (`_prepare`: a program for each tensor counts its step, advances its scalars and works out
+the coefficients in float64) stays on the device, so a step waits for nothing and can be captured in a CUDA graph. A
+layer-wise rule's norms are summed block by block (`_measure`) and joined in a fixed order (`_trust`). Where a gradient
+was found not to be finite (`find_nonfinite`), none of them changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from steepest.backends.cpu_storage import BLOCK, Layout
+from steepest.backends.cuda import OPTIONS, bound, formula
+from steepest.backends.cuda_losses import on_device_of
+from steepest.backends.cuda_storage import (
+    mixed,
+    nearest_bfloat16,
+    random_bfloat16,
+    random_bits,
+    random_float16,
+    signed_block,
+    signed_numbers,
+    unsigned_block,
+    unsigned_numbers,
+)
+
+if TYPE_CHECKING:
+    from steepest.optim.rule import Rule
+
+__all__ = ["Kernels", "block_size", "find_nonfinite", "kernels"]
+
+_BLOCK = 1024
+_TYPES = {"float64": tl.float64, "float32": tl.float32, "bfloat16": tl.bfloat16, "float16": tl.float16}
+# How a column lies in memory.
+_PLAIN, _RANDOM, _SIGNED, _UNSIGNED = (tl.constexpr(kind) for kind in range(4))
+_KINDS = {"stochastic_bfloat16": _RANDOM, "signed8": _SIGNED, "unsigned8": _UNSIGNED}
+_NEAREST, _STOCHASTIC, _KAHAN = (tl.constexpr(kind) for kind in range(3))
+_ROUNDINGS = {"nearest": _NEAREST, "stochastic": _STOCHASTIC, "kahan": _KAHAN}
+
+# Bound by `kernels`:
+update: Any
+measure: Any
+trust: Any
+coefficients: Any
+
+
+# --- what a step hangs on -----------------------------------------------------------------------------------------
+
+
+@triton.jit
+def _prepare(
+    counters, hyper, first_step, nonfinite, factors,
+    NUM_HYPER: tl.constexpr, NUM_SCALARS: tl.constexpr, NUM_FACTORS: tl.constexpr, COUNTS: tl.constexpr,
+):  # fmt: skip
+    """A tensor has in ``counters`` where its step count lies, then where each of its scalars does."""
+    if tl.load(nonfinite) == 0:
+        tensor = tl.program_id(0).to(tl.int64)
+        row = counters + tensor * (NUM_SCALARS + 1)
+        step = tl.full([], 0.0, tl.float64) + first_step
+        if COUNTS:
+            counter = tl.load(row).to(tl.pointer_type(tl.float32))
+            counted = tl.load(counter) + 1.0
+            tl.store(counter, counted)
+            step = counted.to(tl.float64)
+        given = ()
+        for k in tl.static_range(NUM_HYPER):
+            given = given + (tl.load(hyper + k),)
+        for k in tl.static_range(NUM_SCALARS):
+            given = given + (tl.load(tl.load(row + 1 + k).to(tl.pointer_type(tl.float64))),)
+        numbers = coefficients(step, *given)
+        for k in tl.static_range(NUM_SCALARS):
+            tl.store(tl.load(row + 1 + k).to(tl.pointer_type(tl.float64)), numbers[k])
+        # The step, the factors, and room for the trust ratio.
+        out = factors + tensor * (NUM_FACTORS + 2)
+        tl.store(out, step)
+        for k in tl.static_range(NUM_FACTORS):
+            tl.store(out + 1 + k, numbers[NUM_SCALARS + k])
+
+
+@triton.jit
+def _check(
+    gradients, owners, firsts, table, nonfinite, TYPE: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr
+):
+    block = tl.program_id(0)
+    tensor = tl.load(owners + block).to(tl.int64)
+    i = tl.load(firsts + block) + tl.arange(0, BLOCK)
+    g = tl.load(
+        tl.load(gradients + tensor).to(tl.pointer_type(TYPE)) + i,
+        mask=i < tl.load(table + tensor * WIDTH),
+        other=0.0,
+    )
+    g = g.to(tl.float32) if tl.float64 != TYPE else g
+    bad = tl.max((g - g != 0.0).to(tl.int32), axis=0)
+    if bad != 0:
+        tl.store(nonfinite, bad)  # whoever comes last writes the same
+
+
+# --- a block ------------------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def _parameter(
+    row, i, mask, PARAMETER: tl.constexpr, ROUNDING: tl.constexpr, LOST: tl.constexpr, WORK: tl.constexpr
+):
+    p = tl.load(tl.load(row + 1).to(tl.pointer_type(PARAMETER)) + i, mask=mask, other=0.0).to(WORK)
+    if ROUNDING == 2:
+        lost = tl.load(row + LOST).to(tl.pointer_type(PARAMETER))
+        p = p + tl.load(lost + i, mask=mask, other=0.0).to(WORK)
+    return p
+
+
+@triton.jit
+def _slots(
+    row,
+    i,
+    mask,
+    KINDS: tl.constexpr,
+    TYPES: tl.constexpr,
+    NUM: tl.constexpr,
+    WORK: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The state's numbers; an 8-bit slot's headers follow after all slots, in their order."""
+    state = ()
+    for k in tl.static_range(NUM):
+        address = tl.load(row + 2 + k)
+        if KINDS[k] >= 2:
+            codes = tl.load(address.to(tl.pointer_type(tl.uint8)) + i, mask=mask, other=0)
+            header = _header(row, i, KINDS, NUM, k, BLOCK)
+            if KINDS[k] == 2:
+                state = state + (signed_numbers(codes, tl.load(header).to(tl.int32)).to(WORK),)
+            else:
+                state = state + (unsigned_numbers(codes, tl.load(header).to(tl.int32)).to(WORK),)
+        else:
+            state = state + (
+                tl.load(address.to(tl.pointer_type(TYPES[k])) + i, mask=mask, other=0.0).to(WORK),
+            )
+    return state
+
+
+@triton.jit
+def _header(row, i, KINDS: tl.constexpr, NUM: tl.constexpr, SLOT: tl.constexpr, BLOCK: tl.constexpr):
+    place = 0
+    for k in tl.static_range(SLOT):
+        if KINDS[k] >= 2:
+            place += 1
+    first = tl.min(i, axis=0) // BLOCK
+    return tl.load(row + 2 + NUM + place).to(tl.pointer_type(tl.int16)) + first
+
+
+@triton.jit
+def _keep(
+    row, i, mask, p, new, lot,
+    KINDS: tl.constexpr, TYPES: tl.constexpr, NUM: tl.constexpr, PARAMETER: tl.constexpr, ROUNDING: tl.constexpr,
+    LOST: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    target = tl.load(row + 1).to(tl.pointer_type(PARAMETER)) + i
+    if ROUNDING == 1:
+        tl.store(target, _at_random(p.to(tl.float32), random_bits(lot, i, NUM), PARAMETER), mask=mask)
+    else:
+        whole = _nearest(p, PARAMETER)
+        tl.store(target, whole, mask=mask)
+        if ROUNDING == 2:
+            lost = (p - whole.to(tl.float32)).to(tl.float32)
+            lost = tl.where(tl.abs(lost) < float("inf"), lost, 0.0)  # nothing is lost of an infinity
+            tl.store(
+                tl.load(row + LOST).to(tl.pointer_type(PARAMETER)) + i, _nearest(lost, PARAMETER), mask=mask
+            )
+    for k in tl.static_range(NUM):
+        address = tl.load(row + 2 + k)
+        x = new[k + 1]
+        if KINDS[k] == 1:
+            rounded = random_bfloat16(x.to(tl.float32), random_bits(lot, i, k))
+            tl.store(address.to(tl.pointer_type(tl.bfloat16)) + i, rounded, mask=mask)
+        if KINDS[k] >= 2:
+            header_at = _header(row, i, KINDS, NUM, k, BLOCK)
+            if KINDS[k] == 2:
+                codes, header = signed_block(x.to(tl.float32), mask, random_bits(lot, i, k))
+            else:
+                codes, header = unsigned_block(x.to(tl.float32), mask, random_bits(lot, i, k))
+            tl.store(address.to(tl.pointer_type(tl.uint8)) + i, codes, mask=mask)
+            tl.store(header_at, header)
+        if KINDS[k] == 0:
+            tl.store(address.to(tl.pointer_type(TYPES[k])) + i, _nearest(x, TYPES[k]), mask=mask)
+
+
+@triton.jit
+def _nearest(x, TYPE: tl.constexpr):
+    if tl.float64 == TYPE:
+        return x.to(tl.float64)
+    elif tl.bfloat16 == TYPE:
+        return nearest_bfloat16(x.to(tl.float32))
+    else:
+        return x.to(tl.float32).to(TYPE)
+
+
+@triton.jit
+def _at_random(x, random, TYPE: tl.constexpr):
+    if tl.bfloat16 == TYPE:
+        return random_bfloat16(x, random)
+    else:
+        return random_float16(x, random)
+
+
+@triton.jit
+def _factors(out, like, NUM: tl.constexpr, WORK: tl.constexpr):
+    given = ()
+    for k in tl.static_range(NUM):
+        given = given + (tl.broadcast_to(tl.load(out + 1 + k).to(WORK), like.shape),)
+    return given
+
+
+# --- the step -----------------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def _step(
+    gradients, owners, firsts, table, factors, nonfinite,
+    KINDS: tl.constexpr, TYPES: tl.constexpr, NUM: tl.constexpr, PARAMETER: tl.constexpr, ROUNDING: tl.constexpr,
+    LOST: tl.constexpr, STREAM: tl.constexpr, NUM_FACTORS: tl.constexpr, NUM_TAKEN: tl.constexpr, WIDTH: tl.constexpr,
+    WORK: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    if tl.load(nonfinite) == 0:
+        block = tl.program_id(0)
+        tensor = tl.load(owners + block).to(tl.int64)
+        i = tl.load(firsts + block) + tl.arange(0, BLOCK)
+        row = table + tensor * WIDTH
+        out = factors + tensor * (NUM_FACTORS + 2)
+        mask = i < tl.load(row)
+        p = _parameter(row, i, mask, PARAMETER, ROUNDING, LOST, WORK)
+        g = tl.load(tl.load(gradients + tensor).to(tl.pointer_type(PARAMETER)) + i, mask=mask, other=0.0).to(
+            WORK
+        )
+        state = _slots(row, i, mask, KINDS, TYPES, NUM, WORK, BLOCK)
+        new = update(p, g, *state, *_factors(out, p, NUM_TAKEN, WORK))
+        lot = tl.full([], 0, tl.int64)
+        if STREAM > 0:
+            lot = mixed(tl.load(row + STREAM), tl.load(out).to(tl.int64))
+        _keep(row, i, mask, new[0], new, lot, KINDS, TYPES, NUM, PARAMETER, ROUNDING, LOST, BLOCK)
+
+
+@triton.jit
+def _measure(
+    gradients, owners, firsts, table, factors, nonfinite, squares,
+    KINDS: tl.constexpr, TYPES: tl.constexpr, NUM: tl.constexpr, PARAMETER: tl.constexpr, ROUNDING: tl.constexpr,
+    LOST: tl.constexpr, NUM_FACTORS: tl.constexpr, WIDTH: tl.constexpr, WORK: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    if tl.load(nonfinite) == 0:
+        block = tl.program_id(0)
+        tensor = tl.load(owners + block).to(tl.int64)
+        i = tl.load(firsts + block) + tl.arange(0, BLOCK)
+        row = table + tensor * WIDTH
+        mask = i < tl.load(row)
+        p = _parameter(row, i, mask, PARAMETER, ROUNDING, LOST, WORK)
+        g = tl.load(tl.load(gradients + tensor).to(tl.pointer_type(PARAMETER)) + i, mask=mask, other=0.0).to(
+            WORK
+        )
+        state = _slots(row, i, mask, KINDS, TYPES, NUM, WORK, BLOCK)
+        pair = measure(p, g, *state, *_factors(factors + tensor * (NUM_FACTORS + 2), p, NUM_FACTORS, WORK))
+        for k in tl.static_range(2):
+            x = tl.where(mask, pair[k].to(tl.float64), 0.0)
+            tl.store(squares + block.to(tl.int64) * 2 + k, tl.sum(x * x, axis=0))
+
+
+@triton.jit
+def _trust(begins, factors, nonfinite, squares, NUM_FACTORS: tl.constexpr, BLOCK: tl.constexpr):
+    if tl.load(nonfinite) == 0:
+        tensor = tl.program_id(0).to(tl.int64)
+        first, end = tl.load(begins + tensor), tl.load(begins + tensor + 1)
+        a = tl.full([], 0.0, tl.float64)
+        b = tl.full([], 0.0, tl.float64)
+        for start in range(first, end, BLOCK):
+            block = start + tl.arange(0, BLOCK)
+            a += tl.sum(tl.load(squares + block * 2, mask=block < end, other=0.0), axis=0)
+            b += tl.sum(tl.load(squares + block * 2 + 1, mask=block < end, other=0.0), axis=0)
+        out = factors + tensor * (NUM_FACTORS + 2)
+        a, b = tl.sqrt(a), tl.sqrt(b)
+        tl.store(out + 1 + NUM_FACTORS, trust(a, b, *_factors(out, a, NUM_FACTORS, tl.float64)))
+
+
+# --- launching ----------------------------------------------------------------------------------------------------
+
+
+class Kernels(NamedTuple):
+    """A rule's kernels for tensors that lie as a layout says, and what their launches share."""
+
+    prepare: Any
+    step: Any
+    measure: Any
+    trust: Any
+    block: int
+    width: int  # numbers a row of the table has: how many elements, addresses, the stream
+    of_layout: dict[str, Any]
+    num_factors: int
+
+
+def block_size(layout: Layout) -> int:
+    """How many elements a program steps: those under one header, if there are headers."""
+    return BLOCK if layout.num_eight_bit else _BLOCK
+
+
+@cache
+def kernels(rule: Rule, layout: Layout) -> Kernels:
+    """What steps a rule on tensors of a layout.
+
+    Raises:
+        InputError: the rule uses something that has no form in Triton.
+    """
+    num_slots, num_factors = len(layout.slots), rule.num_coefficients
+    precision = "full" if layout.computed_in == "float64" else "single"
+    taken = 2 + num_slots + num_factors
+    prepare = bound(
+        _prepare,
+        {
+            "coefficients": formula(
+                rule.coefficients, 1 + len(rule.hyperparameters) + len(rule.scalars), "full"
+            )
+        },
+    )
+    step_taken = taken if rule.measure is None else taken + 1
+    step = bound(_step, {"update": formula(rule.update, step_taken, precision)})
+    measuring = trusting = None
+    if rule.measure is not None and rule.trust is not None:
+        measuring = bound(_measure, {"measure": formula(rule.measure, taken, precision)})
+        trusting = bound(_trust, {"trust": formula(rule.trust, 2 + num_factors, "full")})
+    lost = 2 + num_slots + layout.num_eight_bit
+    stream = lost + (layout.rounding == "kahan")
+    of_layout = {
+        "KINDS": tuple(_KINDS.get(slot, _PLAIN).value for slot in layout.slots),
+        "TYPES": tuple(_TYPES.get(slot, tl.float32) for slot in layout.slots),
+        "NUM": num_slots,
+        "PARAMETER": _TYPES[layout.parameter],
+        "ROUNDING": _ROUNDINGS[layout.rounding].value,
+        "LOST": lost,
+        "WIDTH": stream + 1,
+        "WORK": tl.float64 if precision == "full" else tl.float32,
+        "BLOCK": block_size(layout),
+        "NUM_FACTORS": num_factors,
+    }
+    of_step = {"STREAM": stream if layout.is_random else 0, "NUM_TAKEN": step_taken - 2 - num_slots}
+    return Kernels(
+        prepare, (step, of_step), measuring, trusting, block_size(layout), stream + 1, of_layout, num_factors
+    )
+
+
+def launch_prepare(
+    own: Kernels, rule: Rule, counters: Tensor, hyper: Tensor, first_step: int, nonfinite: Tensor, factors: Tensor,
+    *, counts: bool,
+) -> None:  # fmt: skip
+    """Count the steps, advance the scalars, work out the coefficients; a program for each tensor."""
+    with on_device_of(factors):
+        own.prepare[(len(counters),)](
+            counters, hyper, first_step, nonfinite, factors, NUM_HYPER=len(rule.hyperparameters),
+            NUM_SCALARS=len(rule.scalars), NUM_FACTORS=own.num_factors, COUNTS=counts, **OPTIONS,
+        )  # fmt: skip
+
+
+def launch_step(own: Kernels, blocks: Sequence[Tensor], tables: Sequence[Tensor], squares: Tensor) -> None:
+    """The step itself; ``blocks`` are owners, firsts and where each tensor's begin, ``tables`` what they share.
+
+    ``tables`` are the gradients' addresses, the table, the factors and the mark of what is not finite.
+    """
+    owners, firsts, begins = blocks
+    gradients, table, factors, nonfinite = tables
+    step, of_step = own.step
+    grid = (len(owners),)
+    with on_device_of(table):
+        if own.measure is not None:
+            own.measure[grid](
+                gradients, owners, firsts, table, factors, nonfinite, squares, **own.of_layout, **OPTIONS
+            )
+            own.trust[(len(begins) - 1,)](
+                begins, factors, nonfinite, squares, NUM_FACTORS=own.num_factors, BLOCK=128, **OPTIONS
+            )
+        step[grid](
+            gradients, owners, firsts, table, factors, nonfinite, **own.of_layout, **of_step, **OPTIONS
+        )
+
+
+def find_nonfinite(own: Kernels, blocks: Sequence[Tensor], tables: Sequence[Tensor]) -> None:
+    """Set the mark if any gradient of these tensors holds a NaN or an infinity."""
+    owners, firsts, _ = blocks
+    gradients, table, _, nonfinite = tables
+    with on_device_of(table):
+        _check[(len(owners),)](
+            gradients, owners, firsts, table, nonfinite, TYPE=own.of_layout["PARAMETER"], WIDTH=own.width,
+            BLOCK=own.block, **OPTIONS,
+        )  # fmt: skip

@@ -1,0 +1,260 @@
+"""A parameter group whose tensors lie on one GPU: where they lie, and the step's kernels.
+
+Step counts, scalars and coefficients live on the device, so nothing is waited for and a CUDA graph may capture a step.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from operator import is_
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from steepest.backends.cpu_storage import Layout
+from steepest.backends.cuda_devices import runs_on
+from steepest.errors import InputError
+from steepest.optim.rule import Rule
+from steepest.optim.storage import Storage
+
+__all__ = ["GpuTable", "on_one_gpu"]
+
+_STAND_IN = 0.731071933  # for a number that lies on the device, while the others are read
+
+
+def on_one_gpu(parameters: Sequence[Tensor]) -> bool:
+    """Whether the Triton kernels step these parameters: plain tensors of one device, gradients like them."""
+    first = next(iter(parameters), None)
+    return (
+        first is not None
+        and runs_on(first)
+        and all(
+            p.device == first.device and p.grad is not None and _fits(p) and _fits(p.grad) for p in parameters
+        )
+        and all(p.grad is not None and p.grad.dtype == p.dtype for p in parameters)
+    )
+
+
+def _fits(tensor: Tensor) -> bool:
+    return (
+        type(tensor) in (Tensor, torch.nn.Parameter)
+        and tensor.layout == torch.strided
+        and tensor.is_contiguous()
+        and not tensor.is_neg()
+        and not tensor.is_inference()
+    )
+
+
+class _Part:
+    """Tensors that lie alike: what the kernels are told of them."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        layout: Layout,
+        owners: Sequence[int],
+        rows: Sequence[Sequence[Tensor]],
+        counters: Sequence[Sequence[Tensor]],
+        streams: Sequence[int],
+        first_step: int,
+    ) -> None:
+        from steepest.backends import cuda_optim
+
+        self.owners, self.first_step = owners, first_step
+        self.kernels = cuda_optim.kernels(rule, layout)
+        device = rows[0][0].device
+        table = np.zeros((len(rows), self.kernels.width), dtype=np.int64)
+        for i, (parameter, *others) in enumerate(rows):
+            addresses = [t.data_ptr() for t in others]
+            table[i, : 2 + len(addresses)] = [parameter.numel(), parameter.data_ptr(), *addresses]
+            if layout.is_random:
+                table[i, -1] = streams[i]
+        sizes, block = table[:, 0], self.kernels.block
+        num_blocks = -(-sizes // block)
+        begins = np.concatenate([[0], np.cumsum(num_blocks)])
+        owner = np.repeat(np.arange(len(rows)), num_blocks)
+        first = (np.arange(begins[-1]) - begins[owner]) * block
+        self.blocks = [_sent(owner.astype(np.int32), device), _sent(first, device), _sent(begins, device)]
+        self.table = _sent(table, device)
+        width = max(map(len, counters))
+        self.counters = _sent(
+            np.array([[t.data_ptr() for t in row] or [0] * width for row in counters], dtype=np.int64), device
+        )
+        self.factors = torch.empty(
+            (len(rows), self.kernels.num_factors + 2), dtype=torch.float64, device=device
+        )
+        self.squares = torch.empty((max(1, int(begins[-1])), 2), dtype=torch.float64, device=device)
+        self.gradients = torch.empty(len(rows), dtype=torch.int64, device=device)
+        self._where: list[int] = []
+        self._sent: list[Tensor] = []
+
+    def point_at(self, gradients: Sequence[Tensor]) -> None:
+        """Where the gradients lie now."""
+        where = [gradients[i].data_ptr() for i in self.owners]
+        if where != self._where:
+            self._where = where
+            sent = _staged(np.array(where, dtype=np.int64), self.gradients.device)
+            self.gradients.copy_(sent, non_blocking=True)
+            # A graph that captures this copy reads from there whenever it is replayed.
+            self._sent = [*self._sent[-1:], sent] if not _is_capturing(sent) else [*self._sent, sent]
+
+
+def _is_capturing(tensor: Tensor) -> bool:
+    return tensor.is_pinned() and torch.cuda.is_current_stream_capturing()
+
+
+def _staged(numbers: NDArray[Any], device: torch.device) -> Tensor:
+    """In memory that a GPU reads by itself."""
+    tensor = torch.from_numpy(numbers)
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
+def _sent(numbers: NDArray[Any], device: torch.device) -> Tensor:
+    return _staged(np.ascontiguousarray(numbers), device).to(device, non_blocking=True).clone()
+
+
+class GpuTable:
+    """All tensors of a parameter group; made anew when one has moved.
+
+    Args:
+        optimizer: whose group it is; the state that a parameter lacks is made.
+        group: the group's options.
+        parameters: those with a gradient, for which :func:`on_one_gpu` holds.
+        nonfinite: a mark on the device; where it is not 0, a step changes nothing.
+
+    Raises:
+        InputError: the state cannot be kept as asked.
+    """
+
+    may_be_captured = True
+
+    def __init__(
+        self, optimizer: Any, group: Mapping[str, Any], parameters: Sequence[Tensor], nonfinite: Tensor
+    ) -> None:
+        self.rule: Rule = optimizer.rule_of(group)
+        storage: Storage = optimizer._storage(group)
+        self.parameters, self.nonfinite = parameters, nonfinite
+        self.counts = optimizer._counts(storage)
+        self._hyper = torch.empty(
+            max(1, len(self.rule.hyperparameters)), dtype=torch.float64, device=nonfinite.device
+        )
+        self._numbers: list[float] = []
+        numbers, _ = _numbers_of(optimizer, group, self.rule)
+        streams = optimizer._streams()
+        together: defaultdict[tuple[Layout, int], list[int]] = defaultdict(list)
+        rows, counters = [], []
+        for i, parameter in enumerate(parameters):
+            first_step = optimizer._begin(parameter, self.rule, storage, numbers, on_device=True)
+            state = optimizer.state.get(parameter, {})
+            rows.append([parameter, *(state[name] for name in storage.entries(self.rule, parameter))])
+            counter = [state["step"]] if self.counts else []
+            counters.append([*counter, *(state[name] for name in self.rule.scalars)])
+            layout = storage.layout(self.rule, [parameter, parameter, *rows[-1][1:]])
+            if layout is None:
+                raise InputError(
+                    f"{type(optimizer).__name__}: the state of a parameter of shape {tuple(parameter.shape)} does not "
+                    "fit it; load a state of its shape and device."
+                )
+            together[layout, first_step].append(i)
+        if not self.counts:
+            counters = [[torch.empty(0), *row] for row in counters]  # its address is never read
+        self._kept = list(chain.from_iterable([*row, *few] for row, few in zip(rows, counters, strict=True)))
+        self._places = [t.data_ptr() for t in self._kept]
+        self._states = [optimizer.state.get(p) for p in parameters]
+        self._names = storage.entries(self.rule, parameters[0]), self.rule.scalars
+        self._parts = [
+            _Part(
+                self.rule, layout, owners, [rows[i] for i in owners], [counters[i] for i in owners],
+                [streams.get(parameters[i], 0) for i in owners], first_step,
+            )
+            for (layout, first_step), owners in together.items()
+        ]  # fmt: skip
+        self._point_at([p.grad for p in parameters if p.grad is not None])
+
+    def _point_at(self, gradients: list[Tensor]) -> None:
+        self._gradients = gradients
+        for part in self._parts:
+            part.point_at(gradients)
+
+    def holds(self, parameters: Sequence[Tensor], state: Mapping[Tensor, Any]) -> bool:
+        """Whether everything lies where it did; takes note of where the gradients lie now."""
+        parameters = [p for p in parameters if p.grad is not None]
+        if not (
+            len(parameters) == len(self.parameters)
+            and all(map(is_, parameters, self.parameters))
+            and all(map(is_, map(state.get, parameters), self._states))
+            and on_one_gpu(parameters)
+            and [t.data_ptr() for t in self._kept] == self._places
+            and self._state_is_kept()
+        ):
+            return False
+        self._point_at([p.grad for p in parameters if p.grad is not None])
+        return True
+
+    def _state_is_kept(self) -> bool:
+        """Whether the states hold the tensors whose places are known."""
+        known = set(map(id, self._kept))
+        names = [name for part in self._names for name in part]
+        return all(
+            state is None or all(name in state and id(state[name]) in known for name in names)
+            for state in self._states
+        )
+
+    def find_nonfinite(self) -> None:
+        """Set the mark if a gradient holds a NaN or an infinity."""
+        from steepest.backends import cuda_optim
+
+        for part in self._parts:
+            cuda_optim.find_nonfinite(part.kernels, part.blocks, self._tables(part))
+
+    def _tables(self, part: _Part) -> list[Tensor]:
+        return [part.gradients, part.table, part.factors, self.nonfinite]
+
+    def step(self, optimizer: Any, group: Mapping[str, Any]) -> bool:
+        """One step of all parts, or False if the group follows another rule by now."""
+        from steepest.backends import cuda_optim
+
+        if optimizer.rule_of(group) != self.rule:
+            return False
+        numbers, on_device = _numbers_of(optimizer, group, self.rule)
+        given = list(numbers.values())
+        if given != self._numbers and given:
+            self._numbers = given
+            self._hyper.copy_(torch.tensor(given, dtype=torch.float64))
+        for place, tensor in on_device.items():
+            self._hyper[place].copy_(tensor)
+        for part in self._parts:
+            cuda_optim.launch_prepare(
+                part.kernels, self.rule, part.counters, self._hyper, part.first_step, self.nonfinite, part.factors,
+                counts=self.counts,
+            )  # fmt: skip
+            cuda_optim.launch_step(part.kernels, part.blocks, self._tables(part), part.squares)
+            part.first_step = 2 if self.rule.slots or self.rule.scalars else 1
+        self._gradients = []
+        torch.autograd.graph.increment_version(self.parameters)
+        return True
+
+
+def _numbers_of(
+    optimizer: Any, group: Mapping[str, Any], rule: Rule
+) -> tuple[dict[str, float], dict[int, Tensor]]:
+    """A group's hyperparameters; those that are tensors of a GPU stay there, by their place."""
+    lies_there = {
+        word: value
+        for word, value in group.items()
+        if word != "params" and isinstance(value, Tensor) and runs_on(value)
+    }
+    betas = group.get("betas", ())
+    plain = dict(group) | dict.fromkeys(lies_there, _STAND_IN)
+    for place, beta in enumerate(betas, start=1):
+        if isinstance(beta, Tensor) and runs_on(beta):
+            lies_there[f"beta{place}"] = beta
+            plain["betas"] = tuple(_STAND_IN if isinstance(b, Tensor) and runs_on(b) else b for b in betas)
+    numbers = optimizer.hyperparameters_of(plain)
+    there = {k: lies_there[word] for k, word in enumerate(rule.hyperparameters) if word in lies_there}
+    return numbers, there
