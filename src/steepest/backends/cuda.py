@@ -52,12 +52,13 @@ def formula(function: Formula, num_arguments: int, precision: str) -> Any:
     Raises:
         InputError: it uses something that is not of the vocabulary; the sentence names it.
     """
-    assert isinstance(function, types.FunctionType), f"{function!r} is not a plain function"
+    if not isinstance(function, types.FunctionType):
+        raise InputError(f"{function!r} is no plain function; write the formula with def.")
     tape = Tape({})
     arguments = [tape.make("argument", number=i) for i in range(num_arguments)]
     try:
         results = _results(tape, on_symbols(function), arguments, {})
-    except NotAFormula as reason:
+    except (NotAFormula, NameError, TypeError, AttributeError, RecursionError) as reason:
         raise InputError(f"{called(function)} {reason}.") from None
     title = called(function) if called(function).isidentifier() else "formula"
     source = _Writer(precision).text(title, num_arguments, results, is_one=not _is_tuple(results))

@@ -41,7 +41,9 @@ def pointwise_loss(
     input, target = same_shape(formula.name, input, target, switches.get("strict_shape", True))
     numbers = [number(parameter) for parameter in parameters]
     operands = (weight, *(None if n is not None else p for n, p in zip(numbers, parameters, strict=True)))
-    if fused.takes(input, target, operands=operands, output_dtype=switches.get("output_dtype")):
+    if fused.takes(
+        input, target, operands=operands, output_dtype=switches.get("output_dtype"), formula=formula
+    ):
         plain = tuple(0.0 if n is None else n for n in numbers)
         return fused.pointwise(formula, input, target, plain, operands, reduction, switches)
     if operators.takes(input, target) and not any(operand is not None for operand in operands):
@@ -95,7 +97,7 @@ def softmax_loss(
         tuple(parameters), weight, offset, ignore_index, label_smoothing, reduction
     )
     constant = [part for part in (weight, offset, target) if part is not None]
-    if fused.takes(input, output_dtype=switches.get("output_dtype"), constant=constant):
+    if fused.takes(input, output_dtype=switches.get("output_dtype"), constant=constant, formula=formula):
         return fused.softmax(formula, input, target, settings, switches)
     if operators.takes(input) and weight is None and offset is None and not target.requires_grad:
         return operators.softmax(formula, input, target, settings, switches)

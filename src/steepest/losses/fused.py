@@ -9,6 +9,7 @@ import ctypes
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from steepest.backends import cpu, cpu_losses, reference_losses
 from steepest.backends.cuda_devices import runs_on
 from steepest.backends.memory import empty_like_huge
 from steepest.backends.threads import run_together
+from steepest.errors import InputError
 from steepest.losses.checks import is_concrete
 from steepest.losses.formula import LossFormula
 from steepest.losses.switches import Switches
@@ -45,6 +47,7 @@ def takes(
     operands: Sequence[Tensor | None] = (),
     constant: Sequence[Tensor] = (),
     output_dtype: torch.dtype | None = None,
+    formula: LossFormula | None = None,
 ) -> bool:
     """Whether a fused kernel computes this: plain tensors of one type and device, gradient by the first alone."""
     first, *rest = tensors
@@ -62,7 +65,29 @@ def takes(
         # A wider result is rounded once from what the reference computes, not twice; on a GPU it is so anyway.
         and (on_gpu or output_dtype is None or torch.promote_types(output_dtype, first.dtype) == first.dtype)
         and not torch._C._functorch.peek_interpreter_stack()
+        and (not on_gpu or formula is None or _has_kernel(*_functions(formula)))
     )
+
+
+def _functions(formula: LossFormula) -> tuple[Any, Any, int]:
+    return (
+        formula.value,
+        formula.gradient,
+        len(formula.parameters) + (2 if formula.family == "pointwise" else 1),
+    )
+
+
+@cache
+def _has_kernel(value: Callable[..., Any], gradient: Callable[..., Any], num_arguments: int) -> bool:
+    """Whether a formula has a form in Triton: a user's may use what has none, and goes by tensor operations."""
+    from steepest.backends import cuda
+
+    try:
+        for function in (value, gradient):
+            cuda.formula(function, num_arguments, "full")
+    except InputError:
+        return False
+    return True
 
 
 def pointwise(

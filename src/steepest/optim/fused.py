@@ -17,7 +17,7 @@ from torch import Tensor
 
 from steepest.backends.cpu_storage import Layout
 from steepest.errors import InputError, near_names
-from steepest.optim.gpu import GpuTable, on_one_gpu
+from steepest.optim.gpu import GpuTable, has_kernels, on_one_gpu
 from steepest.optim.rule import Rule
 from steepest.optim.sharded import all_finite, is_sharded, over_all_parts, own_parts
 from steepest.optim.storage import CODED, Rounding, StateType, Storage
@@ -247,8 +247,8 @@ class FusedStep:
 
     def __getstate__(self) -> dict[str, Any]:
         kept: Any = super().__getstate__()
-        own = {word: getattr(self, word) for word in ("skip_nonfinite", "num_skipped_steps", "in_backward")}
-        return {**kept, **own}
+        own = {word: getattr(self, word) for word in ("skip_nonfinite", "in_backward")}
+        return {**kept, **own, "_num_skipped": self.num_skipped_steps}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         is_copy = "param_groups" not in self.__dict__  # and not a state that was loaded
@@ -284,7 +284,9 @@ class FusedStep:
         """Whether every group is stepped by a GPU that knows it: the first step of all is told on the way."""
         tables = [self._tables.get(id(group["params"])) for group in self.param_groups]
         return all(map(self._is_ready, self.param_groups)) and all(
-            isinstance(table, GpuTable) and self._tables.get(id(group["params"])) is table
+            isinstance(table, GpuTable)
+            and table.nonfinite is self._nonfinite
+            and self._tables.get(id(group["params"])) is table
             for table, group in zip(tables, self.param_groups, strict=True)
         )
 
@@ -348,7 +350,7 @@ class FusedStep:
     def _step_anew(self, group: dict[str, Any]) -> GroupTable | GpuTable | None:
         """The step of a group of which nothing is known; its table, if all of it goes through the kernel."""
         given = [parameter for parameter in group["params"] if parameter.grad is not None]
-        if on_one_gpu(given):
+        if on_one_gpu(given) and has_kernels(self.rule_of(group)):
             known = GpuTable(self, group, given, self._mark(given[0].device))
             known.step(self, group)
             return known

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import chain
 from operator import is_
 from typing import Any
@@ -22,7 +23,7 @@ from steepest.errors import InputError
 from steepest.optim.rule import Rule
 from steepest.optim.storage import Storage
 
-__all__ = ["GpuTable", "on_one_gpu"]
+__all__ = ["GpuTable", "has_kernels", "on_one_gpu"]
 
 _STAND_IN = 0.731071933  # for a number that lies on the device, while the others are read
 
@@ -48,6 +49,18 @@ def _fits(tensor: Tensor) -> bool:
         and not tensor.is_neg()
         and not tensor.is_inference()
     )
+
+
+@cache
+def has_kernels(rule: Rule) -> bool:
+    """Whether the rule has a form in Triton: a user's may use what has none, and is stepped by tensor operations."""
+    from steepest.backends import cuda_optim
+
+    try:
+        cuda_optim.kernels(rule, Layout("float32", ("float32",) * len(rule.slots)))
+    except InputError:
+        return False
+    return True
 
 
 class _Part:
@@ -225,7 +238,8 @@ class GpuTable:
         given = list(numbers.values())
         if given != self._numbers and given:
             self._numbers = given
-            self._hyper.copy_(torch.tensor(given, dtype=torch.float64))
+            self._sent = _staged(np.array(given), self._hyper.device)
+            self._hyper.copy_(self._sent, non_blocking=True)
         for place, tensor in on_device.items():
             self._hyper[place].copy_(tensor)
         for part in self._parts:
@@ -244,17 +258,17 @@ def _numbers_of(
     optimizer: Any, group: Mapping[str, Any], rule: Rule
 ) -> tuple[dict[str, float], dict[int, Tensor]]:
     """A group's hyperparameters; those that are tensors of a GPU stay there, by their place."""
-    lies_there = {
-        word: value
-        for word, value in group.items()
-        if word != "params" and isinstance(value, Tensor) and runs_on(value)
-    }
+    lies_there = {word: value for word, value in group.items() if _is_there(value)}
     betas = group.get("betas", ())
     plain = dict(group) | dict.fromkeys(lies_there, _STAND_IN)
     for place, beta in enumerate(betas, start=1):
-        if isinstance(beta, Tensor) and runs_on(beta):
+        if _is_there(beta):
             lies_there[f"beta{place}"] = beta
-            plain["betas"] = tuple(_STAND_IN if isinstance(b, Tensor) and runs_on(b) else b for b in betas)
+            plain["betas"] = tuple(_STAND_IN if _is_there(b) else b for b in betas)
     numbers = optimizer.hyperparameters_of(plain)
     there = {k: lies_there[word] for k, word in enumerate(rule.hyperparameters) if word in lies_there}
     return numbers, there
+
+
+def _is_there(value: Any) -> bool:
+    return isinstance(value, Tensor) and runs_on(value)

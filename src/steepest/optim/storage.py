@@ -113,8 +113,8 @@ class Storage:
             )
         if not _is_reached(parameter) or not parameter.is_contiguous():
             raise InputError(
-                f"{name}: state_dtype and rounding are for contiguous parameters in the CPU's or a GPU's memory; one of shape "
-                f"{tuple(parameter.shape)} is not."
+                f"{name}: state_dtype and rounding are for contiguous parameters in a CPU's or GPU's memory; one of "
+                f"shape {tuple(parameter.shape)} is not."
             )
 
     def keep(self, rule: Rule, state: MutableMapping[str, Any], parameter: Tensor) -> None:
