@@ -26,6 +26,7 @@ _GOLDEN, _MIX1, _MIX2 = (
 )
 _WEYL, _PAIR = tl.constexpr(cpu_storage.WEYL), tl.constexpr(cpu_storage.PAIR)
 _SHIFT, _OCTAVES = tl.constexpr(cpu_storage.SIGNED_SHIFT), tl.constexpr(cpu_storage.SIGNED_OCTAVES)
+_STEP, _UP = tl.constexpr(1 << cpu_storage.SIGNED_SHIFT), tl.constexpr(23 - cpu_storage.SIGNED_SHIFT)
 _FINEST, _COARSEST = tl.constexpr(cpu_storage.FINEST), tl.constexpr(cpu_storage.COARSEST)
 
 
@@ -109,7 +110,7 @@ def _size_bits(x):
 @triton.jit
 def _exponent_for(top):
     # That of the largest number, with room to round it up; the sum may reach the sign.
-    return tl.minimum((top.to(tl.int64) + (1 << _SHIFT)) >> 23, 255).to(tl.int32)
+    return tl.minimum((top.to(tl.int64) + _STEP) >> 23, 255).to(tl.int32)
 
 
 @triton.jit
@@ -128,7 +129,7 @@ def _unsigned_scale(header):
 @triton.jit
 def _signed_scale(header):
     exponent = tl.maximum(header - _OCTAVES, 1)
-    return (exponent << 23).to(tl.float32, bitcast=True), exponent << (23 - _SHIFT)
+    return (exponent << 23).to(tl.float32, bitcast=True), exponent << _UP
 
 
 @triton.jit

@@ -1,0 +1,175 @@
+"""Every kernel compiles without a card, for an A100, an H100 and an MI300: to machine code, not only to Triton's own.
+
+``STEEPEST_TEST_TARGETS=all`` compiles every loss and every rule for all three; else a few for each.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+import torch
+
+from steepest.losses import LOSSES
+from steepest.optim import OPTIMIZERS
+
+from .backends import POINTWISE, SOFTMAX
+from .gpu_device import WITHOUT_A_CARD
+
+if WITHOUT_A_CARD:
+    pytest.skip("the interpreter stands in for the compiler here", allow_module_level=True)
+triton = pytest.importorskip(
+    "triton", reason="Triton comes with torch's CUDA and ROCm builds, and is not here"
+)
+
+from triton import language as tl  # noqa: E402
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+from steepest.backends import cuda_losses, cuda_optim, cuda_softmax  # noqa: E402
+from steepest.backends.cpu_storage import Layout  # noqa: E402
+from steepest.backends.cuda import OPTIONS  # noqa: E402
+
+ALL = os.environ.get("STEEPEST_TEST_TARGETS") == "all"
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32), "sm_90": GPUTarget("cuda", 90, 32), "gfx942": GPUTarget("hip", "gfx942", 64)
+}  # fmt: skip
+WORKS = {"fp32": ("narrow", tl.float64), "fp64": ("full", tl.float64), "bf16": ("single", tl.float32)}
+RULES = {
+    (entry.cls.__name__, rule): rule
+    for entry in OPTIMIZERS.values()
+    for optimizer in [entry.cls([torch.zeros(1)], **entry.options)]
+    for rule in [optimizer.rule_of(optimizer.param_groups[0])]
+}
+
+
+def machine_code(kernel: Any, target: str, runtime: dict[str, Any], constants: dict[str, Any]) -> str:
+    """The assembly of a kernel whose arguments have these types and values."""
+    names = kernel.arg_names
+    assert set(names) == {*runtime, *constants}
+    signature = {name: runtime.get(name, "constexpr") for name in names}
+    places = {(names.index(name),): value for name, value in constants.items()}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=places)
+    made = triton.compile(source, target=TARGETS[target], options=OPTIONS)
+    assert made.asm["cubin" if target.startswith("sm") else "hsaco"]
+    text: str = made.asm["ptx" if target.startswith("sm") else "amdgcn"]
+    return text
+
+
+def some(names: list[str], few: set[str]) -> list[str]:
+    return names if ALL else [name for name in names if name in few]
+
+
+@pytest.mark.parametrize("kind", WORKS)
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", some(POINTWISE, {"bce", "huber"}))
+def test_pointwise(name: str, target: str, kind: str) -> None:
+    formula = LOSSES[name].formula
+    count, (precision, work) = len(formula.parameters), WORKS[kind]
+    kernel = cuda_losses._pointwise_kernel(formula.value, formula.gradient, count, precision)
+    pointer = f"*{kind}"
+    for varies in (False, True):
+        runtime = {
+            "predictions": pointer, "targets": pointer, "output": pointer, "sums": "*fp64", "scale": "*fp64",
+            "numbers": ("i64",) * count, "operands": ((pointer, "i64", "i32"),) * (count + 1), "count": "i64",
+        }  # fmt: skip
+        constants = {"NUM": count, "VARIES": (varies,) * (count + 1), "MODE": 1, "WORK": work, "BLOCK": 1024}
+        machine_code(kernel, target, runtime, constants)
+
+
+@pytest.mark.parametrize("kind", ["fp32", "fp64", "bf16"] if ALL else ["fp32", "bf16"])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", some(SOFTMAX, {"cross_entropy"}))
+def test_softmax(name: str, target: str, kind: str) -> None:
+    formula = LOSSES[name].formula
+    count, is_wide = len(formula.parameters), kind == "fp64"
+    kernels = cuda_softmax._kernels(formula.value, formula.gradient, count, is_wide)
+    pointer, work = f"*{kind}", tl.float64 if is_wide else tl.float32
+    for soft in (False, True):
+        known: dict[str, Any] = {
+            **dict.fromkeys(["x", "q", "class_weight", "output"], pointer), "targets": pointer if soft else "*i64",
+            "offset": pointer, "sums": "*fp64", "scale": "*fp64", "parts": "*fp64", "table": "*fp64",
+            "numbers": ("i64",) * count, "num_parts": "i32",
+            **dict.fromkeys(["count", "num_classes", "inner", "ignore_index", "a_part"], "i64"), "smoothing_bits": "i64",
+        }  # fmt: skip
+        set_to = {
+            "NUM": count, "HAS_PROBABILITIES": soft, "HAS_WEIGHT": soft, "HAS_OFFSET": False, "IS_SMOOTH": soft, "MODE": 1,
+            "WORK": work, "ROWS": 32, "COLUMNS": 128, "STRETCH": 1024, "IS_ONE_CLASS": not soft,
+        }  # fmt: skip
+        for word, kernel in kernels.items():
+            if word in ("share", "total") and not soft:
+                continue
+            names = kernel.arg_names
+            at_one = {"inner": 1} if "inner" in names else {}  # a size of 1 is a constant to Triton
+            runtime = {name: known[name] for name in names if name in known and name not in at_one}
+            constants = {name: set_to[name] for name in names if name in set_to}
+            machine_code(kernel, target, runtime, {**constants, **at_one})
+
+
+LAYOUTS = {
+    "plain": lambda n: Layout("float32", ("float32",) * n),
+    "float64": lambda n: Layout("float64", ("float64",) * n),
+    "8bit": lambda n: Layout("bfloat16", (("signed8", "unsigned8") * n)[:n], "stochastic"),
+    "kahan": lambda n: Layout("float16", ("stochastic_bfloat16",) * n, "kahan"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    "rule",
+    [rule for (name, rule) in RULES if ALL or name in ("Adam", "LAMB")],
+    ids=lambda rule: rule.update.__module__,
+)
+def test_steps(rule: Any, target: str, layout: str) -> None:
+    if not (ALL or rule.measure is None or layout == "plain"):
+        return
+    own = cuda_optim.kernels(rule, LAYOUTS[layout](len(rule.slots)))
+    step, of_step = own.step
+    set_to = {
+        **own.of_layout, **of_step, "NUM_HYPER": len(rule.hyperparameters), "NUM_SCALARS": len(rule.scalars),
+        "COUNTS": True,
+    }  # fmt: skip
+    known = {
+        "gradients": "*i64", "owners": "*i32", "firsts": "*i64", "begins": "*i64", "table": "*i64", "factors": "*fp64",
+        "nonfinite": "*i32", "squares": "*fp64", "counters": "*i64", "hyper": "*fp64", "first_step": "i32",
+    }  # fmt: skip
+    for kernel in filter(None, (own.prepare, step, own.measure, own.trust)):
+        names = kernel.arg_names
+        constants = {name: set_to[name] for name in names if name in set_to}
+        if kernel is own.trust:
+            constants["BLOCK"] = 128
+        machine_code(kernel, target, {name: known[name] for name in names if name in known}, constants)
+
+
+def test_the_check_for_nonfinite_gradients_and_the_scaling() -> None:
+    for target in TARGETS:
+        runtime = {
+            "gradients": "*i64",
+            "owners": "*i32",
+            "firsts": "*i64",
+            "table": "*i64",
+            "nonfinite": "*i32",
+        }
+        machine_code(cuda_optim._check, target, runtime, {"TYPE": tl.float16, "WIDTH": 4, "BLOCK": 1024})
+        machine_code(
+            cuda_losses._scale,
+            target,
+            {"gradients": "*bf16", "factor": "*fp32", "count": "i64"},
+            {"BLOCK": 1024},
+        )
+
+
+def test_nothing_is_contracted_behind_the_formula() -> None:
+    """Of a product and a sum the card makes what the interpreter makes: two roundings, unless the text says fma."""
+    formula = LOSSES["huber"].formula
+    kernel = cuda_losses._pointwise_kernel(formula.value, formula.gradient, 1, "narrow")
+    runtime = {
+        "predictions": "*fp32", "targets": "*fp32", "output": "*fp32", "sums": "*fp64", "scale": "*fp64",
+        "numbers": ("i64",), "operands": (("*fp32", "i64", "i32"),) * 2, "count": "i64",
+    }  # fmt: skip
+    constants = {"NUM": 1, "VARIES": (False, False), "MODE": 1, "WORK": tl.float64, "BLOCK": 1024}
+    text = machine_code(kernel, "sm_90", runtime, constants)
+    assert "fma" not in text
+    assert "mul" in text
