@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.loss import _WeightedLoss
 
 from steepest.backends import cpu_losses
+from steepest.backends.cuda_devices import runs_on
 from steepest.errors import InputError
 from steepest.losses import cross_entropy as pair
 from steepest.losses import fused
@@ -130,7 +131,8 @@ def _chunks_take(
     return (
         input.dtype in _DTYPES
         and all(tensor.dtype == input.dtype for tensor in layer)
-        and all(tensor.numel() and tensor.device.type == "cpu" for tensor in (*layer, *constant))
+        and (input.device.type == "cpu" or runs_on(input))
+        and all(tensor.numel() and tensor.device == input.device for tensor in (*layer, *constant))
         and is_concrete(*layer, *constant)
         and not any(tensor.requires_grad for tensor in constant)
         and not torch._C._functorch.peek_interpreter_stack()
@@ -178,20 +180,24 @@ class _Chunked(torch.autograd.Function):
                 run(part, cpu_losses.VALUES, 1.0)
                 values[rows] = part
             return values
-        given = switches.get("normalizer")
         count = x_NF.shape[0] * math.prod(layer.outputs[1:])
-        divisor = fused.softmax_divisor(layer.target, settings, count) if given is None else float(given)
-        if divisor == 0.0 and switches.get("on_empty") == "zero":
-            ctx.scale = 0.0
+        own = (
+            1.0
+            if switches.get("normalizer") is not None
+            else fused.softmax_divisor(layer.target, settings, count)
+        )
+        divisor = fused.divisor_of(switches, own, settings.reduction, x_NF)
+        zero_on_empty = switches.get("on_empty") == "zero"
+        ctx.scale = fused.scale_of(divisor, zero_on_empty=zero_on_empty)
+        if not isinstance(divisor, Tensor) and divisor == 0.0 and zero_on_empty:
             return x_NF.new_zeros((), dtype=dtype)
-        ctx.scale = 1.0 / divisor if divisor else math.nan
         if any(ctx.needs_input_grad):
             total, ctx.gradients = _gradients(x_NF, weight, bias, layer, ctx.needs_input_grad, ctx.scale)
         else:
             total = _sum(
                 [run(logits, cpu_losses.SUM, 1.0) for _, logits, run in _chunks(x_NF, weight, bias, layer)]
             )
-        return x_NF.new_tensor(total / divisor if divisor else math.nan, dtype=dtype)
+        return fused.mean_of(total, divisor, x_NF, dtype, zero_on_empty=zero_on_empty)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
@@ -211,7 +217,7 @@ class _Chunked(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
             _, gradients = _gradients(x_NF, weight, bias, ctx.layer, wanted, ctx.scale)
-        if float(grad_output) != 1.0:
+        if runs_on(grad_output) or float(grad_output) != 1.0:  # a GPU is not waited for
             gradients = tuple(g if g is None else g.mul_(grad_output.to(g.dtype)) for g in gradients)
         return (*gradients, None)
 
@@ -236,9 +242,9 @@ def _gradients(
     bias: Tensor | None,
     layer: _Layer,
     wanted: tuple[bool, ...],
-    scale: float,
+    scale: fused.Sum,
     of_rows: Tensor | None = None,
-) -> tuple[float, tuple[Tensor | None, ...]]:
+) -> tuple[fused.Sum, tuple[Tensor | None, ...]]:
     """The summed loss, and its gradients times ``scale`` (times ``of_rows``, row by row) by input, weight and bias."""
     by_input = torch.empty_like(x_NF) if wanted[0] else None
     # Added up in place, chunk by chunk: a few roundings more than one product over all rows, and no memory more.
@@ -266,7 +272,9 @@ def _gradients(
     )
 
 
-def _sum(parts: list[float]) -> float:
+def _sum(parts: list[Any]) -> fused.Sum:
+    if isinstance(parts[0], Tensor):
+        return torch.stack(parts).sum()
     return math.fsum(parts) if all(map(math.isfinite, parts)) else sum(parts)
 
 
