@@ -13,6 +13,8 @@ from steepest.backends import reference_losses
 from steepest.losses import LOSSES, LossFormula
 from steepest.losses.apply import pointwise_loss, softmax_loss
 
+from .gpu_device import WITHOUT_A_CARD, gpu
+
 Loss = Callable[..., Tensor]
 
 
@@ -28,7 +30,10 @@ _MADE = {name: loss.formula.family for name, loss in LOSSES.items() if _made_wit
 POINTWISE = [name for name, family in _MADE.items() if family == "pointwise"]
 SOFTMAX = [name for name, family in _MADE.items() if family == "softmax"]
 COMPILED = POINTWISE + SOFTMAX
-BACKENDS = ("cpu", "reference")
+# Under Triton's interpreter a GPU's kernels take the CPU's tensors, and its own kernels none.
+BACKENDS = (
+    ("cuda", "reference") if WITHOUT_A_CARD else ("cpu", "reference", *(["cuda"] * torch.cuda.is_available()))
+)
 
 
 def through(
@@ -45,18 +50,20 @@ def through(
     upstream: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """The reduced loss, and the gradient when each of its elements has the gradient ``upstream``."""
-    leaf = predictions.detach().clone().requires_grad_()
-    loss = _PATHS[backend, formula.family](
-        formula, leaf, targets, parameters, weight, ignore_index, smoothing, reduction
+    device = gpu() if backend == "cuda" else "cpu"
+    leaf = predictions.detach().to(device, copy=True).requires_grad_()
+    weight = None if weight is None else weight.to(device)
+    loss = _PATHS["reference" if backend == "reference" else "fused", formula.family](
+        formula, leaf, targets.to(device), parameters, weight, ignore_index, smoothing, reduction
     )
-    # What is meant is what ran: neither backend may quietly stand in for the other.
-    assert ("Fused" in type(loss.grad_fn).__name__) == (backend == "cpu")
+    # What is meant is what ran: neither may quietly stand in for the other.
+    assert ("Fused" in type(loss.grad_fn).__name__) == (backend != "reference")
     loss.backward(torch.full_like(loss, upstream))
     assert leaf.grad is not None
-    return loss.detach(), leaf.grad
+    return loss.detach().cpu(), leaf.grad.cpu()
 
 
-def _cpu_pointwise(
+def _fused_pointwise(
     formula: Any, x: Any, t: Any, parameters: Any, weight: Any, _: Any, __: Any, reduction: str
 ) -> Tensor:
     return pointwise_loss(formula, x, t, parameters, weight=weight, reduction=reduction)
@@ -68,7 +75,7 @@ def _reference_pointwise(
     return reference_losses.pointwise(formula.value, x, t, parameters, weight, reduction)
 
 
-def _cpu_softmax(
+def _fused_softmax(
     formula: Any,
     x: Any,
     t: Any,
@@ -100,8 +107,8 @@ def _reference_softmax(
 
 
 _PATHS: dict[tuple[str, str], Loss] = {
-    ("cpu", "pointwise"): _cpu_pointwise,
+    ("fused", "pointwise"): _fused_pointwise,
     ("reference", "pointwise"): _reference_pointwise,
-    ("cpu", "softmax"): _cpu_softmax,
+    ("fused", "softmax"): _fused_softmax,
     ("reference", "softmax"): _reference_softmax,
 }

@@ -91,10 +91,12 @@ def test_softmax(name: str, target: str, kind: str) -> None:
             **dict.fromkeys(["x", "q", "class_weight", "output"], pointer), "targets": pointer if soft else "*i64",
             "offset": pointer, "sums": "*fp64", "scale": "*fp64", "parts": "*fp64", "table": "*fp64",
             "numbers": ("i64",) * count, "num_parts": "i32",
-            **dict.fromkeys(["count", "num_classes", "inner", "ignore_index", "a_part"], "i64"), "smoothing_bits": "i64",
+            **dict.fromkeys(["count", "num_classes", "inner", "ignore_index", "a_part"], "i64"),
+            "smoothing_bits": "i64",
         }  # fmt: skip
         set_to = {
-            "NUM": count, "HAS_PROBABILITIES": soft, "HAS_WEIGHT": soft, "HAS_OFFSET": False, "IS_SMOOTH": soft, "MODE": 1,
+            "NUM": count, "HAS_PROBABILITIES": soft, "HAS_WEIGHT": soft, "HAS_OFFSET": False, "IS_SMOOTH": soft,
+            "MODE": 1,
             "WORK": work, "ROWS": 32, "COLUMNS": 128, "STRETCH": 1024, "IS_ONE_CLASS": not soft,
         }  # fmt: skip
         for word, kernel in kernels.items():

@@ -54,7 +54,8 @@ def walked(
             parameter.grad = slope.to(device, dtype)
         optimizer.step()
     tables = list(optimizer._tables.values())
-    assert bool(tables) and all(isinstance(table, GpuTable) == by_triton for table in tables)
+    assert tables
+    assert all(isinstance(table, GpuTable) == by_triton for table in tables)
     return [parameter.detach().cpu() for parameter in parameters], optimizer
 
 

@@ -62,7 +62,7 @@ LARGER_TERM: dict[tuple[str, str], Callable[..., Any]] = {
     (backend, "bce"): lambda x, y, w: max(
         abs((1 - y) * VOCABULARY["sigmoid"](x)), abs(w * y * VOCABULARY["sigmoid"](-x))
     )
-    for backend in ("cpu", "reference")
+    for backend in ("cpu", "cuda", "reference")
 }
 # The kernel has (p - y) / (p (1 - p)), which loses nothing; autograd has the two terms' difference.
 LARGER_TERM["reference", "bce_probability"] = lambda p, y: max(

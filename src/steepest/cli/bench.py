@@ -28,6 +28,10 @@ def bench(
         bool,
         typer.Option("--quick", help="Tiny sizes, two rounds: see that it runs; the times mean nothing."),
     ] = False,
+    device: Annotated[
+        str,
+        typer.Option("--device", help="cpu, or cuda: a GPU, for losses and optimizers.", metavar="DEVICE"),
+    ] = "cpu",
     json_file: Annotated[
         Path | None,
         typer.Option(
@@ -43,7 +47,7 @@ def bench(
     from steepest.cli.show import console
 
     with _watched() as on_work:
-        result = run(name, quick=quick, on_work=on_work)
+        result = run(name, quick=quick, device=device, on_work=on_work)
     screen = console()
     screen.print(_table(result["rows"]))
     for note in dict.fromkeys(f"{row['peer']}: {row['note']}" for row in result["rows"] if row["note"]):
