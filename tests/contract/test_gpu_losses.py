@@ -1,0 +1,200 @@
+"""What the Triton kernels of losses do that the contract's own inputs do not reach."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from steepest.losses import LOSSES, CrossEntropyLoss, LinearCrossEntropyLoss, MSELoss, from_formula
+
+from .backends import POINTWISE, SOFTMAX, through
+from .gpu_device import gpu
+from .samples import DTYPES, generator, parameters_of, pointwise_samples
+
+
+@pytest.fixture
+def device() -> str:
+    return gpu()
+
+
+def by_kernel(
+    logits: Tensor, target: Tensor, *, weight: Tensor | None = None, smoothing: float = 0.0
+) -> list[Tensor]:
+    """Cross-entropy row by row, and its gradient, from the kernels alone: nothing checks the targets before them."""
+    from steepest.backends import cuda_softmax
+
+    formula = LOSSES["cross_entropy"].formula
+    soft = target.is_floating_point()
+    rows = cuda_softmax.Rows(
+        None if soft else target, target if soft else None, weight, None, -100, smoothing
+    )
+    assert formula.gradient is not None
+    run = cuda_softmax.softmax(formula.value, formula.gradient, logits, rows, ())
+    shape = (*logits.shape[:1], *logits.shape[2:])
+    values, slopes = logits.new_full(shape, math.nan), torch.full_like(logits, math.nan)
+    one = torch.ones((), dtype=torch.float64, device=logits.device)
+    run(values, 2, one)
+    total = run(slopes, 1, one)
+    assert torch.allclose(total.cpu(), values.double().sum().cpu(), rtol=1e-6, equal_nan=True)
+    return [values.cpu(), slopes.cpu()]
+
+
+@pytest.mark.parametrize("kind", ["index", "smoothed", "probabilities"])
+@pytest.mark.parametrize("num_programs", [1, 64])
+@pytest.mark.parametrize("shape", [(3, 50), (2, 37, 3)])
+def test_rows_in_stretches_are_as_whole_ones(
+    device: str, shape: tuple[int, ...], num_programs: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One stretch holds nothing but -inf, and one the largest twice."""
+    from steepest.backends import cuda_softmax
+
+    rng = generator("stretches", *shape)
+    logits = torch.tensor(rng.normal(size=shape) * 5)
+    logits[0, 16:32] = -math.inf
+    logits[1, 3] = logits[1, 35] = logits[1].max() + 1.0
+    target = torch.tensor(rng.integers(0, 16, (shape[0], *shape[2:])))
+    target.view(-1)[-1] = -100
+    if kind == "probabilities":
+        target = (
+            torch.tensor(rng.dirichlet([1.0] * shape[1], (shape[0], *shape[2:]))).movedim(-1, 1).contiguous()
+        )
+        target[0, 16:32] = 0.0
+    if kind == "smoothed":
+        logits[0, 16:32] = -80.0  # smoothing gives all of them a share
+    given = [t.to(device) for t in (logits, target, torch.tensor(rng.uniform(0.5, 2.0, shape[1])))]
+    smoothing = 0.1 if kind == "smoothed" else 0.0
+    whole = by_kernel(given[0], given[1], weight=given[2], smoothing=smoothing)
+    monkeypatch.setattr(cuda_softmax, "_WHOLE", 2)
+    monkeypatch.setattr(cuda_softmax, "_STRETCH", 16)
+    monkeypatch.setattr(cuda_softmax, "_PROGRAMS", num_programs)
+    cut = by_kernel(given[0], given[1], weight=given[2], smoothing=smoothing)
+    for a, b in zip(whole, cut, strict=True):
+        assert torch.isfinite(a).all()
+        assert torch.allclose(a, b, rtol=1e-13, atol=1e-16)
+
+
+def test_nan_and_infinity_are_of_their_row_alone(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from steepest.backends import cuda_softmax
+
+    for longest in (4096, 2):
+        monkeypatch.setattr(cuda_softmax, "_WHOLE", longest)
+        monkeypatch.setattr(cuda_softmax, "_STRETCH", 4)
+        logits = torch.zeros(4, 9, device=device)
+        logits[0, 8], logits[1, 2], logits[2] = math.nan, math.inf, -math.inf
+        values, slopes = by_kernel(logits, torch.zeros(4, dtype=torch.int64, device=device))
+        assert values.isnan().tolist() == [True, True, True, False]
+        assert slopes.isnan().any(1).tolist() == [True, True, True, False]
+
+
+def test_a_class_outside_the_classes_makes_its_row_nan(device: str) -> None:
+    logits = torch.zeros(4, 3, device=device)
+    values, slopes = by_kernel(logits, torch.tensor([0, 3, -1, -100], device=device))
+    assert values.isnan().tolist() == [False, True, True, False]
+    assert slopes.isnan().any(1).tolist() == [False, True, True, False]
+    assert values[3] == 0.0
+    assert (slopes[3] == 0.0).all()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", [*POINTWISE, *SOFTMAX])
+def test_half_types_are_rounded_once(device: str, name: str, dtype: str) -> None:
+    """Within a unit in the last place of what float64 gives for the same inputs, wherever that is in range."""
+    formula, held = LOSSES[name].formula, DTYPES[dtype]
+    if formula.family == "softmax":
+        rng = generator("half", name)
+        inputs, target = (
+            torch.tensor(rng.normal(size=(40, 7)) * 3).to(held),
+            torch.tensor(rng.integers(0, 7, 40)),
+        )
+    else:
+        inputs, target = (t[:200].to(held) for t in pointwise_samples(formula, "float32", tails=False))
+    given = parameters_of(formula)
+    found = through("cuda", formula, inputs, target, given)
+    wide = through(
+        "reference",
+        formula,
+        inputs.double(),
+        target.double() if target.is_floating_point() else target,
+        given,
+    )
+    info = torch.finfo(held)
+    for got, wanted in zip(found, wide, strict=True):
+        is_normal = (wanted.abs() > info.tiny) & (wanted.abs() < info.max) & wanted.isfinite()
+        spacing = 2.0 ** torch.floor(torch.log2(wanted.abs().clamp_min(info.tiny))) * info.eps
+        # A gradient is a difference: below its terms' own digits there is nothing to round.
+        least = 2.0**-22 * wanted[is_normal].abs().max()
+        off = (got.double() - wanted).abs() - least
+        assert (off[is_normal] <= 0.51 * spacing[is_normal]).all(), (off / spacing)[is_normal].max()
+
+
+def test_a_formula_without_a_form_in_triton_goes_by_tensor_operations(device: str) -> None:
+    def cubed(p: Tensor, y: Tensor) -> Tensor:
+        return torch.abs(p - y) ** 3
+
+    def slope(p: Tensor, y: Tensor) -> Tensor:
+        return 3.0 * torch.relu(p - y)
+
+    from dataclasses import replace
+
+    from steepest.losses.apply import pointwise_loss
+
+    odd = replace(LOSSES["mse"].formula, name="odd", value=cubed, gradient=slope)
+    p = torch.ones(3, device=device, requires_grad=True)
+    loss = pointwise_loss(odd, p, torch.zeros(3, device=device))
+    assert "Fused" not in type(loss.grad_fn).__name__
+    assert float(loss.detach()) == 1.0
+
+
+def test_a_users_formula_has_a_kernel(device: str) -> None:
+    def scaled_square(p: Tensor, y: Tensor, width: float = 2.0) -> Tensor:
+        return ((p - y) / width) ** 2
+
+    loss = from_formula(scaled_square)()
+    p = torch.ones(3, device=device, requires_grad=True)
+    value = loss(p, torch.zeros(3, device=device))
+    assert "Fused" in type(value.grad_fn).__name__
+    value.backward()
+    assert float(value.detach()) == 0.25
+    assert p.grad is not None
+    assert p.grad.tolist() == pytest.approx([0.5 / 3.0] * 3)
+
+
+def test_inplace_overwrites_and_says_so(device: str) -> None:
+    leaf = torch.randn(6, 4, device=device, requires_grad=True)
+    logits = leaf * 1.0
+    before = logits._version
+    loss = CrossEntropyLoss(inplace=True)(logits, torch.zeros(6, dtype=torch.int64, device=device))
+    assert logits._version > before
+    loss.backward()
+    fresh = torch.autograd.grad(
+        CrossEntropyLoss()(leaf, torch.zeros(6, dtype=torch.int64, device=device)), leaf
+    )[0]
+    assert torch.equal(fresh, leaf.grad)
+
+
+def test_an_upstream_factor_that_is_no_one(device: str) -> None:
+    for dtype in (torch.float64, torch.bfloat16):
+        p = torch.ones(5, dtype=dtype, device=device, requires_grad=True)
+        (2.0 * MSELoss(reduction="sum")(p, torch.zeros_like(p))).backward()
+        assert p.grad is not None
+        assert p.grad.tolist() == [4.0] * 5
+
+
+def test_the_linear_layers_chunks(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from steepest.losses import linear_cross_entropy as module
+
+    monkeypatch.setattr(module, "_LEAST_ROWS_A_CHUNK", 4)
+    monkeypatch.setattr(module, "_LOGITS_A_CHUNK", 1)
+    torch.manual_seed(0)
+    layer = LinearCrossEntropyLoss(6, 11, bias=True, label_smoothing=0.1, device=device, dtype=torch.float64)
+    x = torch.randn(9, 6, dtype=torch.float64, device=device, requires_grad=True)
+    target = torch.randint(0, 11, (9,), device=device)
+    learned = [x, *layer.parameters()]
+    in_chunks = torch.autograd.grad(2.0 * layer(x, target), learned)
+    logits = torch.nn.functional.linear(x, layer.linear.weight, layer.linear.bias)
+    whole = torch.autograd.grad(2.0 * CrossEntropyLoss(label_smoothing=0.1)(logits, target), learned)
+    for a, b in zip(in_chunks, whole, strict=True):
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-14)
