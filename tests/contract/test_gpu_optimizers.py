@@ -61,7 +61,7 @@ def walked(
 
 def a_few_options(cls: Any) -> list[dict[str, Any]]:
     """Without options, and with as many of them as go together."""
-    sets = option_sets(cls)
+    sets = list(option_sets(cls))
     return [sets[0], max(sets, key=lambda options: sum(map(bool, options.values())))]
 
 

@@ -106,6 +106,23 @@ def _check(
 
 
 @triton.jit
+def _loaded(
+    gradients, owners, firsts, table,
+    KINDS: tl.constexpr, TYPES: tl.constexpr, NUM: tl.constexpr, PARAMETER: tl.constexpr, ROUNDING: tl.constexpr,
+    LOST: tl.constexpr, WIDTH: tl.constexpr, WORK: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """A block of which tensor, where in it, and its parameter, gradient and state."""
+    block = tl.program_id(0)
+    tensor = tl.load(owners + block).to(tl.int64)
+    i = tl.load(firsts + block) + tl.arange(0, BLOCK)
+    row = table + tensor * WIDTH
+    mask = i < tl.load(row)
+    p = _parameter(row, i, mask, PARAMETER, ROUNDING, LOST, WORK)
+    g = tl.load(tl.load(gradients + tensor).to(tl.pointer_type(PARAMETER)) + i, mask=mask, other=0.0).to(WORK)
+    return tensor, row, i, mask, p, g, _slots(row, i, mask, KINDS, TYPES, NUM, WORK, BLOCK)
+
+
+@triton.jit
 def _parameter(
     row, i, mask, PARAMETER: tl.constexpr, ROUNDING: tl.constexpr, LOST: tl.constexpr, WORK: tl.constexpr
 ):
@@ -228,17 +245,10 @@ def _step(
     WORK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     if tl.load(nonfinite) == 0:
-        block = tl.program_id(0)
-        tensor = tl.load(owners + block).to(tl.int64)
-        i = tl.load(firsts + block) + tl.arange(0, BLOCK)
-        row = table + tensor * WIDTH
-        out = factors + tensor * (NUM_FACTORS + 2)
-        mask = i < tl.load(row)
-        p = _parameter(row, i, mask, PARAMETER, ROUNDING, LOST, WORK)
-        g = tl.load(tl.load(gradients + tensor).to(tl.pointer_type(PARAMETER)) + i, mask=mask, other=0.0).to(
-            WORK
+        tensor, row, i, mask, p, g, state = _loaded(
+            gradients, owners, firsts, table, KINDS, TYPES, NUM, PARAMETER, ROUNDING, LOST, WIDTH, WORK, BLOCK
         )
-        state = _slots(row, i, mask, KINDS, TYPES, NUM, WORK, BLOCK)
+        out = factors + tensor * (NUM_FACTORS + 2)
         new = update(p, g, *state, *_factors(out, p, NUM_TAKEN, WORK))
         lot = tl.full([], 0, tl.int64)
         if STREAM > 0:
@@ -253,20 +263,13 @@ def _measure(
     LOST: tl.constexpr, NUM_FACTORS: tl.constexpr, WIDTH: tl.constexpr, WORK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     if tl.load(nonfinite) == 0:
-        block = tl.program_id(0)
-        tensor = tl.load(owners + block).to(tl.int64)
-        i = tl.load(firsts + block) + tl.arange(0, BLOCK)
-        row = table + tensor * WIDTH
-        mask = i < tl.load(row)
-        p = _parameter(row, i, mask, PARAMETER, ROUNDING, LOST, WORK)
-        g = tl.load(tl.load(gradients + tensor).to(tl.pointer_type(PARAMETER)) + i, mask=mask, other=0.0).to(
-            WORK
+        tensor, _row, _i, mask, p, g, state = _loaded(
+            gradients, owners, firsts, table, KINDS, TYPES, NUM, PARAMETER, ROUNDING, LOST, WIDTH, WORK, BLOCK
         )
-        state = _slots(row, i, mask, KINDS, TYPES, NUM, WORK, BLOCK)
         pair = measure(p, g, *state, *_factors(factors + tensor * (NUM_FACTORS + 2), p, NUM_FACTORS, WORK))
         for k in tl.static_range(2):
             x = tl.where(mask, pair[k].to(tl.float64), 0.0)
-            tl.store(squares + block.to(tl.int64) * 2 + k, tl.sum(x * x, axis=0))
+            tl.store(squares + tl.program_id(0).to(tl.int64) * 2 + k, tl.sum(x * x, axis=0))
 
 
 @triton.jit

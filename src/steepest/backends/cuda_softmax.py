@@ -79,6 +79,14 @@ def _shares(
 
 
 @triton.jit
+def _terms(share, log_p, numbers, NUM: tl.constexpr):
+    """Terms of the loss and contributions to its slopes. No share, no term: infinities times 0 are not to be seen."""
+    options = unpacked(numbers, NUM, tl.float64, log_p)
+    loss = tl.where(share != 0.0, share * value(log_p, *options), 0.0)
+    return loss, tl.where(share != 0.0, share * gradient(log_p, *options), 0.0)
+
+
+@triton.jit
 def _of_one_class(
     log_p, target, class_weight, is_class, numbers, NUM: tl.constexpr, HAS_WEIGHT: tl.constexpr
 ):
@@ -86,10 +94,7 @@ def _of_one_class(
     share = tl.where(is_class, 1.0, 0.0).to(tl.float64)
     if HAS_WEIGHT:
         share = tl.load(class_weight + target, mask=is_class, other=0.0).to(tl.float64)
-    options = unpacked(numbers, NUM, tl.float64, log_p)
-    loss = tl.where(share != 0.0, share * value(log_p, *options), 0.0)
-    slope = tl.where(share != 0.0, share * gradient(log_p, *options), 0.0)
-    return loss, slope
+    return _terms(share, log_p, numbers, NUM)
 
 
 @triton.jit
@@ -143,11 +148,9 @@ def _whole(
             HAS_WEIGHT,
         )
         log_p = (logits.to(tl.float64) - peak[:, None]) - log_total[:, None]
-        options = unpacked(numbers, NUM, tl.float64, log_p)
-        # No share, no term: infinities times 0 are not to be seen.
-        loss = tl.sum(tl.where(share != 0.0, share * value(log_p, *options), 0.0), axis=1)
+        terms, c = _terms(share, log_p, numbers, NUM)
+        loss = tl.sum(terms, axis=1)
         if MODE == 1:
-            c = tl.where(share != 0.0, share * gradient(log_p, *options), 0.0)
             own = tl.sum(tl.where(is_peak, c, 0.0), axis=1)
             mass = tl.sum(tl.where(is_peak, 0.0, c), axis=1)
             slope = c - ((own + mass) / total)[:, None] * e.to(tl.float64)
@@ -285,9 +288,8 @@ def _share(
             target, q, at, inside, class_weight, j, num_classes, smoothing_bits, HAS_PROBABILITIES, HAS_WEIGHT
         )
         log_p = (logits - peak) - log_total
-        options = unpacked(numbers, NUM, tl.float64, log_p)
-        loss += tl.sum(tl.where(share != 0.0, share * value(log_p, *options), 0.0), axis=0)
-        c = tl.where(share != 0.0, share * gradient(log_p, *options), 0.0)
+        terms, c = _terms(share, log_p, numbers, NUM)
+        loss += tl.sum(terms, axis=0)
         own += tl.sum(tl.where(j == place, c, 0.0), axis=0)
         mass += tl.sum(tl.where(j == place, 0.0, c), axis=0)
     column = parts + (row * num_parts + part) * 3
@@ -366,8 +368,7 @@ def _slopes(
                 HAS_WEIGHT,
             )
             log_p = (logits.to(tl.float64) - peak) - log_total
-            options = unpacked(numbers, NUM, tl.float64, log_p)
-            c = tl.where(share != 0.0, share * gradient(log_p, *options), 0.0)
+            _, c = _terms(share, log_p, numbers, NUM)
             slope = tl.where(j == place, (own * rest - mass) / total, c - ((own + mass) / total) * e) * factor
         else:
             others = tl.where(place == target, rest, total - e)
@@ -399,6 +400,7 @@ def _kernels(
         "gradient": formula(gradient, 1 + num_parameters, "full"),
         "exp_difference": exp_difference64 if is_wide else exp_difference32,
     }
+    names["_terms"] = bound(_terms, names)
     names["_of_one_class"] = bound(_of_one_class, names)
     kernels = {"whole": _whole, "peaks": _peaks, "join": _join, "share": _share, "slopes": _slopes}
     return {**{name: bound(kernel, names) for name, kernel in kernels.items()}, "total": _total}
