@@ -150,6 +150,19 @@ def test_a_nonfinite_gradient_changes_nothing(device: str, where: int) -> None:
     assert optimizer.num_skipped_steps == 2
 
 
+def test_a_nonfinite_gradient_is_seen_where_a_parameter_has_moved(device: str) -> None:
+    """Its place is not known any more, and the step must not go by what was known."""
+    parameter = nn.Parameter(torch.ones(3, device=device))
+    optimizer = SGD([parameter], lr=RATE, momentum=0.9, skip_nonfinite=True)
+    for slope in (1.0, torch.nan, 1.0):
+        parameter.data = before = parameter.detach().clone()
+        before = before.clone()
+        parameter.grad = torch.full_like(parameter, slope)
+        optimizer.step()
+        assert torch.equal(before, parameter) == (slope != 1.0)
+    assert optimizer.num_skipped_steps == 1
+
+
 def test_a_rate_on_the_device_is_read_there(device: str) -> None:
     rate = torch.tensor(0.5, device=device)
     parameter = nn.Parameter(torch.zeros(3, device=device))

@@ -281,13 +281,14 @@ class FusedStep:
         return loss
 
     def _are_on_gpu(self) -> bool:
-        """Whether every group is stepped by a GPU that knows it: the first step of all is told on the way."""
-        tables = [self._tables.get(id(group["params"])) for group in self.param_groups]
-        return all(map(self._is_ready, self.param_groups)) and all(
+        """Whether a GPU knows every group, as it does after the first step, and can tell by itself what is finite."""
+        known = [self._tables.get(id(group["params"])) for group in self.param_groups]
+        return all(
             isinstance(table, GpuTable)
             and table.nonfinite is self._nonfinite
-            and self._tables.get(id(group["params"])) is table
-            for table, group in zip(tables, self.param_groups, strict=True)
+            and self._is_ready(group)
+            and self._tables.get(id(group["params"])) is table  # it still holds
+            for table, group in zip(known, self.param_groups, strict=True)
         )
 
     def _step_where_finite(self) -> None:
