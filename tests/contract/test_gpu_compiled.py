@@ -97,15 +97,15 @@ def test_softmax(name: str, target: str, kind: str) -> None:
         set_to = {
             "NUM": count, "HAS_PROBABILITIES": soft, "HAS_WEIGHT": soft, "HAS_OFFSET": False, "IS_SMOOTH": soft,
             "MODE": 1,
-            "WORK": work, "ROWS": 32, "COLUMNS": 128, "STRETCH": 1024, "IS_ONE_CLASS": not soft,
+            "WORK": work, "ROWS": 4, "COLUMNS": 64, "STRETCH": 256, "IS_ONE_CLASS": not soft,
         }  # fmt: skip
         for word, kernel in kernels.items():
             if word in ("share", "total") and not soft:
                 continue
             names = kernel.arg_names
             for ones in ({"inner"}, {"inner", "count", "num_classes", "num_parts"}):
-                if word == "peaks" and len(ones) > 1:
-                    continue  # of long rows alone
+                if len(ones) > 1 and (word == "peaks" or not (ALL or target == "gfx942")):
+                    continue  # peaks are of long rows alone; one compiler tells what Triton makes of a 1
                 at_one = dict.fromkeys(ones & set(names), 1)  # a size of 1 is a constant to Triton
                 runtime = {name: known[name] for name in names if name in known and name not in at_one}
                 constants = {name: set_to[name] for name in names if name in set_to}
