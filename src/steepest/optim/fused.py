@@ -371,7 +371,8 @@ class FusedStep:
                 tensors = own_parts(type(self).__name__, parameter, parameter.grad, tensors[2:])
             rows.append(tensors)
             is_part_of_layer = is_sharded(parameter) and rule.measure is not None
-            layout = None if is_part_of_layer else storage.layout(rule, tensors)
+            on_cpu = tensors[0].device.type == "cpu"  # a GPU steps whole groups, which this one is not
+            layout = storage.layout(rule, tensors) if on_cpu and not is_part_of_layer else None
             if layout is not None:
                 together[(step, *scalars), layout].append(i)
             elif storage.is_plain:
