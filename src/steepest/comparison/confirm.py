@@ -131,15 +131,15 @@ def score_on_test(
     # How often each probability came true is on no record, so runs on classes give their predictions again.
     known = {trial: trials.known_on_test(trial) if plan.task == "regression" else {} for trial in usable}
     trials.train_again(
-        trial for trial in usable if not known[trial] and trials.entries[trial].record.parameters is None
+        trial for trial in usable if not known[trial] and trials.whole(trial).parameters is None
     )
     for trial in usable:
         entry = trials.entries[trial]
         split = splits.of(trial.seed)
         if known[trial]:
             entry.test = known[trial]
-        elif entry.record.parameters is not None:
-            given = split.engine.predict(entry.record.run, entry.record.parameters, split.prepared.x_test)
+        elif (record := trials.whole(trial)).parameters is not None:
+            given = split.engine.predict(record.run, record.parameters, split.prepared.x_test)
             entry.test = _scores(split.prepared, plan.metric, truth, given)
             if entry.test and plan.task != "regression":
                 entry.reliability = reliability(truth, given)

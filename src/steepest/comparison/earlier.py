@@ -40,8 +40,9 @@ class Earlier:
     def __init__(self, directory: Path, plan: Plan) -> None:
         try:
             self._versions = dict(parse_json(read_bytes(directory / VERDICT))["versions"])
-            rows = pl.read_parquet(read_bytes(directory / RUNS, None)).to_dicts()
-            self._known = {trial: row for row in rows for trial in _trials(row, plan)}
+            self._rows = pl.read_parquet(read_bytes(directory / RUNS, None))
+            plain = self._rows.select(pl.exclude(pl.List)).iter_rows(named=True)
+            self._known = {trial: number for number, row in enumerate(plain) for trial in _trials(row, plan)}
         except (OSError, *MALFORMED, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise InputError(
                 f"The runs in {str(directory)!r} cannot be read ({error}); make the comparison anew."
@@ -58,15 +59,17 @@ class Earlier:
 
     def recall(self, trial: Trial, run: Run) -> Record | None:
         """What the trial gave, its weights apart, if it was run."""
-        row = self._known.get(trial)
-        return None if row is None else _record(run, row)
+        number = self._known.get(trial)
+        return None if number is None else _record(run, self._rows.row(number, named=True))
 
     def test_scores(self, trial: Trial) -> dict[str, float]:
         """What the trial scored on the test rows by each metric; empty where it was no finalist."""
-        row = self._known.get(trial, {})
+        number = self._known.get(trial)
+        if number is None:
+            return {}
         return {
             name.removeprefix(_TEST): value
-            for name, value in row.items()
+            for name, value in self._rows.row(number, named=True).items()
             if name.startswith(_TEST) and value is not None
         }
 

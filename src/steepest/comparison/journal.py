@@ -5,6 +5,8 @@ safetensors file (curve, and weights where they are needed later). A frame goes 
 which a kill does not undo, and to the disk about every half second, so that a power failure costs seconds. A torn
 tail does not fit its checksum: reading ends before it, and writing goes on there.
 
+What is in it need not be kept in memory: a run is read back when it is asked for.
+
 A journal belongs to one plan, which lies beside it; a run is known in it by its trial.
 """
 
@@ -49,7 +51,7 @@ class Journal:
     def __init__(self, path: Path, earlier: Earlier | None = None) -> None:
         self.earlier = earlier
         self._path = path
-        self._known: dict[str, dict[str, Any]] = {}
+        self._known: dict[str, tuple[int, int]] = {}  # where each trial's frame has its content, and how long
         self._synced_at = time.monotonic()
         with _told(path):
             self._file: BinaryIO = open(  # noqa: SIM115
@@ -70,28 +72,38 @@ class Journal:
         return len(self._known)
 
     def recall(self, trial: Trial, run: Run) -> Record | None:
-        """What the trial gave, if it has been run."""
-        facts = self._known.get(_key(trial))
-        if facts is None:
+        """What the trial gave, if it has been run, read back from the file."""
+        place = self._known.get(_key(trial))
+        if place is None:
             return None if self.earlier is None else self.earlier.recall(trial, run)
+        at, length = place
+        with _told(self._path):
+            self._file.seek(at)
+            payload = self._file.read(length)
+            self._file.seek(self._size_bytes)
+        _, facts = _decode(payload)
         return Record(run=run, **facts)
 
-    def append(self, trial: Trial, record: Record) -> None:
-        """Write what a run gave, if it came to an end of its own.
+    def append(self, trial: Trial, record: Record) -> bool:
+        """Write what a run gave, if it came to an end of its own; whether it was written, and can be recalled.
 
         Raises:
             InputError: the file system refuses. What was written before is whole.
         """
         if record.stop_reason == "interrupted":
-            return
-        payload = _encode(_key(trial), record)
+            return False
+        key = _key(trial)
+        payload = _encode(key, record)
         if payload is None:
-            return
+            return False
         with _told(self._path):
+            at = self._size_bytes + _FRAME.size
             self._write(_FRAME.pack(len(payload), zlib.crc32(payload)) + payload)
+            self._known[key] = at, len(payload)
             if time.monotonic() - self._synced_at >= _SYNC_EVERY_SEC:
                 os.fsync(self._file.fileno())
                 self._synced_at = time.monotonic()
+        return True
 
     def close(self) -> None:
         """Write nothing more."""
@@ -108,14 +120,14 @@ class Journal:
         size_bytes = len(_FIRST_LINE)
         while (payload := _next_payload(self._file, total_bytes - size_bytes)) is not None:
             try:
-                key, facts = _decode(payload)
+                key, _ = _decode(payload)
             except (
                 Exception
             ):  # whole, by its checksum, and yet none of ours: JSON and safetensors fail in many ways
                 raise InputError(
                     f"The journal {str(self._path)!r} is damaged: what stands at byte {size_bytes} is no run's."
                 ) from None
-            self._known[key] = facts
+            self._known[key] = size_bytes + _FRAME.size, len(payload)
             size_bytes += _FRAME.size + len(payload)
         return size_bytes
 

@@ -54,7 +54,7 @@ def model_of(
     if not winners:
         return None
     trial = _best_trial(plan, trials, winners[0])
-    record, own = trials.entries[trial].record, splits.of(trial.seed)
+    record, own = trials.whole(trial), splits.of(trial.seed)
     if record.parameters is None:  # a tuning run: the same run gives the same bits again
         if was_asked and not record.seconds < _MOST_SEC_TO_REPEAT:
             return None

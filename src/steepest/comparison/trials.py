@@ -14,12 +14,20 @@ from steepest.comparison.plan import Cell, Plan, Setting, Trial
 from steepest.comparison.progress import Progress
 from steepest.comparison.splits import Splits
 from steepest.training.metrics import METRICS
-from steepest.training.run import Record
+from steepest.training.run import Curve, Record
 
 __all__ = ["Entry", "Interrupted", "Trials"]
 
 # Weights are kept where they may be scored on test rows or handed over; a grid's would only fill memory.
 _STAGES_WITH_WEIGHTS = ("confirm", "default")
+
+
+_ELSEWHERE = Curve(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0))
+
+
+def _lighten(record: Record) -> None:
+    """Leave to the journal what takes memory."""
+    record.curve, record.parameters = _ELSEWHERE, None
 
 
 class Interrupted(Exception):
@@ -51,7 +59,8 @@ class Entry:
 class Trials:
     """Runs what is asked for, once, and remembers everything in the order it was asked for.
 
-    What the journal has is not run again; what ends is written to it.
+    What the journal has is not run again; what ends is written to it, and its curve and weights are then read back from
+    there (:meth:`whole`), so that the memory of a comparison hardly grows with its runs.
     """
 
     def __init__(
@@ -98,6 +107,7 @@ class Trials:
                 if record is not None:
                     ended[index] = record
                     self._progress.run_finished(record)
+                    _lighten(record)
             left = [index for index in range(len(waiting)) if index not in ended]
 
             def on_record(place: int, record: Record) -> None:
@@ -105,9 +115,10 @@ class Trials:
                 if stage not in _STAGES_WITH_WEIGHTS:
                     record.parameters = None
                 ended[index] = record
-                if self._journal is not None:
-                    self._journal.append(waiting[index], record)
+                is_kept = self._journal is not None and self._journal.append(waiting[index], record)
                 self._progress.run_finished(record)
+                if is_kept:
+                    _lighten(record)
 
             self._splits.run_all(
                 [runs[index] for index in left],
@@ -120,6 +131,13 @@ class Trials:
         finally:
             self._progress.stage_finished()
         return ended
+
+    def whole(self, trial: Trial) -> Record:
+        """What came of a trial, with its curve and what weights it has."""
+        record = self.entries[trial].record
+        if record.parameters is not None or record.curve is not _ELSEWHERE or self._journal is None:
+            return record
+        return self._journal.recall(trial, record.run) or record
 
     def known_on_test(self, trial: Trial) -> dict[str, float]:
         """What a trial of a comparison that is extended scored on the test rows; empty where that is not known."""
@@ -136,7 +154,7 @@ class Trials:
             waiting, self._splits.run_all(runs, num_threads=self._num_threads), strict=True
         ):
             if record is not None:
-                self.entries[trial].record.parameters = record.parameters
+                self.entries[trial].record = record
 
     def mark_pruned(self, cut: Iterable[Trial]) -> None:
         """These runs ended at a rung where their rate was cut."""
