@@ -61,7 +61,6 @@ class Journal:
                 _lock(self._file, path)
                 self._size_bytes = self._read()
                 self._file.truncate(self._size_bytes)
-                self._file.seek(self._size_bytes)
                 if self._size_bytes == 0:
                     self._write(_FIRST_LINE)
             except BaseException:
@@ -80,7 +79,6 @@ class Journal:
         with _told(self._path):
             self._file.seek(at)
             payload = self._file.read(length)
-            self._file.seek(self._size_bytes)
         _, facts = _decode(payload)
         return Record(run=run, **facts)
 
@@ -133,12 +131,12 @@ class Journal:
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
+        self._file.seek(self._size_bytes)  # from wherever a run was last read back
         try:
             while view:
                 view = view[self._file.write(view) :]
         except BaseException:  # a full disk, or a signal's exception between two parts of a frame
             self._file.truncate(self._size_bytes)
-            self._file.seek(self._size_bytes)
             raise
         self._size_bytes += len(data)
 
