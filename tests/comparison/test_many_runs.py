@@ -19,7 +19,9 @@ from steepest.comparison.progress import Silent
 from steepest.comparison.records import runs_frame
 from steepest.comparison.splits import Split, Splits
 from steepest.comparison.trials import Trials
-from steepest.training.run import Curve, Record, Run
+from steepest.data import prepare
+from steepest.training.native import NativeEngine
+from steepest.training.run import Architecture, Curve, Record, Run, Stop
 
 NUM_EVALUATIONS, NUM_WEIGHTS = 500, 5000
 BYTES_OF_A_RUN = 8 * 4 * NUM_EVALUATIONS + 4 * NUM_WEIGHTS
@@ -113,3 +115,21 @@ def test_the_frame_is_the_same_in_any_chunks(
     monkeypatch.setattr("steepest.comparison.records._ROWS_AT_ONCE", 3)
     assert runs_frame(plan, trials).equals(whole)
     assert whole["run_id"].to_list() == list(range(7))
+
+
+def test_a_run_that_has_ended_lets_go_of_what_it_worked_in() -> None:
+    """All runs of a stage are there from its start to its end; their working memory is not."""
+    x = np.random.default_rng(0).normal(size=(200, 4))
+    native = NativeEngine(prepare((x, x[:, 0])).training_data(), "rmse")
+
+    def peak_bytes(count: int) -> int:
+        runs = [Run("mse", "adam", 0.01, 32, seed, Architecture((16,)), Stop(3)) for seed in range(count)]
+        tracemalloc.start()
+        try:
+            native.run_all(runs, num_threads=1)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak_bytes(10)  # what is made once
+    assert (peak_bytes(250) - peak_bytes(50)) / 200 < 10_000

@@ -476,7 +476,9 @@ class Job:
         self.advance(
             Window(engine._x, self.y, engine._xv, self.y_validation, engine.num_rows, engine.num_validation)
         )
-        return self.record()
+        record = self.record()
+        del self.buffers  # a job lives as long as its stage, and thousands wait in one
+        return record
 
     def begin(self) -> None:
         """Lay out all the memory the run works in."""
