@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from steepest.optim import OPTIMIZERS
 from steepest.training.layout import alike, class_rows, is_kept, rows_of_outputs
 from steepest.training.metrics import METRICS
 from steepest.training.native import (
-    DIVERGENCE_FACTOR,
     check_range,
     class_terms,
     formula_of,
@@ -32,12 +31,13 @@ from steepest.training.native import (
     rows_a_step,
     to_predictions,
 )
+from steepest.training.progress import Progress
 from steepest.training.random import data_order, epoch_seed
-from steepest.training.run import Curve, Record, Run, Task, named_apart
+from steepest.training.run import Record, Run, Task, named_apart
 from steepest.training.seeds import borrowed, seed_all
 from steepest.training.torch_data import Rows
 
-__all__ = ["SCORING_SEED", "OfClasses", "TorchEngine", "backward", "has_batch_norm", "inner_module"]
+__all__ = ["SCORING_SEED", "OfClasses", "TorchEngine", "backward", "has_batch_norm", "inner_module", "moved", "predictions_of"]
 
 SCORING_SEED = 0  # what validation data draw, the same each time: a score depends on the weights alone
 
@@ -119,12 +119,9 @@ class TorchEngine:
         with borrowed(run.seed, self.device):
             module = self.make(run.seed)
             optimizer = self.optimizer(run, module)
-            progress = _Progress(run, self.metric.greater_is_better, started)
+            progress = Progress(run, self.metric.greater_is_better, lambda: time.perf_counter() - started)
             epoch = 0
-            while progress.reason is None:
-                if run.stop.max_epochs is not None and epoch >= run.stop.max_epochs:
-                    progress.reason = "epochs"
-                    break
+            while not progress.has_all_epochs(epoch):
                 try:
                     self._epoch(run, epoch, module, loss_function, optimizer, progress, stop_event)
                     score = self._validate(module, run, stop_event)
@@ -137,15 +134,13 @@ class TorchEngine:
                     progress.reason = "interrupted"  # Ctrl-C ends a loader's workers too
                     break
                 epoch += 1
-                progress.evaluate(epoch, score, module)
-                if self.validation is not None and math.isnan(progress.curve[-1].score):
-                    progress.reason = "diverged"
+                progress.evaluate(epoch, score, lambda: _state(module), self.validation is not None)
         return progress.record(
             hyperparameters=named_apart(
                 OPTIMIZERS[run.optimizer].cls.hyperparameters_of(optimizer.param_groups[0]),
                 loss_parameters(run),
             ),
-            final=module,
+            parameters=_state(module) if progress.best_state is None else progress.best_state,
         )
 
     def _epoch(
@@ -155,27 +150,26 @@ class TorchEngine:
         module: nn.Module,
         loss_function: nn.Module,
         optimizer: torch.optim.Optimizer,
-        progress: _Progress,
+        progress: Progress,
         stop_event: threading.Event | None,
     ) -> None:
         seed_all(epoch_seed(run.seed, epoch), self.device)
         module.train()
-        for inputs, targets in self._batches(run, epoch, module):
+        for inputs, targets in self.batches(run, epoch, module):
             optimizer.zero_grad()
             outputs = self.forward(module, inputs)
             loss = self.loss_of(run, loss_function, outputs, targets.to(self.device))
             backward(loss)
-            if progress.step_allowed(float(loss.detach()), len(targets), module):
+            if progress.step_allowed(float(loss.detach()), len(targets), lambda: _gradient_norm(module)):
                 optimizer.step()
                 progress.count_step()
             if stop_event is not None and stop_event.is_set():
                 raise _Stopped
-            if run.stop.max_sec is not None and progress.seconds >= run.stop.max_sec:
-                progress.reason = progress.reason or "seconds"
+            progress.look_at_time()
             if progress.reason is not None:
                 return
 
-    def _batches(self, run: Run, epoch: int, module: nn.Module) -> Iterator[tuple[Any, Tensor]]:
+    def batches(self, run: Run, epoch: int, module: nn.Module) -> Iterator[tuple[Any, Tensor]]:
         """An epoch's batches. A short last one is left out where the loader says so, and where it is one lone row
         and the module has batch norm, which cannot learn from it; another row each epoch."""
         n = len(self.train)
@@ -207,19 +201,27 @@ class TorchEngine:
         self, module: nn.Module, run: Run, rows: Rows, stop_event: threading.Event | None = None
     ) -> NDArray[Any]:
         formula = formula_of(run.loss)
-        outputs = []
+        flat = []
         for output, targets in self.outputs(module, rows):
             if stop_event is not None and stop_event.is_set():
                 raise _Stopped
-            flat = rows_of_outputs(output, formula.family == "softmax", self.classes_last)
-            kept = is_kept(targets.reshape(-1)) if self.task != "regression" else slice(None)
-            if len(flat) != targets.numel():
-                raise InputError(
-                    f"The model gave outputs of shape {tuple(output.shape)} for targets of shape "
-                    f"{tuple(targets.shape)}; they do not belong together."
-                )
-            outputs.append(flat[kept].float().cpu())
-        return predictions_of(torch.cat(outputs).numpy(), formula)
+            flat.append(self.flat_outputs(run, output, targets))
+        return predictions_of(torch.cat(flat).numpy(), formula)
+
+    def flat_outputs(self, run: Run, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What a score is worked out from, (targets, outputs a target) in the main memory, without ignored classes.
+
+        Raises:
+            InputError: outputs and targets do not belong together.
+        """
+        flat = rows_of_outputs(outputs, formula_of(run.loss).family == "softmax", self.classes_last)
+        if len(flat) != targets.numel():
+            raise InputError(
+                f"The model gave outputs of shape {tuple(outputs.shape)} for targets of shape "
+                f"{tuple(targets.shape)}; they do not belong together."
+            )
+        kept = is_kept(targets.reshape(-1)) if self.task != "regression" else slice(None)
+        return flat.float().cpu()[kept]
 
     def outputs(self, module: nn.Module, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
         """What a module at rest makes of the rows, with their targets, batch by batch."""
@@ -258,7 +260,7 @@ class TorchEngine:
             InputError: the module fails, or gives something else than a tensor.
         """
         try:
-            output = module(_moved(inputs, self.device))
+            output = module(moved(inputs, self.device))
         except InputError:
             raise
         except Exception as error:
@@ -406,113 +408,17 @@ class OfClasses(nn.Module):
         return losses.sum() / is_kept(targets).sum() if targets.dim() < outputs.dim() else losses.mean()
 
 
-def _moved(inputs: Any, device: torch.device) -> Any:
+def moved(inputs: Any, device: torch.device) -> Any:
+    """A batch's inputs on a device: tensors in tuples, lists and dictionaries, and whatever has a ``to``."""
     if isinstance(inputs, Tensor):
         return inputs.to(device)
     if isinstance(inputs, tuple) and hasattr(inputs, "_fields"):
-        return type(inputs)(*(_moved(part, device) for part in inputs))
+        return type(inputs)(*(moved(part, device) for part in inputs))
     if isinstance(inputs, (list, tuple)):
-        return type(inputs)(_moved(part, device) for part in inputs)
+        return type(inputs)(moved(part, device) for part in inputs)
     if isinstance(inputs, dict):
-        return {key: _moved(part, device) for key, part in inputs.items()}
+        return {key: moved(part, device) for key, part in inputs.items()}
     return inputs.to(device) if hasattr(inputs, "to") else inputs
-
-
-class _Mark(NamedTuple):
-    """What is known at an epoch's end."""
-
-    epoch: int
-    step: int
-    train_loss: float
-    score: float
-    examples: int
-    seconds: float
-
-
-class _Progress:
-    """Where a run stands: steps, examples, curve, best weights, and why it ended."""
-
-    def __init__(self, run: Run, greater_is_better: bool, started: float) -> None:
-        self.run, self.greater_is_better, self._started = run, greater_is_better, started
-        self.reason: str | None = None
-        self.steps = self.examples = 0
-        self.limit = math.inf
-        self.best_epoch, self.best_score = 0, math.nan
-        self.best_state: dict[str, Any] | None = None
-        self.curve: list[_Mark] = []
-        self._loss_sum, self._loss_rows, self._first_loss = 0.0, 0, math.nan
-
-    @property
-    def seconds(self) -> float:
-        """Since the run began."""
-        return time.perf_counter() - self._started
-
-    def step_allowed(self, loss: float, rows: int, module: nn.Module) -> bool:
-        """Note a batch's loss; False where the run ends before this step."""
-        self._loss_sum += loss * rows
-        self._loss_rows += rows
-        self.examples += rows
-        self._first_loss = loss if self.steps == 0 else self._first_loss
-        least = self.run.stop.min_gradient_norm
-        if not math.isfinite(loss) or loss > self.limit:
-            self.reason = "diverged"
-        elif least is not None and least > 0 and _gradient_norm(module) <= least:
-            self.reason = "gradient_norm"
-        return self.reason is None
-
-    def count_step(self) -> None:
-        self.steps += 1
-        if self.steps == 1:
-            self.limit = DIVERGENCE_FACTOR * (1.0 + self._first_loss)
-        if self.run.stop.max_steps is not None and self.steps >= self.run.stop.max_steps:
-            self.reason = "steps"
-
-    def evaluate(self, epoch: int, score: float, module: nn.Module) -> None:
-        """Note the score at an epoch's end; keep the weights where it is the best so far."""
-        mean_loss = self._loss_sum / max(self._loss_rows, 1)
-        self.curve.append(_Mark(epoch, self.steps, mean_loss, score, self.examples, self.seconds))
-        self._loss_sum, self._loss_rows = 0.0, 0
-        stop = self.run.stop
-        if math.isnan(score):
-            return
-        if self.best_epoch == 0 or self._better(score, self.best_score):
-            self.best_epoch, self.best_score = len(self.curve), score
-            self.best_state = _state(module)
-        if self.reason is None:
-            if stop.target_metric is not None and not self._better(stop.target_metric, score):
-                self.reason = "target_metric"
-            elif stop.patience and len(self.curve) - self.best_epoch >= stop.patience:
-                self.reason = "patience"
-
-    def _better(self, a: float, b: float) -> bool:
-        return a > b if self.greater_is_better else a < b
-
-    def record(self, hyperparameters: dict[str, float], final: nn.Module) -> Record:
-        diverged = self.reason == "diverged"
-
-        def column(name: str, dtype: type) -> NDArray[Any]:
-            return np.array([getattr(mark, name) for mark in self.curve], dtype=dtype)
-
-        return Record(
-            run=self.run,
-            hyperparameters=hyperparameters,
-            num_epochs=len(self.curve),
-            num_steps=self.steps,
-            num_examples=self.examples,
-            stop_reason=self.reason or "epochs",
-            best_epoch=0 if diverged else self.best_epoch,
-            validation_score=math.nan if diverged else self.best_score,
-            curve=Curve(
-                column("epoch", np.int64),
-                column("step", np.int64),
-                column("train_loss", np.float64),
-                column("score", np.float64),
-                column("examples", np.int64),
-                column("seconds", np.float64),
-            ),
-            seconds=self.seconds,
-            parameters=self.best_state if self.best_state is not None else _state(final),
-        )
 
 
 def _state(module: nn.Module) -> dict[str, Any]:
