@@ -1,0 +1,252 @@
+"""Runs that are trained together: one forward and one backward pass a step for all of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steepest.errors import InputError
+from steepest.training.native import formula_of, loss_parameters, optimizer_of
+from steepest.training.population_rules import RuleGroup
+from steepest.training.population_stack import Batch, ModuleStack
+from steepest.training.progress import Progress
+from steepest.training.random import epoch_seed
+from steepest.training.run import Record, Run, named_apart
+from steepest.training.seeds import borrowed, seed_all
+from steepest.training.torch_data import Tensors
+from steepest.training.torch_engine import TorchEngine, moved, predictions_of
+
+__all__ = ["Population", "loss_key"]
+
+
+class Population:
+    """Runs of one batch size, from their first step to the end of the last.
+
+    Each run's numbers are those of the torch engine to rounding: its seed's initial weights, its seed's rows in their
+    order, its own loss, rule and stop conditions. A run that has ended is taken out of all tensors at once.
+
+    Args:
+        engine: whose data, losses and scores these are.
+        runs: what to train.
+        on_record: told of each run that ends, by its place.
+        stop_event: ends all of them.
+    """
+
+    def __init__(
+        self,
+        engine: TorchEngine,
+        runs: Sequence[Run],
+        on_record: Callable[[int, Record], None],
+        stop_event: threading.Event | None = None,
+    ) -> None:
+        self._engine, self._on_record, self._stop_event = engine, on_record, stop_event
+        rules = [optimizer_of(run) for run in runs]
+        distinct_rules = list(dict.fromkeys(rule for rule, _ in rules))
+        # Those of one rule lie side by side, so that their weights are a slice.
+        self._places = sorted(range(len(runs)), key=lambda place: distinct_rules.index(rules[place][0]))
+        self._runs = [runs[place] for place in self._places]
+        self._hyperparameters = [rules[place][1] for place in self._places]
+        self._share_sec, self._last = 0.0, time.perf_counter()
+        self._progress = [
+            Progress(run, engine.metric.greater_is_better, lambda: self._share_sec) for run in self._runs
+        ]
+        self._seeds = list(dict.fromkeys(run.seed for run in self._runs))
+        modules = [engine.make(seed) for seed in self._seeds]
+        self._stack = ModuleStack(modules, [self._seeds.index(run.seed) for run in self._runs])
+        self._losses = {loss_key(run): engine.loss(run) for run in self._runs}
+        in_order = [rules[place] for place in self._places]
+        self._rules = [
+            RuleGroup(rule, [own for one, own in in_order if one is rule], self._stack.sizes)
+            for rule in distinct_rules
+        ]
+        self._arrange()
+
+    def train(self) -> None:
+        """Train them all."""
+        with borrowed(0, self._engine.device):
+            epoch = 0
+            while True:
+                self._leave([i for i, one in enumerate(self._progress) if one.has_all_epochs(epoch)])
+                if not self._runs:
+                    return
+                try:
+                    self._epoch(epoch)
+                    self._evaluate(range(len(self._runs)), epoch + 1)
+                except InputError:
+                    if self._stop_event is None or not self._stop_event.is_set():
+                        raise
+                    for one in self._progress:
+                        one.reason = "interrupted"  # Ctrl-C ends a loader's workers too
+                epoch += 1
+
+    def _epoch(self, epoch: int) -> None:
+        self._stack.module.train()
+        for given in self._batches(epoch):
+            self._step(Batch(given, self._which), epoch)
+            self._tick()
+            interrupted = self._stop_event is not None and self._stop_event.is_set()
+            for one in self._progress:
+                one.look_up(interrupted)
+            self._end(epoch)
+            if not self._runs:
+                return
+            self._stack.module.train()
+
+    def _batches(self, epoch: int) -> Iterator[list[tuple[Any, Tensor]]]:
+        """An epoch's batches, one for each seed at a time."""
+        engine = self._engine
+        firsts = {run.seed: run for run in self._runs}
+        self._seeds = list(firsts)
+        self._arrange()
+        device = engine.device
+
+        def of(run: Run) -> Iterator[tuple[Any, Tensor]]:
+            for inputs, targets in engine.batches(run, epoch, self._stack.module):
+                yield moved(inputs, device), targets.to(device)
+
+        if isinstance(engine.train.source, Tensors):  # which draw nothing
+            yield from map(list, zip(*map(of, firsts.values()), strict=True))
+            return
+        drawn = []
+        for run in firsts.values():
+            seed_all(epoch_seed(run.seed, epoch), device)
+            drawn.append(list(of(run)))
+        yield from map(list, zip(*drawn, strict=True))
+
+    def _step(self, batch: Batch, epoch: int) -> None:
+        """Losses and gradients of all, then each rule's update of those that go on."""
+        flat = self._stack.flat.detach().requires_grad_()
+        outputs = self._stack.forward(flat, batch.inputs, batch.axis)
+        values = []
+        for key, members in self._by_loss.items():
+            own = self._runs[int(members[0])]
+            loss = torch.vmap(partial(self._engine.loss_of, own, self._losses[key]), in_dims=(0, batch.axis))
+            mine = outputs if len(members) == len(self._runs) else outputs[members.to(outputs.device)]
+            values.append(loss(mine, batch.targets_of(members)))
+        (gradients,) = torch.autograd.grad(torch.cat(values).sum(), flat)
+        losses = torch.cat(values).detach().tolist()
+        order = torch.cat(list(self._by_loss.values())).tolist()
+
+        def norm(member: int) -> float:
+            return float(torch.linalg.vector_norm(gradients[member]))
+
+        for member, value in zip(order, losses, strict=True):
+            self._progress[member].step_allowed(value, batch.num_rows, partial(norm, member))
+        allowed = [i for i, one in enumerate(self._progress) if one.reason is None]
+        if len(allowed) < len(self._runs):
+            gradients = gradients[torch.tensor(allowed, dtype=torch.int64).to(gradients.device)]
+            self._end(epoch)
+        start = 0
+        for rule in self._rules:
+            rows = slice(start, start + len(rule))
+            rule.update(self._stack.flat[rows], gradients[rows])
+            start += len(rule)
+        for one in self._progress:
+            one.count_step()
+
+    # --- what ends ---------------------------------------------------------------------------------------------
+
+    def _end(self, epoch: int) -> None:
+        """Score the runs that ended within an epoch, and let them go."""
+        ended = [i for i, one in enumerate(self._progress) if one.reason is not None]
+        if ended:
+            self._evaluate(ended, epoch + 1)
+            self._leave(ended)
+
+    def _evaluate(self, members: Sequence[int], epoch: int) -> None:
+        if not members:
+            return
+        scores = self._scores(members)
+        self._tick()
+        is_scored = self._engine.validation is not None
+        for member, score in zip(members, scores, strict=True):
+            copy = partial(self._stack.flat[member].detach().clone)
+            self._progress[member].evaluate(epoch, score, copy, is_scored)
+
+    def _scores(self, members: Sequence[int]) -> list[float]:
+        """Validation scores; NaN where a prediction is not finite."""
+        engine, rows = self._engine, self._engine.validation
+        if rows is None:
+            return [float("nan")] * len(members)
+        whole = len(members) == len(self._runs)
+        flat = self._stack.flat if whole else self._stack.flat[list(members)]
+        own = self._runs[members[0]]
+        parts = []
+        self._stack.module.eval()
+        seed_all(0, engine.device)
+        with torch.no_grad():
+            for inputs, targets in rows.passed():
+                outputs = self._stack.forward(
+                    flat, moved(inputs, engine.device), None, None if whole else members
+                )
+                parts.append(_flat_outputs(engine, own, outputs, targets))
+        together = torch.cat(parts, dim=1).numpy()
+        truth = engine.scored(rows)
+        return [
+            engine.metric.compute(truth, predictions_of(outputs, formula_of(self._runs[member].loss)))
+            if np.isfinite(outputs).all()
+            else float("nan")
+            for member, outputs in zip(members, together, strict=True)
+        ]
+
+    def _leave(self, members: Sequence[int]) -> None:
+        """Hand over the records of runs that ended, and go on without them."""
+        if not members:
+            return
+        self._tick()
+        for member in members:
+            run, progress = self._runs[member], self._progress[member]
+            kept = self._stack.flat[member] if progress.best_state is None else progress.best_state
+            record = progress.record(
+                named_apart(self._hyperparameters[member], loss_parameters(run)),
+                self._stack.state(kept, member),
+            )
+            self._on_record(self._places[member], record)
+        left = [i for i in range(len(self._runs)) if i not in set(members)]
+        start = 0
+        for rule in self._rules:
+            size = len(rule)
+            rule.keep([i - start for i in left if start <= i < start + size])
+            start += size
+        self._rules = [rule for rule in self._rules if len(rule)]
+        self._stack.keep(left)
+        self._runs = [self._runs[i] for i in left]
+        self._progress = [self._progress[i] for i in left]
+        self._places = [self._places[i] for i in left]
+        self._hyperparameters = [self._hyperparameters[i] for i in left]
+        self._arrange()
+        self._last = time.perf_counter()  # what on_record took is nobody's
+
+    def _arrange(self) -> None:
+        """Who has which rows and which loss."""
+        self._which = torch.tensor([self._seeds.index(run.seed) for run in self._runs], dtype=torch.int64)
+        groups: dict[Any, list[int]] = {}
+        for member, run in enumerate(self._runs):
+            groups.setdefault(loss_key(run), []).append(member)
+        self._by_loss = {key: torch.tensor(members) for key, members in groups.items()}
+
+    def _tick(self) -> None:
+        """Share out the time since the last look among those still running."""
+        now = time.perf_counter()
+        self._share_sec += (now - self._last) / max(1, len(self._runs))
+        self._last = now
+
+
+def loss_key(run: Run) -> tuple[Any, ...]:
+    """Runs with the same are judged by one loss."""
+    return run.loss, *sorted(run.loss_options.items())
+
+
+def _flat_outputs(engine: TorchEngine, run: Run, outputs: Tensor, targets: Tensor) -> Tensor:
+    """(members, targets, outputs a target) from (members, rows, ...), as the torch engine makes them of one."""
+    members = len(outputs)
+    many = targets.repeat(members, *[1] * (targets.dim() - 1))
+    flat = engine.flat_outputs(run, outputs.flatten(0, 1), many)
+    return flat.reshape(members, -1, flat.shape[-1])

@@ -1,0 +1,137 @@
+"""One update rule over many runs: the rule as it stands, on tensors with a leading axis of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steepest.optim.rule import Rule
+
+__all__ = ["RuleGroup"]
+
+_IN_CACHE = 2**15  # numbers of one tensor that a rule's dozen operations go over before the next
+
+
+class RuleGroup:
+    """Runs that follow one rule, each with hyperparameters of its own.
+
+    A rule is operations of torch's on tensors and numbers. Here the parameters are (runs, numbers of all tensors), and
+    what is a number for one run is a column (runs, 1): the rule broadcasts, and nothing in it knows of the others.
+
+    Args:
+        rule: of all of them.
+        hyperparameters: of each, as the live optimizer gives them.
+        sizes: how many numbers each of a module's tensors has, in the order in which they lie side by side.
+    """
+
+    def __init__(self, rule: Rule, hyperparameters: Sequence[dict[str, float]], sizes: Sequence[int]) -> None:
+        self.rule = rule
+        values = [tuple(own.values()) for own in hyperparameters]
+        self._distinct = list(dict.fromkeys(values))  # runs that differ in their seeds share these
+        self._which = torch.tensor([self._distinct.index(one) for one in values])
+        self._sizes = torch.tensor(sizes)
+        firsts = [hyperparameters[values.index(one)] for one in self._distinct]
+        self._scalars = [rule.scalars_at_first(first) for first in firsts]
+        self._starts = [[rule.begins_at(name, first) for name in rule.slots] for first in firsts]
+        self._slots: list[Tensor] | None = None
+        self._step = 0
+        self._rows: list[tuple[float, ...]] = []
+        self._columns: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return len(self._which)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these runs alone."""
+        at = torch.tensor(rows, dtype=torch.int64)
+        self._which, self._columns, self._rows = self._which[at], [], []
+        if self._slots is not None:
+            self._slots = [slot[at.to(slot.device)] for slot in self._slots]
+
+    def update(self, parameters: Tensor, gradients: Tensor) -> None:
+        """One step, in place.
+
+        Args:
+            parameters, gradients: (runs, numbers).
+        """
+        if self._slots is None:
+            self._slots = self._at_first(parameters, gradients)
+        self._step += 1
+        # In float32 at least, as torch's kernels.
+        compute = torch.promote_types(parameters.dtype, torch.float32)
+        columns = self._coefficients(compute, parameters.device)
+        at_once = max(1, _IN_CACHE // parameters.shape[1]) if parameters.device.type == "cpu" else len(self)
+        for start in range(0, len(self), at_once):
+            rows = slice(start, start + at_once)
+            kept = [tensor[rows] for tensor in (parameters, *self._slots)]
+            self._update(
+                kept, gradients[rows], [column[rows] for column in columns], self._which[rows], compute
+            )
+
+    def _update(
+        self,
+        kept: Sequence[Tensor],
+        gradients: Tensor,
+        columns: list[Tensor],
+        which: Tensor,
+        compute: torch.dtype,
+    ) -> None:
+        parameters, *slots = kept
+        tensors = [tensor.to(compute) for tensor in (parameters, gradients, *slots)]
+        if self.rule.measure is not None:
+            columns = [*columns, self._trust(tensors, columns, which)]
+        for old, value in zip(kept, self.rule.update(*tensors, *columns), strict=True):
+            old.copy_(value)
+
+    def _at_first(self, parameters: Tensor, gradients: Tensor) -> list[Tensor]:
+        """The slots before the first step: numbers, the parameters or the gradients, run by run."""
+        given: dict[Any, Tensor] = {"parameter": parameters, "gradient": gradients}
+        slots = []
+        for place in range(len(self.rule.slots)):
+            starts = [self._starts[which][place] for which in self._which.tolist()]
+            if isinstance(starts[0], str):
+                slots.append(given[starts[0]].clone())
+                continue
+            column = torch.tensor([float(start) for start in starts], dtype=parameters.dtype)
+            slots.append(column.to(parameters.device).unsqueeze(1).expand_as(parameters).clone())
+        return slots
+
+    def _coefficients(self, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
+        """The numbers of this step, a column (runs, 1) each; the scalars go on."""
+        rows = []
+        for place, hyper in enumerate(self._distinct):
+            worked_out = self.rule.coefficients(float(self._step), *hyper, *self._scalars[place])
+            self._scalars[place] = list(worked_out[: len(self.rule.scalars)])
+            rows.append(tuple(worked_out[len(self.rule.scalars) :]))
+        if rows != self._rows or not self._columns:
+            table = torch.tensor(rows, dtype=torch.float64)[self._which].to(device, dtype)
+            self._rows, self._columns = rows, [column.unsqueeze(1) for column in table.unbind(1)]
+        return self._columns
+
+    def _trust(self, tensors: Sequence[Tensor], columns: Sequence[Tensor], which: Tensor) -> Tensor:
+        """A layer-wise rule's ratio for each run and tensor, as (runs, numbers).
+
+        A ratio is worked out from two norms by ordinary code, with branches: it is called once a run and tensor.
+        """
+        assert self.rule.measure is not None
+        assert self.rule.trust is not None
+        norms = [
+            torch.stack(
+                [
+                    part.double().square().sum(dim=1).sqrt()
+                    for part in measured.split(self._sizes.tolist(), dim=1)
+                ],
+                dim=1,
+            ).tolist()
+            for measured in self.rule.measure(*tensors, *columns)
+        ]
+        ratios = [
+            [self.rule.trust(a, b, *self._rows[place]) for a, b in zip(first, second, strict=True)]
+            for place, first, second in zip(which.tolist(), *norms, strict=True)
+        ]
+        like = tensors[0]
+        found = torch.tensor(ratios, dtype=torch.float64).to(like.device, like.dtype)
+        return found.repeat_interleave(self._sizes.to(like.device), dim=1)
