@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from steepest.bench import modules
 from steepest.bench.peers import if_there, load, version
 from steepest.bench.work import OURS, Bar, Contestant, Field, Limit, Missing, Ratio, Share, Work
 from steepest.comparison.engine import count_threads
@@ -57,7 +58,11 @@ CASES = (
 def works(quick: bool) -> list[Work]:
     """The cases; torch, BLAS and a run of ours on one thread, many runs and JAX on all."""
     return [
-        _work(case._replace(epochs=1, num_runs=min(case.num_runs, 3)) if quick else case) for case in CASES
+        *(
+            _work(case._replace(epochs=1, num_runs=min(case.num_runs, 3)) if quick else case)
+            for case in CASES
+        ),
+        *modules.works(quick),
     ]
 
 

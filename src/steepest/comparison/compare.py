@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from steepest.comparison.extend import extended, finished_plan
 from steepest.comparison.fitted import FittedModel
 from steepest.comparison.interrupt import stop_on_interrupt
 from steepest.comparison.model import about_model, model_of
-from steepest.comparison.modules import PreparedModules, TrainedModule, prepare_modules
+from steepest.comparison.modules import PreparedModules, TrainedModule, notes_on_engine, prepare_modules
 from steepest.comparison.options import Options
 from steepest.comparison.output import check_directory, place_of, recover, recover_held, write_directory
 from steepest.comparison.plan import TEST, VALIDATION, Plan, make_plan, read_plan
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "compare"]
 
 VERDICT, PLAN, RUNS, MODEL, REPORT = "verdict.json", "plan.json", "runs.parquet", "model", "report.html"
+_PROBES = 16  # runs side by side whose speed is measured, where they are trained together
 _MARKERS = (VERDICT, f"{UNFINISHED}/{PLAN}")
 _SUMMED = (VERDICT, PLAN, RUNS, QUESTION)
 _FILES = frozenset({*_SUMMED, SUMS, MODEL, REPORT, UNFINISHED})
@@ -160,6 +161,7 @@ def compare(
     lang: str = "en",
     splits: int | None = None,
     cluster: str | None = None,
+    together: bool | None = None,
 ) -> Comparison:
     """Train every pair of loss and optimizer on a table, tune each one fairly, and say which to use.
 
@@ -213,6 +215,9 @@ def compare(
         cluster: train the runs on a Ray cluster: ``"auto"``, the one this machine is part of; its ``"HOST:PORT"``; or
             ``"local"``, one that is started here for the purpose. The result does not depend on it. Tables only. It
             takes the package ray: ``pip install 'steepest[ray]'``.
+        together: with ``model``: train many runs at once, through ``torch.vmap`` (True), one after another (False), or
+            as pays for a module of this size (None). Scores are the same to rounding; a module, a loss or an optimizer
+            that cannot be stacked is trained one run after another, and a note says why.
 
     Returns:
         The verdict, the runs, the plan and the trained model. An interruption (Ctrl-C) keeps what was
@@ -239,6 +244,7 @@ def compare(
         splits,
     )
     check.check_threads(num_threads)
+    _check_together(together, is_module=model is not None)
     _check_language(lang)
     if cluster is not None:
         check_cluster(cluster, model)
@@ -269,7 +275,7 @@ def compare(
         data, target = question_of(place)
     if data is None:
         raise InputError("There are no data to compare on; give a path, a data frame or a pair (X, y).")
-    followed = None if plan is None else _plan_to_follow(plan, given, target, seconds)
+    followed = None if plan is None else _plan_to_follow(plan, given, target, seconds, together)
 
     prepared: Prepared | PreparedModules
     if model is None:
@@ -280,14 +286,17 @@ def compare(
         prepared = prepare_modules(model, data, task if followed is None else followed.task, device, compile)
         given = prepared.options(given)
     chosen = make_plan(prepared, given) if followed is None else _fitting(followed, prepared)
+    if isinstance(prepared, PreparedModules) and followed is None:
+        chosen = replace(chosen, together=prepared.together_pays(chosen) if together is None else together)
     redrawn = range(1, chosen.splits + 1) if chosen.splits > 1 else ()
     fresh = [_prepare(table, given, chosen, number) for number in redrawn]
     with connected(cluster) as pool, stop_on_interrupt() as stop_event, ExitStack() as until_written:
-        first, *others = [Split(one, _engine(one, chosen.metric, pool)) for one in (prepared, *fresh)]
+        first, *others = [Split(one, _engine(one, chosen, pool)) for one in (prepared, *fresh)]
         rows = Splits(chosen, first, others, pool)
         if seconds is not None:
             at_once = _runs_at_once(num_threads, model, pool)
-            speed = measure(chosen, rows.first.engine, at_once, stop_event)
+            beside = max(1, _PROBES // len(chosen.optimizers)) if chosen.together else at_once
+            speed = measure(chosen, rows.first.engine, beside, stop_event)
             left_sec = max(1.0, seconds - (perf_counter() - started))  # kernels took time to compile
             chosen, _ = trim(chosen, speed, at_once, left_sec)
         observer.plan_made(chosen)
@@ -327,18 +336,27 @@ def _check_language(lang: str) -> None:
             pass
 
 
-def _engine(prepared: Prepared | PreparedModules, metric: str, cluster: Cluster | None) -> Engine:
-    """The native engine for a table, here or on a cluster; the torch engine for modules of the user's own."""
+def _engine(prepared: Prepared | PreparedModules, plan: Plan, cluster: Cluster | None) -> Engine:
+    """The native engine for a table, here or on a cluster; the torch or the population engine for one's own modules."""
     if isinstance(prepared, PreparedModules):
-        return prepared.start_engine(metric)
+        return prepared.start_engine(plan.metric, plan.together)
     start = start_engine if cluster is None else cluster.engine
-    return start(prepared.training_data(), metric)
+    return start(prepared.training_data(), plan.metric)
 
 
 def _runs_at_once(num_threads: int | None, model: Any, cluster: Cluster | None) -> int | None:
     if model is not None:
-        return 1  # modules train one after another
+        return 1  # modules share one thread, together or not
     return cluster.num_processors if num_threads is None and cluster is not None else num_threads
+
+
+def _check_together(together: object, *, is_module: bool) -> None:
+    if together not in (None, True, False):
+        raise InputError(f"together is {together!r}; it is True, False or None.")
+    if together is not None and not is_module:
+        raise InputError(
+            "together is for modules of your own, model=...; a table's runs need no such choice."
+        )
 
 
 def _check_no_split_column(given: Options) -> None:
@@ -384,6 +402,7 @@ def _plan_to_follow(
     options: Options,
     target: str | None,
     seconds: float | None,
+    together: bool | None,
 ) -> Plan:
     """The plan, if no option contradicts it."""
     plan = read_plan(given)
@@ -391,6 +410,7 @@ def _plan_to_follow(
     names = [field.name for field in fields(Options)]
     decided = [name for name in names if getattr(options, name) != getattr(default, name)]
     decided += ["budget"] * (seconds is not None)
+    decided += ["together"] * (together is not None)
     decided += ["target"] * (target not in (None, plan.target))
     if decided:
         raise InputError(
@@ -431,15 +451,17 @@ def _comparison(
         outcome.winners,
         sentence=outcome.sentence,
         interrupted=outcome.interrupted,
-        notes=[*outcome.notes, *_notes_on_batches(plan, prepared), *notes],
+        notes=[*outcome.notes, *_notes_on_training(plan, splits.first), *notes],
         model=about_model(plan, splits, model),
         seconds=perf_counter() - started,
     )
     return Comparison(verdict, runs_frame(plan, trials), plan, model, outcome.interrupted)
 
 
-def _notes_on_batches(plan: Plan, prepared: Prepared | PreparedModules) -> list[str]:
-    return prepared.notes_on(plan.batch_sizes) if isinstance(prepared, PreparedModules) else []
+def _notes_on_training(plan: Plan, split: Split) -> list[str]:
+    if not isinstance(split.prepared, PreparedModules):
+        return []
+    return [*split.prepared.notes_on(plan.batch_sizes), *notes_on_engine(plan, split.engine)]
 
 
 def _plan_object(plan: Plan) -> dict[str, Any]:

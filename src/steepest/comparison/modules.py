@@ -14,7 +14,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from steepest.comparison.canonical import canonical_json
+from steepest.comparison.engine import Engine
 from steepest.comparison.options import Options, check_losses
+from steepest.comparison.plan import Plan, Setting
 from steepest.comparison.versions import versions
 from steepest.data.diagnose import diagnose
 from steepest.errors import InputError, near_names, told
@@ -23,12 +25,13 @@ from steepest.losses import LOSSES
 from steepest.training.layout import IGNORED, is_kept, layout_of, rows_of_outputs
 from steepest.training.metrics import default_metric
 from steepest.training.native import formula_of
+from steepest.training.population import PopulationEngine
 from steepest.training.run import BatchSize, Record, Task
 from steepest.training.seeds import borrowed
 from steepest.training.torch_data import Rows, as_rows, digest_of
 from steepest.training.torch_engine import TorchEngine, has_batch_norm, inner_module, predictions_of
 
-__all__ = ["PreparedModules", "TrainedModule", "prepare_modules"]
+__all__ = ["PreparedModules", "TrainedModule", "notes_on_engine", "prepare_modules"]
 
 _TASKS: tuple[Task, ...] = ("regression", "binary", "multiclass")
 
@@ -194,9 +197,9 @@ class PreparedModules:
         )
         return [note]
 
-    def start_engine(self, metric: str) -> TorchEngine:
-        """The engine that trains modules from this factory on these rows."""
-        return TorchEngine(
+    def start_engine(self, metric: str, together: bool = False) -> TorchEngine:
+        """The engine that trains modules from this factory on these rows; ``together``: many runs at once."""
+        return (PopulationEngine if together else TorchEngine)(
             self.factory,
             self.x_train,
             self.x_validation,
@@ -207,12 +210,26 @@ class PreparedModules:
             compile=self.compile,
         )
 
+    def together_pays(self, plan: Plan) -> bool:
+        """Whether a step of this module is so small that what surrounds it takes most of the time."""
+        engine = self.start_engine(plan.metric, together=True)
+        assert isinstance(engine, PopulationEngine)
+        return all(engine.pays(size) for size in plan.batch_sizes)
+
     def trained(self, record: Record, metric: str) -> TrainedModule:
         """The module with a record's weights."""
         engine = self.start_engine(metric)
         module = inner_module(engine.make(record.run.seed))
         module.load_state_dict(record.parameters)
         return TrainedModule(module.eval(), record, self.task, metric, self.data_sha256, engine)
+
+
+def notes_on_engine(plan: Plan, engine: Engine) -> list[str]:
+    """How a plan's runs were trained, where any were trained together."""
+    if not isinstance(engine, PopulationEngine):
+        return []
+    cells = [plan.run(Setting(cell, plan.default_rates[cell.optimizer]).on(plan.seed)) for cell in plan.cells]
+    return [*engine.notes(cells), *engine.broken]
 
 
 def prepare_modules(

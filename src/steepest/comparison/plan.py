@@ -140,6 +140,7 @@ class Plan:
         default_factory=dict
     )  # by the rules' names
     splits: int = 1  # of the rows beside the test's; more than one: each fresh seed has its own
+    together: bool = False  # runs of a module are trained many at once; a table's engine knows no such choice
     left_out: tuple[str, ...] = ()  # what a budget took away, in sentences
 
     @property
@@ -462,6 +463,7 @@ def _typed(given: Mapping[str, Any]) -> Plan:
         num_configurations=_num_configurations(given["num_configurations"]),
         loss_ranges=_ranges(given["loss_ranges"]),
         optimizer_ranges=_ranges(given["optimizer_ranges"]),
+        together=bool(given["together"]),
         left_out=tuple(given["left_out"]),
     )
 

@@ -7,7 +7,7 @@ the luck of that draw is part of what the fresh seeds measure.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -52,6 +52,11 @@ class Splits:
     def of(self, seed: int) -> Split:
         """The split that runs of a seed are trained on."""
         return self._own.get(seed, self.first)
+
+    def company(self, runs: Sequence[Run], wanted: Collection[int]) -> list[int]:
+        """The wanted ones of a stage's runs, and those that have to be trained beside them for the same bits."""
+        together = getattr(self.first.engine, "company", None)
+        return list(wanted) if together is None else together(runs, wanted)
 
     def run_all(
         self,

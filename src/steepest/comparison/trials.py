@@ -108,10 +108,13 @@ class Trials:
                     ended[index] = record
                     self._progress.run_finished(record)
                     _lighten(record)
-            left = [index for index in range(len(waiting)) if index not in ended]
+            missing = [index for index in range(len(waiting)) if index not in ended]
+            left = self._splits.company(runs, missing)
 
             def on_record(place: int, record: Record) -> None:
                 index = left[place]
+                if index in ended:
+                    return
                 if stage not in _STAGES_WITH_WEIGHTS:
                     record.parameters = None
                 ended[index] = record
@@ -146,15 +149,17 @@ class Trials:
 
     def train_again(self, wanted: Iterable[Trial]) -> None:
         """Get the weights of trials that were read back without them: the same run gives the same bits."""
-        waiting = list(wanted)
-        if not waiting:
-            return
-        runs = [self.entries[trial].record.run for trial in waiting]
-        for trial, record in zip(
-            waiting, self._splits.run_all(runs, num_threads=self._num_threads), strict=True
-        ):
-            if record is not None:
-                self.entries[trial].record = record
+        waiting = set(wanted)
+        stages = {self.entries[trial].stage for trial in waiting}
+        for stage in sorted(stages):
+            beside = [trial for trial, entry in self.entries.items() if entry.stage == stage]
+            runs = [self.entries[trial].record.run for trial in beside]
+            asked = [place for place, trial in enumerate(beside) if trial in waiting]
+            places = self._splits.company(runs, asked)
+            records = self._splits.run_all([runs[place] for place in places], num_threads=self._num_threads)
+            for place, record in zip(places, records, strict=True):
+                if record is not None and place in asked:
+                    self.entries[beside[place]].record = record
 
     def mark_pruned(self, cut: Iterable[Trial]) -> None:
         """These runs ended at a rung where their rate was cut."""

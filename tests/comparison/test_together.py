@@ -1,0 +1,113 @@
+"""Whole comparisons of modules whose runs are trained together: the same verdict, and the same bytes on resuming."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from torch import nn
+
+import steepest
+from steepest.comparison.progress import Silent
+from steepest.errors import InputError
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(90, 3)).astype(np.float32)
+Y = (X @ np.array([1.0, -2.0, 0.5]) + 0.1 * RNG.normal(size=90)).astype(np.float32)
+PARTS = tuple((X[part], Y[part]) for part in (slice(0, 50), slice(50, 70), slice(70, 90)))
+ASKED: dict[str, Any] = {
+    "data": PARTS, "losses": ["mse", "mae"], "optimizers": ["sgd", "adam"], "batch_sizes": [10], "max_epochs": 2,
+}  # fmt: skip
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+
+
+def without_times(directory: Path) -> tuple[Any, pl.DataFrame, dict[str, bytes]]:
+    verdict = json.loads((directory / "verdict.json").read_text())
+    runs = pl.read_parquet(directory / "runs.parquet").drop("seconds", "curve_seconds")
+    model = {path.name: path.read_bytes() for path in (directory / "model").iterdir()}
+    return {key: value for key, value in verdict.items() if key != "seconds"}, runs, model
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("together") / "out"
+    found = steepest.compare(model=net, out=out, **ASKED)
+    assert found.plan.together  # so small a module is
+    return out
+
+
+def test_the_verdict_is_that_of_runs_one_after_another_to_rounding(whole: Path) -> None:
+    alone = steepest.compare(model=net, together=False, **ASKED)
+    assert not alone.plan.together
+    verdict, runs, _ = without_times(whole)
+    for a, b in zip(verdict["cells"], alone.verdict["cells"], strict=True):
+        assert (a["loss"], a["optimizer"], a["lr"], a["kind"]) == (
+            b["loss"],
+            b["optimizer"],
+            b["lr"],
+            b["kind"],
+        )
+        assert a["score"] == pytest.approx(b["score"], rel=1e-4)
+    assert verdict["sentence"] == alone.verdict["sentence"]
+    assert runs.height == alone.runs.height
+    assert (
+        "Runs were trained together, up to 64 at once: their scores are those of runs alone to rounding."
+        in (verdict["notes"])
+    )
+    assert not any("together" in note for note in alone.verdict["notes"])
+
+
+class StopsAfter(Silent):
+    """Presses Ctrl-C once so many runs have ended."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def run_finished(self, record: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.skipif(
+    threading.current_thread() is not threading.main_thread(), reason="signals need the main thread"
+)
+@pytest.mark.parametrize("number", [30, 170])
+def test_an_interrupted_comparison_goes_on_to_the_same_bytes(
+    whole: Path, tmp_path: Path, number: int
+) -> None:
+    out = tmp_path / "out"
+    first = steepest.compare(model=net, out=out, progress=StopsAfter(number), **ASKED)
+    assert first.interrupted
+    again = steepest.compare(model=net, data=PARTS, resume=out)
+    assert not again.interrupted
+    mine, whole_one = without_times(out), without_times(whole)
+    assert mine[0] == whole_one[0]
+    assert mine[1].equals(whole_one[1])
+    assert mine[2] == whole_one[2]
+
+
+def test_a_module_that_cannot_be_is_trained_as_ever_and_the_notes_say_why() -> None:
+    found = steepest.compare(
+        model=lambda: nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.2), nn.Linear(4, 1)), together=True, **ASKED
+    )
+    why = "the module draws random numbers while it is trained, as dropout does"
+    assert f"Runs were trained one after another: {why}." in found.verdict["notes"]
+
+
+def test_together_is_for_modules_and_for_a_plan_to_decide(whole: Path) -> None:
+    with pytest.raises(InputError, match="together is for modules of your own"):
+        steepest.compare((X, Y), together=True)
+    with pytest.raises(InputError, match="together is 'yes'; it is True, False or None"):
+        steepest.compare(model=net, together="yes", **ASKED)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="it has decided together already"):
+        steepest.compare(model=net, data=PARTS, together=False, plan=whole / "plan.json")
