@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import steepest
 from steepest.comparison.progress import Silent
@@ -30,6 +30,20 @@ def net() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
 
 
+class Sensitive(nn.Module):
+    """Stands for a machine on which a run's last bits depend, and plainly, on how many are beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = net()
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, beside = next(self.layers.parameters()), 1
+        if torch._C._functorch.is_batchedtensor(weight):
+            beside = len(torch._C._functorch.get_unwrapped(weight))
+        return self.layers(x) * (1 + 1e-6 * beside)  # type: ignore[no-any-return]
+
+
 def without_times(directory: Path) -> tuple[Any, pl.DataFrame, dict[str, bytes]]:
     verdict = json.loads((directory / "verdict.json").read_text())
     runs = pl.read_parquet(directory / "runs.parquet").drop("seconds", "curve_seconds")
@@ -40,15 +54,16 @@ def without_times(directory: Path) -> tuple[Any, pl.DataFrame, dict[str, bytes]]
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("together") / "out"
-    found = steepest.compare(model=net, out=out, **ASKED)
+    found = steepest.compare(model=Sensitive, out=out, **ASKED)
     assert found.plan.together  # so small a module is
     return out
 
 
-def test_the_verdict_is_that_of_runs_one_after_another_to_rounding(whole: Path) -> None:
+def test_the_verdict_is_that_of_runs_one_after_another_to_rounding(tmp_path: Path) -> None:
+    steepest.compare(model=net, out=tmp_path / "out", **ASKED)
     alone = steepest.compare(model=net, together=False, **ASKED)
     assert not alone.plan.together
-    verdict, runs, _ = without_times(whole)
+    verdict, runs, _ = without_times(tmp_path / "out")
     for a, b in zip(verdict["cells"], alone.verdict["cells"], strict=True):
         assert (a["loss"], a["optimizer"], a["lr"], a["kind"]) == (
             b["loss"],
@@ -67,7 +82,7 @@ def test_the_verdict_is_that_of_runs_one_after_another_to_rounding(whole: Path) 
 
 
 class StopsAfter(Silent):
-    """Presses Ctrl-C once so many runs have ended."""
+    """Presses Ctrl-C once so many runs have ended: in the midst of a group, the rest of which is then lost."""
 
     def __init__(self, number: int) -> None:
         self.left = number
@@ -75,25 +90,49 @@ class StopsAfter(Silent):
     def run_finished(self, record: Any) -> None:
         self.left -= 1
         if self.left == 0:
-            signal.raise_signal(signal.SIGINT)
+            raise KeyboardInterrupt
 
 
-@pytest.mark.skipif(
-    threading.current_thread() is not threading.main_thread(), reason="signals need the main thread"
-)
 @pytest.mark.parametrize("number", [30, 170])
 def test_an_interrupted_comparison_goes_on_to_the_same_bytes(
     whole: Path, tmp_path: Path, number: int
 ) -> None:
     out = tmp_path / "out"
-    first = steepest.compare(model=net, out=out, progress=StopsAfter(number), **ASKED)
+    first = steepest.compare(model=Sensitive, out=out, progress=StopsAfter(number), **ASKED)
     assert first.interrupted
-    again = steepest.compare(model=net, data=PARTS, resume=out)
+    again = steepest.compare(model=Sensitive, data=PARTS, resume=out)
     assert not again.interrupted
     mine, whole_one = without_times(out), without_times(whole)
     assert mine[0] == whole_one[0]
     assert mine[1].equals(whole_one[1])
     assert mine[2] == whole_one[2]
+
+
+def test_an_extension_repeats_no_run_and_goes_on_to_the_same_bytes(whole: Path, tmp_path: Path) -> None:
+    outs = [tmp_path / name for name in ("one", "two")]
+    seen: list[Any] = []
+
+    class Counts(Silent):
+        def run_finished(self, record: Any) -> None:
+            seen.append(record)
+
+    for out in outs:
+        shutil.copytree(whole, out)
+    asked: dict[str, Any] = {"model": Sensitive, "data": PARTS}
+    steepest.compare(**asked, extend=outs[0], add_optimizers="momentum", progress=Counts())
+    first = steepest.compare(
+        **asked, extend=outs[1], add_optimizers="momentum", progress=StopsAfter(len(seen) - 30)
+    )
+    assert first.interrupted
+    steepest.compare(**asked, resume=outs[1])
+    mine, at_once = without_times(outs[1]), without_times(outs[0])
+    assert mine[0] == at_once[0]
+    assert mine[1].equals(at_once[1])
+    assert mine[2] == at_once[2]
+    # What was known is as it was, to the bit.
+    known = ["loss", "optimizer", "lr", "seed", "stage", "validation_score"]
+    before, after = without_times(whole)[1].select(known), mine[1].select(known)
+    assert before.join(after, on=known, nulls_equal=True).height == before.height
 
 
 def test_a_module_that_cannot_be_is_trained_as_ever_and_the_notes_say_why() -> None:
@@ -110,4 +149,4 @@ def test_together_is_for_modules_and_for_a_plan_to_decide(whole: Path) -> None:
     with pytest.raises(InputError, match="together is 'yes'; it is True, False or None"):
         steepest.compare(model=net, together="yes", **ASKED)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="it has decided together already"):
-        steepest.compare(model=net, data=PARTS, together=False, plan=whole / "plan.json")
+        steepest.compare(model=Sensitive, data=PARTS, together=False, plan=whole / "plan.json")

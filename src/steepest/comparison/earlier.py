@@ -57,6 +57,9 @@ class Earlier:
             others
         )
 
+    def __contains__(self, trial: Trial) -> bool:
+        return trial in self._known
+
     def recall(self, trial: Trial, run: Run) -> Record | None:
         """What the trial gave, its weights apart, if it was run."""
         number = self._known.get(trial)

@@ -58,7 +58,10 @@ def model_of(
     if record.parameters is None:  # a tuning run: the same run gives the same bits again
         if was_asked and not record.seconds < _MOST_SEC_TO_REPEAT:
             return None
-        record = own.engine.run_all([record.run], num_threads=1)[0] or record
+        if was_asked:  # alone, which is quicker
+            record = own.engine.run_all([record.run], num_threads=1)[0] or record
+        else:
+            trials.train_again([trial])
     if record.parameters is None:
         return None
     if isinstance(own.prepared, PreparedModules):

@@ -14,7 +14,7 @@ from steepest.comparison.plan import Cell, Plan, Setting, Trial
 from steepest.comparison.progress import Progress
 from steepest.comparison.splits import Splits
 from steepest.training.metrics import METRICS
-from steepest.training.run import Curve, Record
+from steepest.training.run import Curve, Record, Run
 
 __all__ = ["Entry", "Interrupted", "Trials"]
 
@@ -109,7 +109,7 @@ class Trials:
                     self._progress.run_finished(record)
                     _lighten(record)
             missing = [index for index in range(len(waiting)) if index not in ended]
-            left = self._splits.company(runs, missing)
+            left = self._with_company(waiting, runs, missing)
 
             def on_record(place: int, record: Record) -> None:
                 index = left[place]
@@ -141,6 +141,16 @@ class Trials:
         if record.parameters is not None or record.curve is not _ELSEWHERE or self._journal is None:
             return record
         return self._journal.recall(trial, record.run) or record
+
+    def _with_company(
+        self, waiting: Sequence[Trial], runs: Sequence[Run], missing: Sequence[int]
+    ) -> list[int]:
+        """The missing ones of a stage, and what has to be trained beside them; never a run of a finished comparison."""
+        earlier = None if self._journal is None else self._journal.earlier
+        new = [index for index, trial in enumerate(waiting) if earlier is None or trial not in earlier]
+        places = {index: place for place, index in enumerate(new)}
+        left = self._splits.company([runs[index] for index in new], [places[index] for index in missing])
+        return [new[place] for place in left]
 
     def known_on_test(self, trial: Trial) -> dict[str, float]:
         """What a trial of a comparison that is extended scored on the test rows; empty where that is not known."""

@@ -21,7 +21,7 @@ from steepest.training.random import epoch_seed
 from steepest.training.run import Record, Run, named_apart
 from steepest.training.seeds import borrowed, seed_all
 from steepest.training.torch_data import Tensors
-from steepest.training.torch_engine import TorchEngine, moved, predictions_of
+from steepest.training.torch_engine import Stopped, TorchEngine, moved, predictions_of
 
 __all__ = ["Population", "loss_key"]
 
@@ -79,8 +79,8 @@ class Population:
                 try:
                     self._epoch(epoch)
                     self._evaluate(range(len(self._runs)), epoch + 1)
-                except InputError:
-                    if self._stop_event is None or not self._stop_event.is_set():
+                except (Stopped, InputError) as error:
+                    if isinstance(error, InputError) and not self._is_asked_to_stop():
                         raise
                     for one in self._progress:
                         one.reason = "interrupted"  # Ctrl-C ends a loader's workers too
@@ -91,9 +91,10 @@ class Population:
         for given in self._batches(epoch):
             self._step(Batch(given, self._which), epoch)
             self._tick()
-            interrupted = self._stop_event is not None and self._stop_event.is_set()
+            if self._is_asked_to_stop():
+                raise Stopped
             for one in self._progress:
-                one.look_up(interrupted)
+                one.look_at_time()
             self._end(epoch)
             if not self._runs:
                 return
@@ -151,6 +152,9 @@ class Population:
         for one in self._progress:
             one.count_step()
 
+    def _is_asked_to_stop(self) -> bool:
+        return self._stop_event is not None and self._stop_event.is_set()
+
     # --- what ends ---------------------------------------------------------------------------------------------
 
     def _end(self, epoch: int) -> None:
@@ -183,6 +187,8 @@ class Population:
         seed_all(0, engine.device)
         with torch.no_grad():
             for inputs, targets in rows.passed():
+                if self._is_asked_to_stop():
+                    raise Stopped
                 outputs = self._stack.forward(
                     flat, moved(inputs, engine.device), None, None if whole else members
                 )

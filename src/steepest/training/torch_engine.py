@@ -37,12 +37,12 @@ from steepest.training.run import Record, Run, Task, named_apart
 from steepest.training.seeds import borrowed, seed_all
 from steepest.training.torch_data import Rows
 
-__all__ = ["SCORING_SEED", "OfClasses", "TorchEngine", "backward", "has_batch_norm", "inner_module", "moved", "predictions_of"]
+__all__ = ["SCORING_SEED", "OfClasses", "Stopped", "TorchEngine", "backward", "has_batch_norm", "inner_module", "moved", "predictions_of"]
 
 SCORING_SEED = 0  # what validation data draw, the same each time: a score depends on the weights alone
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
     """The user asked to stop, in the middle of a pass: what is left of it is not waited for."""
 
 
@@ -125,7 +125,7 @@ class TorchEngine:
                 try:
                     self._epoch(run, epoch, module, loss_function, optimizer, progress, stop_event)
                     score = self._validate(module, run, stop_event)
-                except _Stopped:
+                except Stopped:
                     progress.reason = "interrupted"
                     break
                 except InputError:
@@ -164,7 +164,7 @@ class TorchEngine:
                 optimizer.step()
                 progress.count_step()
             if stop_event is not None and stop_event.is_set():
-                raise _Stopped
+                raise Stopped
             progress.look_at_time()
             if progress.reason is not None:
                 return
@@ -204,7 +204,7 @@ class TorchEngine:
         flat = []
         for output, targets in self.outputs(module, rows):
             if stop_event is not None and stop_event.is_set():
-                raise _Stopped
+                raise Stopped
             flat.append(self.flat_outputs(run, output, targets))
         return predictions_of(torch.cat(flat).numpy(), formula)
 
