@@ -121,7 +121,7 @@ def test_an_extension_repeats_no_run_and_goes_on_to_the_same_bytes(whole: Path, 
     asked: dict[str, Any] = {"model": Sensitive, "data": PARTS}
     steepest.compare(**asked, extend=outs[0], add_optimizers="momentum", progress=Counts())
     first = steepest.compare(
-        **asked, extend=outs[1], add_optimizers="momentum", progress=StopsAfter(len(seen) - 30)
+        **asked, extend=outs[1], add_optimizers="momentum", progress=StopsAfter(len(seen) - 10)
     )
     assert first.interrupted
     steepest.compare(**asked, resume=outs[1])
