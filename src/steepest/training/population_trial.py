@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.overrides import TorchFunctionMode
 
 from steepest.training.native import optimizer_of
 from steepest.training.population_rules import RuleGroup
@@ -80,10 +80,10 @@ class Trial:
             inputs = moved(inputs, engine.device)
             if engine.validation is not None:
                 self._rows_scored_a_row = (engine.validation.batch_size or AT_ONCE) / len(targets)
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
+            with _Operations() as counter, torch.no_grad():
                 engine.forward(module, inputs)
             weights = [p for p in module.parameters() if p.requires_grad]
-            self.num_operations = counter.get_total_flops() + _AN_UPDATE * sum(p.numel() for p in weights)
+            self.num_operations = counter.total + _AN_UPDATE * sum(p.numel() for p in weights)
             found = _changes(module, partial(self._forward_counted, module, inputs))
             if found is not None:
                 return found
@@ -168,6 +168,25 @@ class Trial:
         )
         _check_alike(alone, together, f"the steps of {run.optimizer}")
         return None
+
+
+class _Operations(TorchFunctionMode):
+    """Counts the multiplications and additions of matrix products and convolutions.
+
+    What one of torch's larger functions multiplies inside, such as attention, is not seen. torch's own FlopCounterMode
+    sees it, and imports the compiler: three seconds.
+    """
+
+    total = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if name in ("linear", "matmul", "__matmul__", "mm", "bmm"):
+            self.total += 2 * out.numel() * args[0].shape[-1]
+        elif name.startswith("conv") and isinstance(out, Tensor):
+            self.total += 2 * out.numel() * args[1][0].numel()
+        return out
 
 
 def _told(find: Callable[[], str | None]) -> str | None:
