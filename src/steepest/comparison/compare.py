@@ -217,7 +217,8 @@ def compare(
             takes the package ray: ``pip install 'steepest[ray]'``.
         together: with ``model``: train many runs at once, through ``torch.vmap`` (True), one after another (False), or
             as pays for a module of this size (None). Scores are the same to rounding; a module, a loss or an optimizer
-            that cannot be stacked is trained one run after another, and a note says why.
+            that cannot be stacked is trained one run after another, and a note says why. The plan keeps it, so that
+            resuming gives the same bytes; an extension's are those of all asked at once to rounding.
 
     Returns:
         The verdict, the runs, the plan and the trained model. An interruption (Ctrl-C) keeps what was
