@@ -153,6 +153,18 @@ def test_options_of_losses_and_optimizers_are_each_runs_own() -> None:
     assert [one.hyperparameters.get("momentum", 0.0) for one in found] == [0.9, 0.5, 0.0]
 
 
+def test_rules_that_are_made_anew_for_each_run_are_one_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = OPTIMIZERS["adam"]
+
+    class Fresh(entry.cls):  # type: ignore[misc, name-defined]
+        @staticmethod
+        def rule_of(group: Any) -> Any:
+            return replace(entry.cls.rule_of(group))
+
+    monkeypatch.setitem(OPTIMIZERS, "fresh", replace(entry, name="fresh", cls=Fresh))  # type: ignore[arg-type]
+    both([run_of("mse", name, seed) for seed in (0, 1) for name in ("fresh", "sgd")], engines(Small), 5e-6)
+
+
 def test_a_convolutional_module_with_tied_and_frozen_weights_and_a_buffer() -> None:
     class Module(nn.Module):
         def __init__(self) -> None:
@@ -308,6 +320,18 @@ def test_a_small_memory_means_fewer_at_once() -> None:
     (sentence,) = tiny.reasons(runs)
     assert sentence.startswith("Runs were trained one after another: two of them would take more than")
     check_alike(trained(engines(Small)[0], runs), trained(tiny, runs), 0.0)
+
+
+def test_data_that_have_to_be_drawn_beforehand_count_too() -> None:
+    data = problem("regression")
+    rows = TensorDataset(torch.tensor(data.x_train), torch.tensor(data.y_train))
+    run = replace(run_of("mse", "sgd"), batch_size=1)
+    _, engine = engines(Small, rows=rows)
+    assert engine.reasons([run]) == []
+    assert engine._trial(1).epoch_bytes == 100 * 6 * 4
+    _, limited = engines(Small, rows=rows, validation=False, memory_bytes=20_000)
+    (sentence,) = limited.reasons([run])
+    assert "an epoch of the data for each seed would take more than" in sentence
 
 
 # --- what is left to the torch engine --------------------------------------------------------------------------------

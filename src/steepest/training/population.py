@@ -16,6 +16,7 @@ __all__ = ["PopulationEngine"]
 AT_ONCE = 64  # more gain little: a step's overhead is a few microseconds a run by then
 MEMORY_BYTES = 2**30
 _FEWEST = 2
+_MOST_SEEDS = 10  # of a group, where no more are confirmed than usual
 # Operations in a step, by the trial's count, up to which training together was faster on a CPU: a 64-128-128-10 net in
 # batches of 32 has 2.8e6 and took 0.6 of the time, 64-256-256-10 has 9e6 and took as long.
 WORTHWHILE = 4e6
@@ -159,6 +160,11 @@ class PopulationEngine(TorchEngine):
             return "", trial.reason
         if self.num_together(run.batch_size) < _FEWEST:
             return "", f"two of them would take more than {self._memory_bytes / 2**30:g} GiB"
+        if trial.epoch_bytes * _MOST_SEEDS > self._memory_bytes:
+            return (
+                "",
+                f"an epoch of the data for each seed would take more than {self._memory_bytes / 2**30:g} GiB",
+            )
         for name, key, find in (
             (run.loss, loss_key(run), trial.of_loss),
             (run.optimizer, _rule_key(run), trial.of_rule),

@@ -63,7 +63,7 @@ class Population:
         self._losses = {loss_key(run): engine.loss(run) for run in self._runs}
         in_order = [rules[place] for place in self._places]
         self._rules = [
-            RuleGroup(rule, [own for one, own in in_order if one is rule], self._stack.sizes)
+            RuleGroup(rule, [own for one, own in in_order if one == rule], self._stack.sizes)
             for rule in distinct_rules
         ]
         self._arrange()

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from steepest.training.native import optimizer_of
 from steepest.training.population_rules import RuleGroup
 from steepest.training.population_stack import Batch, ModuleStack, Unstackable
 from steepest.training.run import Run
 from steepest.training.seeds import borrowed, seed_all
-from steepest.training.torch_data import AT_ONCE
+from steepest.training.torch_data import AT_ONCE, Tensors
 from steepest.training.torch_engine import TorchEngine, inner_module, moved
 
 __all__ = ["Trial"]
@@ -39,6 +40,7 @@ class Trial:
     Attributes:
         reason: why the module's runs cannot be trained together, a clause; None where they can.
         bytes_a_run: what a run's activations take in a step.
+        epoch_bytes: what a seed's batches of an epoch take, where they have to be drawn beforehand.
         num_operations: of a step: matrix products and convolutions of a batch's forward pass, and so many for each
             weight's update as take as long; None where no step was made.
     """
@@ -46,6 +48,7 @@ class Trial:
     def __init__(self, engine: TorchEngine, run: Run) -> None:
         self._engine, self._run = engine, run
         self.bytes_a_run = 0
+        self.epoch_bytes = 0
         self.num_operations: float | None = None
         self._weight_bytes = 0
         self._rows_scored_a_row = 0.0  # that go through a module together in a score, by those in a step
@@ -78,6 +81,10 @@ class Trial:
             module = self._modules[0].train()
             inputs, targets = next(iter(engine.batches(self._run, 0, module)))
             inputs = moved(inputs, engine.device)
+            if not isinstance(engine.train.source, Tensors):
+                parts = [part for part in tree_leaves(inputs) if isinstance(part, Tensor)]
+                a_batch = sum(part.numel() * part.element_size() for part in parts)
+                self.epoch_bytes = a_batch * len(engine.train) // len(targets)
             if engine.validation is not None:
                 self._rows_scored_a_row = (engine.validation.batch_size or AT_ONCE) / len(targets)
             with _Operations() as counter, torch.no_grad():
