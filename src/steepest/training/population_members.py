@@ -21,7 +21,7 @@ from steepest.training.random import epoch_seed
 from steepest.training.run import Record, Run, named_apart
 from steepest.training.seeds import borrowed, seed_all
 from steepest.training.torch_data import Tensors
-from steepest.training.torch_engine import Stopped, TorchEngine, moved, predictions_of
+from steepest.training.torch_engine import SCORING_SEED, Stopped, TorchEngine, moved, predictions_of
 
 __all__ = ["Population", "loss_key"]
 
@@ -184,7 +184,7 @@ class Population:
         own = self._runs[members[0]]
         parts = []
         self._stack.module.eval()
-        seed_all(0, engine.device)
+        seed_all(SCORING_SEED, engine.device)
         with torch.no_grad():
             for inputs, targets in rows.passed():
                 if self._is_asked_to_stop():

@@ -37,7 +37,17 @@ from steepest.training.run import Record, Run, Task, named_apart
 from steepest.training.seeds import borrowed, seed_all
 from steepest.training.torch_data import Rows
 
-__all__ = ["SCORING_SEED", "OfClasses", "Stopped", "TorchEngine", "backward", "has_batch_norm", "inner_module", "moved", "predictions_of"]
+__all__ = [
+    "SCORING_SEED",
+    "OfClasses",
+    "Stopped",
+    "TorchEngine",
+    "backward",
+    "has_batch_norm",
+    "inner_module",
+    "moved",
+    "predictions_of",
+]
 
 SCORING_SEED = 0  # what validation data draw, the same each time: a score depends on the weights alone
 
