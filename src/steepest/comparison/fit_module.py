@@ -17,7 +17,7 @@ from steepest.comparison.canonical import canonical_json
 from steepest.comparison.fit import check_loss_options, check_optimizer_options, default_loss
 from steepest.comparison.imported import data_of, factory_of
 from steepest.comparison.module_files import CHECKPOINTS, OURS, RECORD, write_model, write_record
-from steepest.comparison.output import check_directory
+from steepest.comparison.output import check_directory, place_of
 from steepest.errors import InputError, near_names
 from steepest.optim import OPTIMIZERS
 from steepest.training.distributed.checkpoint import Checkpoints
@@ -110,7 +110,9 @@ def fit_module(
     """
     with joined(device) as ranks, asked_to_stop() as stop_event:
         with ranks.agreed():
-            place = check_directory(out, (RECORD,), OURS)
+            place = place_of(out)
+            if ranks.is_first:
+                check_directory(out, (RECORD,), OURS)
             factory, parts = factory_of(model), as_parts(data_of(data))
             _check_limits(max_epochs, max_steps)
             checked = _Checked(factory, parts, ranks, seed=check.check_seed(seed), task=task)
@@ -140,13 +142,15 @@ def fit_module(
             module = checked.engine.make(seed)
             question = checked.question(run, module)
             checkpoints = Checkpoints(place / CHECKPOINTS, ranks)
-            checkpoints.clear_unfinished()
             last = _last(checkpoints, place, question, resume)
-        with ranks.agreed():  # now that all have found the place fit
-            if ranks.is_first and not (place / RECORD).exists():
+        notes = checked.notes(module)
+        with ranks.agreed():
+            if (
+                ranks.is_first and not (place / RECORD).exists()
+            ):  # not before all ranks have looked at the folder
                 place.mkdir(parents=True, exist_ok=True)
                 write_record(place, question, None)
-        notes = checked.notes(module)
+            checkpoints.clear_unfinished()
         with ranks.agreed():
             made = parallelized(module, run.parallel, ranks)
             training = Training(run, checked.engine, parts, made, checked.has_indices, ranks)
