@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from steepest.backends import available
 from steepest.data import batches as batches_module
 from steepest.data import memory, prepare, read, source, streamed
 from steepest.data.batches import Batches
@@ -342,11 +343,11 @@ def test_a_control_group_limits_what_is_available(
         (directory / names[1]).write_text("3000000")
         (directory / "memory.stat").write_text(f"other 7\n{names[2]} 500000\n")
     found = [(group, version), (group.parent, version), (tmp_path, version)]
-    monkeypatch.setattr(memory, "_groups", lambda: iter(found))
-    assert memory.available_bytes() == 2_500_000
-    monkeypatch.setattr(memory, "_groups", lambda: iter(()))
-    assert memory.available_bytes() > 2_500_000
-    assert memory.limit_bytes(None) <= memory.available_bytes()
+    monkeypatch.setattr(available, "_groups", lambda: iter(found))
+    assert available.available_bytes() == 2_500_000
+    monkeypatch.setattr(available, "_groups", lambda: iter(()))
+    assert available.available_bytes() > 2_500_000
+    assert memory.limit_bytes(None) <= available.available_bytes()
 
 
 def test_what_this_process_has() -> None:

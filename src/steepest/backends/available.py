@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = ["available_bytes", "in_words"]
 
-# Of the container, if there is one: the limit and what is used of it, control groups of version 2 and of version 1.
-_GROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available_bytes() -> float:
-    """What the system, the container and the process's own limit leave; infinity where they do not say."""
-    return min(_of_system(), _of_process(), *(_of_group(*paths) for paths in _GROUPS))
+    """What the system, its control groups and the process's own limit leave; infinity where they do not say."""
+    return max(0.0, min(_of_system(), _of_process(), *_of_control_groups()))
 
 
 def in_words(num_bytes: float) -> str:
@@ -47,14 +44,42 @@ def _of_process() -> float:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     except OSError:
         pages = 0
-    return max(0.0, float(limit - pages * resource.getpagesize()))
+    return float(limit - pages * resource.getpagesize())
 
 
-def _of_group(limit: str, used: str) -> float:
-    try:
-        return max(
-            0.0,
-            float(Path(limit).read_text(encoding="ascii")) - float(Path(used).read_text(encoding="ascii")),
+def _of_control_groups() -> Iterator[float]:
+    """What is left under the limit of each group that this process is in (cgroups of version 2 and 1)."""
+    for directory, version in _groups():
+        limit_name, used_name, cached_name = (
+            ("memory.max", "memory.current", "inactive_file")
+            if version == 2
+            else ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         )
-    except (OSError, ValueError):  # there is none, or its limit is "max"
-        return math.inf
+        try:
+            limit = int((directory / limit_name).read_text())  # "max" is none
+            used = int((directory / used_name).read_text())
+            figures = dict(line.split() for line in (directory / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):
+            continue
+        yield limit - used + int(figures.get(cached_name, 0))  # what only caches files gives way
+
+
+def _groups() -> Iterator[tuple[Path, int]]:
+    """The directories of this process' groups, from its own up to the root that can be seen."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        if number == "0" and not controllers:
+            root, version = _CGROUPS, 2
+        elif "memory" in controllers.split(","):
+            root, version = _CGROUPS / "memory", 1
+        else:
+            continue
+        own = root / path.lstrip("/")
+        for directory in (own, *own.parents):
+            if directory == root.parent:
+                break
+            yield directory, version

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from steepest.backends.available import in_words
+from steepest.backends.available import available_bytes, in_words
 from steepest.data.batches import Batches, bytes_in_memory
 from steepest.data.files import PARQUET, TEXT, expanded, is_parquet, many_files
-from steepest.data.memory import available_bytes, limit_bytes
+from steepest.data.memory import limit_bytes
 from steepest.data.text_files import as_parquet
 from steepest.errors import InputError
 from steepest.training.rows_on_disk import temporary_directory
