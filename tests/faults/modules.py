@@ -20,7 +20,7 @@ from steepest.errors import InputError
 
 X = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
 Y = X.sum(1)
-OPTIONS: dict[str, Any] = {"losses": ["mse"], "optimizers": ["sgd"], "max_epochs": 1}
+OPTIONS: dict[str, Any] = {"losses": ["mse"], "optimizers": ["sgd"], "max_epochs": 1, "together": False}
 
 
 class Fragile(Dataset[Any]):
@@ -103,12 +103,9 @@ def stopped_in_an_epoch(place: Place) -> None:
 
 
 def module_that_gives_nan(place: Place) -> None:
-    made: list[nn.Module] = []
-
     def sometimes() -> nn.Module:
         module = net()
-        made.append(module)
-        if len(made) % 3 == 0:
+        if module.weight[0, 0] > 0:  # type: ignore[index,operator]  # by the run's seed
             nn.init.constant_(module.bias, float("nan"))  # type: ignore[arg-type]
         return module
 

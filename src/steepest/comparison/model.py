@@ -62,6 +62,7 @@ def model_of(
             record = own.engine.run_all([record.run], num_threads=1)[0] or record
         else:
             trials.train_again([trial])
+            record = trials.whole(trial)
     if record.parameters is None:
         return None
     if isinstance(own.prepared, PreparedModules):

@@ -79,7 +79,7 @@ class Progress:
     def has_all_epochs(self, epoch: int) -> bool:
         """Whether so many epochs are all that was asked for; then the run has ended."""
         if self.run.stop.max_epochs is not None and epoch >= self.run.stop.max_epochs:
-            self.reason = "epochs"
+            self.reason = self.reason or "epochs"  # it may have diverged in its last
         return self.reason is not None
 
     def evaluate(self, epoch: int, score: float, state: Callable[[], Any], is_scored: bool) -> None:
