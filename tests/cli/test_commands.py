@@ -323,8 +323,10 @@ def test_bench_prints_its_rows_and_writes_them(
     result = {"machine": {"cores": 2}, "rows": [row]}
     asked = []
 
-    def measure(name: str, *, quick: bool, on_work: Callable[[int, int, str], None]) -> dict[str, Any]:
-        asked.append((name, quick))
+    def measure(
+        name: str, *, quick: bool, device: str, on_work: Callable[[int, int, str], None]
+    ) -> dict[str, Any]:
+        asked.append((name, quick, device))
         on_work(0, 1, "10-5-1")
         return result
 
@@ -332,7 +334,7 @@ def test_bench_prints_its_rows_and_writes_them(
     monkeypatch.setenv("COLUMNS", "160")
     ran = run("bench", "training", "--json", tmp_path / "b.json")
     assert ran.exit_code == 0, ran.err
-    assert asked == [("training", False)]
+    assert asked == [("training", False, "cpu")]
     for words in ("10-5-1", "torch 2.0", "500 ns", "250 µs", " 500 ", "reached", "cores 2"):
         assert words in ran.out
     assert "torch: one thread [sic]\n" in ran.out
@@ -341,7 +343,7 @@ def test_bench_prints_its_rows_and_writes_them(
     assert json.loads((tmp_path / "b.json").read_text()) == result
 
     ran = run("bench", "losses", "--quick")
-    assert asked[1:] == [("losses", True)]
+    assert asked[1:] == [("losses", True, "cpu")]
     assert "A quick run: the times mean nothing." in ran.out
 
 

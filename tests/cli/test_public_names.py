@@ -14,7 +14,7 @@ from steepest.cli.options import given
 from steepest.comparison.options import DEFAULT_BATCH_SIZE
 
 # An option's name where it is not the parameter's own.
-RENAMED = {"epochs": "max_epochs", "threads": "num_threads"}
+RENAMED = {"epochs": "max_epochs", "threads": "num_threads", "ray": "cluster"}
 # What the help says of a default that is not a value but a rule.
 RULES = {"by task", "by size", "all that fit the task", "all", "all cores"}
 
