@@ -18,7 +18,7 @@ from steepest.bench.work import OURS, Bar, Contestant, Field, Limit, Missing, Ra
 __all__ = ["ROUNDS", "machine", "measure"]
 
 ROUNDS = 9
-_LEAST_SEC = 0.005  # a shorter call is made several times a sample: the clock and the cache are not the work
+_LEAST_SEC = 0.02  # a shorter call is made several times a sample: the clock and the cache are not the work
 _LIMIT = "the limit"
 
 Samples = Mapping[str, Mapping[str, Sequence[float]]]  # contestant -> quantity -> values
