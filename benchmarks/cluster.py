@@ -62,7 +62,7 @@ def compared(rows: Path, out: Path, epochs: int, *more: str) -> tuple[float, dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N")
-    parser.add_argument("--epochs", type=int, default=60, metavar="N")
+    parser.add_argument("--epochs", type=int, default=500, metavar="N")
     given = parser.parse_args()
     from ray.cluster_utils import Cluster
 

@@ -70,7 +70,7 @@ def made_of_names() -> Iterator[str]:
     yield from (f"{{number}} {noun}s" for noun in ("run", "seed", "configuration"))
     yield from TASKS.values()
     yield from (humanise(name) for name in FINDINGS)
-    yield from (metric.title for metric in METRICS.values() if metric.title.islower())
+    yield from (one.title for one in METRICS.values() if one.title.islower() and not one.is_users_own)
     yield from ("train", "validation", "test")
     for path in files("steepest.comparison").iterdir():
         if path.name.endswith(".py"):
