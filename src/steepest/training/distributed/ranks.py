@@ -116,10 +116,20 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
         raise  # the others wait in the middle of a step: a farewell would wait for them
     except BaseException:
         if own and dist.is_initialized():
-            dist.destroy_process_group()
+            _leave()
         raise
     if own:
-        dist.destroy_process_group()
+        _leave()
+
+
+_left: list[Any] = []
+
+
+def _leave() -> None:
+    # DDP's reducer may be the last to hold the group, and frees it under the interpreter's lock, which gloo's threads then
+    # wait for: the process hangs, or aborts. Held on to, it is idle long before it is freed.
+    _left.append(dist.group.WORLD)
+    dist.destroy_process_group()
 
 
 def _device(word: str) -> torch.device:
