@@ -126,8 +126,8 @@ _left: list[Any] = []
 
 
 def _leave() -> None:
-    # DDP's reducer may be the last to hold the group, and frees it under the interpreter's lock, which gloo's threads then
-    # wait for: the process hangs, or aborts. Held on to, it is idle long before it is freed.
+    # DDP's reducer may be the last to hold the group, and frees it under the interpreter's lock, which gloo's threads
+    # then wait for: the process hangs, or aborts. Held on to, it is idle long before it is freed.
     _left.append(dist.group.WORLD)
     dist.destroy_process_group()
 
