@@ -204,6 +204,7 @@ class Stream(IterableDataset[Any]):
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"model": "no_such_module:factory"}, "'no_such_module:factory' cannot be imported: ModuleNotFoundError"),
     ({"model": "json:dumb"}, "'json' has no 'dumb'; did you mean 'dump'"),
+    ({"model": "json:x"}, "'json' has no 'x'; choose from dump, dumps, detect_encoding, load, loads."),
     ({"model": "json"}, "give 'package.module:name'"),
     ({"model": nn.Linear(4, 3)}, "give a function without arguments"),
     ({"data": lambda: 1 / 0}, "The data function failed: ZeroDivisionError"),
