@@ -259,3 +259,15 @@ def test_categories_that_look_like_numbers_stay_text(tmp_path: Any) -> None:
         features, notes = encoding.apply(read(tmp_path / "t.csv"))
         assert notes == []
         assert encoding.feature_names[int(features[0].argmax())] == f"code={cell}"
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"), [("kind", " numeric"), ("kind", "categorical"), ("parts", [{"name": "to_string"}])]
+)
+def test_a_column_that_is_none_of_ours(entry: str, value: Any) -> None:
+    fields = prepare((np.arange(40.0)[:, None], np.arange(40.0))).encoding.to_json()
+    if entry == "parts":
+        value = [fields["columns"][0]["parts"][0] | value[0]]
+    fields["columns"][0][entry] = value
+    with pytest.raises(InputError, match="incomplete or damaged"):
+        Encoding.from_json(fields)

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from steepest.data.kinds import first_row, kind_of
-from steepest.data.parts import part_values
+from steepest.data.parts import DATE_PARTS, part_values
 from steepest.data.table import Table
 from steepest.errors import MALFORMED, InputError, near_names
 
@@ -259,7 +259,10 @@ def _column_from_json(fields: dict[str, Any]) -> NumericColumn | CategoricalColu
     if fields["kind"] == "categorical":
         levels, infrequent = tuple(fields["levels"]), tuple(fields["infrequent"])
         return CategoricalColumn(fields["name"], levels, infrequent, fields["flags_missing"])
+    names = {"numeric": ("value",), "boolean": ("value",), "date": DATE_PARTS}[fields["kind"]]
     parts = tuple(Part(**part) for part in fields["parts"])
+    if any(part.name not in names for part in parts):
+        raise ValueError(f"column {fields['name']!r} has a part that is none of {', '.join(names)}")
     return NumericColumn(fields["name"], fields["kind"], parts, fields["flags_missing"])
 
 
