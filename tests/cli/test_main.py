@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -117,6 +118,21 @@ def test_python_dash_m_is_the_command() -> None:
     )
     assert done.returncode == 2
     assert done.stderr == "steepest: no such command 'levitate'; see 'steepest --help'.\n"
+
+
+def test_ctrl_c_while_the_command_is_being_loaded(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n", encoding="utf-8"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-m", "steepest", "list"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    assert (done.returncode, done.stderr) == (130, "steepest: interrupted.\n")
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:

@@ -48,7 +48,7 @@ def test_options() -> None:
     assert found == {"delta": 1.5, "eps": 1e-6}
 
 
-@pytest.mark.parametrize("text", ["delta", "delta=", "delta=wide", "", "1.5"])
+@pytest.mark.parametrize("text", ["delta", "delta=", "delta=wide", "", "1.5", "delta=1,delta=2"])
 def test_bad_options(text: str) -> None:
     with pytest.raises(InputError, match="--loss-options"):
         parse.options(text, "--loss-options")

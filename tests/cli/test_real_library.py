@@ -143,3 +143,27 @@ def test_list_knows_every_loss_and_optimizer(run: Run) -> None:
     from steepest.optim import OPTIMIZERS
 
     assert run("list", "--names").out.split() == [*LOSSES, *OPTIMIZERS]
+
+
+def test_predictions_take_the_place_of_neither_table_nor_model(run: Run, table: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    asked = ("--target", "price", "--hidden", "none", "--lr", "0.1", "--epochs", "1")
+    assert run("fit", table, *asked, "--out", model).exit_code == 0
+    before = {path: path.read_bytes() for path in (table, *model.iterdir())}
+    for out, what in ((table, "the table itself"), (model / "manifest.json", "a file of the model's")):
+        ran = run("predict", model, table, "--out", out)
+        assert (ran.exit_code, ran.err) == (2, f"steepest: --out {out} is {what}; {_mend(what)}.\n")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def _mend(what: str) -> str:
+    return "name another file" if what == "the table itself" else "name another"
+
+
+def test_a_report_of_nothing_is_refused_in_one_sentence(run: Run, tmp_path: Path) -> None:
+    ran = run("report", tmp_path / "nowhere")
+    assert ran.exit_code == 2
+    assert ran.err.endswith(
+        "verdict.json' cannot be read: No such file or directory. Give the folder that steepest compare wrote.\n"
+    )
+    assert "is not JSON" not in ran.err

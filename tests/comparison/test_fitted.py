@@ -276,7 +276,7 @@ def test_files_larger_than_memory_are_predicted_a_piece_at_a_time(
         expected = model.predict_proba(data)
     monkeypatch.setattr("steepest.data.source.bytes_in_memory", lambda *_: 1e18)
     monkeypatch.setattr("steepest.data.pieces._PIECE_BYTES", 5000)
-    monkeypatch.setattr("steepest.data.batches._BATCH_ROWS", 111)
+    monkeypatch.setattr("steepest.files.parquet._BATCH_ROWS", 111)
     sizes = [rows.num_rows for rows in pieces(data)]
     assert sum(sizes) == 2400
     assert len(sizes) > 8

@@ -15,6 +15,7 @@ import pytest
 import scipy.sparse
 
 from steepest.data import prepare, read
+from steepest.data.source import large_files
 from steepest.errors import InputError
 
 
@@ -166,6 +167,14 @@ def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no file") as error:
         prepare(tmp_path / "gone.csv", "y")
     assert "gone.csv" in str(error.value)
+
+
+@pytest.mark.parametrize(("path", "says"), [("", "an empty path"), ("x" * 5000, "File name too long")])
+def test_a_path_that_can_be_none(path: str, says: str) -> None:
+    """Above all, no path is not the current directory."""
+    for use in (lambda: prepare(path, "y"), lambda: large_files(path, None) or read(path)):
+        with pytest.raises(InputError, match=says):
+            use()
 
 
 def test_directory(tmp_path: Path) -> None:

@@ -259,3 +259,34 @@ def test_categories_that_look_like_numbers_stay_text(tmp_path: Any) -> None:
         features, notes = encoding.apply(read(tmp_path / "t.csv"))
         assert notes == []
         assert encoding.feature_names[int(features[0].argmax())] == f"code={cell}"
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("kind", " numeric"),
+        ("kind", "categorical"),
+        ("name", 7),
+        ("flags_missing", "yes"),
+        ("parts", [{"name": "to_string"}]),
+        ("parts", [{"mean": "0"}]),
+        ("parts", [{"scale": 0.0}]),
+        ("parts", [{"fill": [[]]}]),
+    ],
+)
+def test_a_column_that_is_none_of_ours(entry: str, value: Any) -> None:
+    fields = prepare((np.arange(40.0)[:, None], np.arange(40.0))).encoding.to_json()
+    if entry == "parts":
+        value = [fields["columns"][0]["parts"][0] | value[0]]
+    fields["columns"][0][entry] = value
+    with pytest.raises(InputError, match="incomplete or damaged"):
+        Encoding.from_json(fields)
+
+
+@pytest.mark.parametrize("levels", [[[]], ["a", "a"], [1], "ab", None])
+def test_levels_that_are_none_of_ours(levels: Any) -> None:
+    frame = pl.DataFrame({"a": ["u", "v"] * 20, "y": np.arange(40.0)})
+    fields = prepare(frame, "y").encoding.to_json()
+    fields["columns"][0]["levels"] = levels
+    with pytest.raises(InputError, match="incomplete or damaged"):
+        Encoding.from_json(fields)

@@ -17,8 +17,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from steepest.data import prepare, read
+from steepest.data.batches import Batches
 from steepest.data.digest import content_sha256
 from steepest.data.kinds import MISSING_MARKERS
+from steepest.errors import InputError
 
 COLORS = ["red", "green", "blue", None]
 
@@ -241,3 +243,44 @@ def test_a_table_can_be_read_first_and_prepared_later(tmp_path: Path) -> None:
     later, at_once = prepare(read(path), "price"), prepare(path, "price")
     assert later.data_sha256 == at_once.data_sha256
     assert np.array_equal(later.x_train, at_once.x_train)
+
+
+def test_files_whose_whole_numbers_no_64_bits_hold(tmp_path: Path) -> None:
+    """Unsigned numbers beyond 2^63 in one file, negative ones in the others: as floats, as in one file."""
+    for number, dtype in enumerate((pl.UInt64, pl.Int64, pl.Int8)):
+        values = [2**64 - 1, 1] if dtype == pl.UInt64 else [-1, 1]
+        pl.DataFrame({"a": pl.Series(values, dtype=dtype)}).write_parquet(tmp_path / f"{number}.parquet")
+    assert read(tmp_path).frame["a"].to_list() == [2.0**64, 1, -1, 1, -1, 1]
+    assert [value for _, batch in Batches(sorted(tmp_path.iterdir())) for value in batch.frame["a"]] == [
+        2.0**64, 1, -1, 1, -1, 1,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (2**62, pl.Datetime("ms")),
+        (-(2**62), pl.Datetime("ms", "Europe/Vienna")),
+        (2**62, pl.Datetime("us")),
+        (2**31 - 1, pl.Date),
+        (2_932_897, pl.Date),
+        (-719_163, pl.Date),
+    ],
+)
+def test_dates_beyond_all_calendars_are_told_of(value: int, dtype: Any, tmp_path: Path) -> None:
+    """polars ends in a panic where it is to show one."""
+    whole = pl.Series([0, 1, None, value, *range(30)], dtype=pl.Int32 if dtype == pl.Date else pl.Int64)
+    frame = pl.DataFrame({"a": whole.cast(dtype), "y": np.arange(34.0)})
+    frame.write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"column 'a' holds a date beyond the years 1 to 9999 in row 4; "):
+        prepare(tmp_path / "t.parquet", "y")
+
+
+def test_the_first_and_the_last_of_all_dates_are_dates(tmp_path: Path) -> None:
+    days = [dt.date(1, 1, 1), dt.date(9999, 12, 31)]
+    for column in (pl.Series(days), pl.Series(days).cast(pl.Datetime("ms")), pl.Series(map(str, days))):
+        frame = read(pl.DataFrame({"a": column})).frame
+        assert frame["a"].to_list() == [dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31)]  # noqa: DTZ001
+    path = tmp_path / "t.csv"
+    path.write_text("a\n2020-01-01\n0000-01-01\n", encoding="utf-8")
+    assert read(path).frame["a"].to_list() == ["2020-01-01", "0000-01-01"]

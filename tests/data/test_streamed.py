@@ -23,6 +23,7 @@ from steepest.data.streamed import StreamedRows, prepare_streamed
 from steepest.data.table import Table
 from steepest.data.text_files import as_parquet
 from steepest.errors import InputError
+from steepest.files import parquet
 from steepest.training.windows import Layout
 
 NUM_ROWS = 1000
@@ -34,7 +35,7 @@ def _small_batches(
 ) -> Iterator[None]:
     """Batches of 64 rows, and temporary files in a place where nothing may be left."""
     place = tmp_path_factory.mktemp("temporary")
-    monkeypatch.setattr(batches_module, "_BATCH_ROWS", 64)
+    monkeypatch.setattr(parquet, "_BATCH_ROWS", 64)
     monkeypatch.setenv("TMPDIR", str(place))
     monkeypatch.setattr("tempfile.tempdir", None)
     yield
@@ -190,7 +191,7 @@ def test_how_rows_are_cut_into_files_and_batches_decides_nothing(
 ) -> None:
     found = []
     for number, cuts in enumerate([(300, 301, 700), (), (512,)]):
-        monkeypatch.setattr(batches_module, "_BATCH_ROWS", (64, 1000, 7)[number])
+        monkeypatch.setattr(parquet, "_BATCH_ROWS", (64, 1000, 7)[number])
         memory_limit = (1, 1 << 40, 1)[number]
         paths = write(table(), tmp_path / str(number), cuts)
         with prepare_streamed(

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import polars as pl
 from tests.faults.place import STOPPED, Place, as_another, open_to_all
+from tests.fuzz.seeds import CORPUS
 
 from steepest.backends import cpu
 from steepest.comparison import compare as comparing
@@ -184,7 +185,7 @@ def names_that_are_not_unicode(place: Place) -> None:
     parquet = table.with_suffix(".parquet")
     (place.root / "t.parquet").rename(parquet)
     code, place.code = place.code, None
-    place.steepest("predict", out, parquet, "--out", parquet)
+    place.steepest("predict", out, parquet, "--out", table)
     place.code = place.code or code
     shutil.rmtree(out)
     table.unlink()
@@ -243,8 +244,13 @@ def data_that_claim_more_than_they_hold(place: Place) -> None:
     pl.DataFrame({"a": pl.repeat(1, 50_000_000, eager=True)}).write_parquet(path, row_group_size=50_000_000)
     with place.patch.context() as patch:
         patch.setattr(_READ, "available_bytes", lambda: 20e6)
-        patch.setattr(_READ, "_MOST_VALUES_A_BYTE", 100)
         place.compare(table=path)
+
+
+def data_that_end_what_decodes_them(place: Place) -> None:
+    path = place.root / "deadly.parquet"
+    path.write_bytes((CORPUS / "parquet" / "3c19fd0063fa22e5").read_bytes())
+    place.compare(table=path)
 
 
 # --- files that are torn or changed ----------------------------------------------------------------------------------
@@ -587,6 +593,13 @@ FAULTS = [
         "claims 50,000,000 values",
         "untouched",
         "Refused before memory is taken.",
+    ),
+    Fault(
+        "a Parquet file ends the process that decodes it",
+        data_that_end_what_decodes_them,
+        "'deadly.parquet' cannot be decoded: the process that was to do it was ended by SIGABRT",
+        "untouched",
+        "Refused: it is a process of its own.",
     ),
     Fault(
         "the plan of work under way is torn",

@@ -3,6 +3,7 @@ holds anything, a byte is turned. The same examples each time; ``STEEPEST_TEST_E
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
@@ -39,7 +40,8 @@ NOT_NUMBERS = [
 ]
 ODD_NUMBERS = [-1, 0, 1.5, 10**9, 10**12, 2**63, 10**400, 1e308, -1e-320]
 CONTAINERS = [[], {}, [None], ["a", "a"], [[[]]], {"": {}}, [1e999]]
-ODD = st.sampled_from([*NOT_NUMBERS, *ODD_NUMBERS, *CONTAINERS])
+# A copy each time, for what is drawn is written into.
+ODD = st.sampled_from([*NOT_NUMBERS, *ODD_NUMBERS, *CONTAINERS]).map(copy.deepcopy)
 NUMBERS = st.integers() | st.floats()
 ANYTHING = st.recursive(
     ODD | NUMBERS | st.text(max_size=8), lambda inner: st.lists(inner, max_size=3), max_leaves=5

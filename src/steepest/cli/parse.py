@@ -63,6 +63,8 @@ def options(text: str, option: str) -> dict[str, float]:
     found = {}
     for part in names(text, option):
         name, _, value = (word.strip() for word in part.partition("="))
+        if name in found:
+            raise InputError(f"{option} has {name!r} twice; give each name once.")
         try:
             found[name] = float(value)
         except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import typer
 
 from steepest.cli.files import check_file
 from steepest.cli.options import Data
-from steepest.errors import inert
+from steepest.errors import InputError, inert
 from steepest.files import write_file
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def predict(
     """Write a saved model's predictions for the rows of a table, as CSV."""
     if out is not None:
         check_file(out, "--out")
+        _check_apart(out, model_dir, data)
 
     import polars as pl
 
@@ -70,6 +72,28 @@ def _csv(frame: pl.DataFrame) -> Iterator[str]:
     """A frame as CSV, some rows at a time: all of it as text may be far larger than the numbers."""
     for first in range(0, max(frame.height, 1), _ROWS_AT_ONCE):
         yield frame[first : first + _ROWS_AT_ONCE].write_csv(include_header=first == 0)
+
+
+def _check_apart(out: Path, model_dir: Path, data: str) -> None:
+    """Predictions take the place of neither the table nor the model.
+
+    Raises:
+        InputError: they would.
+    """
+    from steepest.comparison.manifest import MANIFEST, WEIGHTS
+
+    if _is_same(out, Path(os.path.expanduser(data))):
+        raise InputError(f"--out {out} is the table itself; name another file.")
+    places = (model_dir, model_dir / "model")
+    if any(_is_same(out, place / name) for place in places for name in (MANIFEST, WEIGHTS)):
+        raise InputError(f"--out {out} is a file of the model's; name another.")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # one of them is not there, or can be no path
+        return False
 
 
 def _no_formulas(predictions: NDArray[Any]) -> NDArray[Any]:

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from steepest.backends.available import available_bytes
 from steepest.comparison.plan import Cell, Plan, Setting, Trial
 from steepest.comparison.versions import versions
 from steepest.errors import MALFORMED, InputError
-from steepest.files import parse_json, read_bytes
+from steepest.files import parse_json, read_bytes, regular
+from steepest.files.parquet import whole
 from steepest.training.run import Curve, Record, Run
 
 __all__ = ["RUNS", "VERDICT", "Earlier"]
@@ -40,7 +42,7 @@ class Earlier:
     def __init__(self, directory: Path, plan: Plan) -> None:
         try:
             self._versions = dict(parse_json(read_bytes(directory / VERDICT))["versions"])
-            self._rows = pl.read_parquet(read_bytes(directory / RUNS, None))
+            self._rows = whole(regular(directory / RUNS), available_bytes())
             plain = self._rows.select(pl.exclude(pl.List)).iter_rows(named=True)
             self._known = {trial: number for number, row in enumerate(plain) for trial in _trials(row, plan)}
         except (OSError, *MALFORMED, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:

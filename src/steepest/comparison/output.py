@@ -54,7 +54,7 @@ def place_of(path: str | os.PathLike[str]) -> Path:
         place = Path(path).expanduser().resolve()
         place.exists()
     except (OSError, RuntimeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(".")
         raise InputError(f"The output {str(path)!r} is no place to write to: {reason}.") from None
     return place
 

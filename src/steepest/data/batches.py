@@ -9,14 +9,15 @@ from pathlib import Path
 
 import polars as pl
 
-from steepest.data.files import common_schema, is_parquet, parquet_schema, reading_parquet, told_files
+from steepest.backends.available import available_bytes
+from steepest.data.files import common_schema, is_parquet, told_files
 from steepest.data.read import table_of
 from steepest.data.table import Table
 from steepest.errors import InputError
+from steepest.files.parquet import decoded, headers
 
 __all__ = ["Batches", "bytes_in_memory", "files_sha256"]
 
-_BATCH_ROWS, _BATCH_BYTES = 1 << 16, 1 << 25
 _HEAD_ROWS = 1000
 
 # What reading a whole file takes, in times its size: Parquet is compressed, and text becomes cells, then columns.
@@ -36,7 +37,7 @@ def bytes_in_memory(paths: Sequence[Path], enough: float) -> float:
         return size * (_TIMES_GZIP if paths[0].suffix.lower() == ".gz" else _TIMES_TEXT)
     if size * _TIMES_AT_MOST < enough:
         return size * _TIMES_AT_MOST
-    head = _slice(paths[0], 0, _HEAD_ROWS)
+    head = next(file.rows() for file in decoded(paths[:1], available_bytes(), _HEAD_ROWS))
     if head.height == 0:
         return size * _TIMES_AT_MOST
     raw = head.estimated_size() / head.height
@@ -46,7 +47,8 @@ def bytes_in_memory(paths: Sequence[Path], enough: float) -> float:
         8 * (head.width - len(words))
         + sum(column.cast(pl.String).estimated_size() for column in words) / head.height
     )
-    return sum(_height(path) for path in paths) * (raw + typed + 4 * features * _COPIES)
+    num_rows = sum(num_rows for _, num_rows in headers(paths, available_bytes()))
+    return num_rows * (raw + typed + 4 * features * _COPIES)
 
 
 @dataclass(frozen=True)
@@ -81,16 +83,15 @@ class Batches:
         self._digest = digest
         self.paths, self.source = list(paths), told_files(paths)
         self._stamps = [_Stamp.of(path) for path in self.paths]
-        schemas = [parquet_schema(path) for path in self.paths]
-        self.schema = common_schema([path.name for path in self.paths], schemas)
-        self._heights = [_height(path) for path in self.paths]
+        found = headers(self.paths, available_bytes())
+        self.schema = common_schema([path.name for path in self.paths], [schema for schema, _ in found])
+        self._heights = [num_rows for _, num_rows in found]
         self.num_rows = sum(self._heights)
         if not self.schema or not self.num_rows:
             what = "rows" if self.schema else "columns"
             raise InputError(
                 f"There are no {what} in {self.source}; a table of at least one row and one column is needed."
             )
-        self._rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // (8 * len(self.schema))))
 
     def __iter__(self) -> Iterator[tuple[int, Table]]:
         """Each batch with the number of its first row among all rows, its columns typed."""
@@ -99,17 +100,27 @@ class Batches:
 
     def frames(self) -> Iterator[tuple[int, pl.DataFrame, str]]:
         """The same as they stand in the files, and what to call each."""
+        try:
+            yield from self._frames()
+        except InputError:  # no wonder, where a file is another by now
+            for path, stamp in zip(self.paths, self._stamps, strict=True):
+                _check_unchanged(path, stamp)
+            raise
+
+    def _frames(self) -> Iterator[tuple[int, pl.DataFrame, str]]:
         first = 0
         columns = [pl.col(name).cast(dtype) for name, dtype in self.schema.items()]
-        for path, height, stamp in zip(self.paths, self._heights, self._stamps, strict=True):
-            for at in range(0, height, self._rows):
-                _check_unchanged(path, stamp)
-                frame = _slice(path, at, self._rows, columns)
-                if frame.height != min(self._rows, height - at):
-                    raise _changed(path)
-                yield first + at, frame, f"{path.name!r} from row {at + 1} on"
+        files = decoded(self.paths, available_bytes())
+        for file, height, stamp in zip(files, self._heights, self._stamps, strict=True):
+            at = 0
+            for frame in file.batches:
+                _check_unchanged(file.path, stamp)
+                yield first + at, frame.select(columns), f"{file.path.name!r} from row {at + 1} on"
+                at += frame.height
+            if at != height:
+                raise _changed(file.path)
             first += height
-            _check_unchanged(path, stamp)
+            _check_unchanged(file.path, stamp)
 
     def sha256(self) -> str:
         """Digest of the user's files' bytes, in order."""
@@ -137,18 +148,3 @@ def _changed(path: Path) -> InputError:
     return InputError(
         f"{str(path)!r} has changed while the data were read; start again once nothing writes to it."
     )
-
-
-def _height(path: Path) -> int:
-    return int(_collect(pl.scan_parquet(path, glob=False).select(pl.len()), path).item())
-
-
-def _slice(path: Path, at: int, num_rows: int, columns: Sequence[pl.Expr] | None = None) -> pl.DataFrame:
-    rows = pl.scan_parquet(path, glob=False, hive_partitioning=False).slice(at, num_rows)
-    return _collect(rows if columns is None else rows.select(columns), path)
-
-
-def _collect(rows: pl.LazyFrame, path: Path) -> pl.DataFrame:
-    with reading_parquet(path):
-        frame: pl.DataFrame = rows.collect()
-    return frame

@@ -6,9 +6,10 @@ Everything here is plain data: it goes to JSON and back without loss. Learning i
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from steepest.data.kinds import first_row, kind_of
 from steepest.data.met import Met
-from steepest.data.parts import part_values
+from steepest.data.parts import DATE_PARTS, part_values
 from steepest.data.table import Table
 from steepest.errors import MALFORMED, InputError, near_names
 
@@ -27,6 +28,7 @@ Label = str | int | bool | float
 _FORMAT = 1
 
 _Features = Iterator[NDArray[Any]]
+_Any = TypeVar("_Any")
 
 
 @dataclass(frozen=True)
@@ -229,12 +231,12 @@ class Encoding:
             raise InputError(f"The encoding is of no known format; format {_FORMAT} was expected.")
         try:
             return cls(
-                target=fields["target"],
+                target=_of_type(fields["target"], str),
                 task=fields["task"],
                 columns=tuple(_column_from_json(column) for column in fields["columns"]),
                 classes=fields["classes"],
-                target_mean=fields["target_mean"],
-                target_scale=fields["target_scale"],
+                target_mean=_number(fields["target_mean"]),
+                target_scale=_number(fields["target_scale"]),
             )
         except MALFORMED as error:
             raise InputError(f"The encoding is incomplete or damaged ({error}).") from None
@@ -247,11 +249,36 @@ def _column_to_json(column: NumericColumn | CategoricalColumn) -> dict[str, Any]
 
 
 def _column_from_json(fields: dict[str, Any]) -> NumericColumn | CategoricalColumn:
+    name, flags_missing = _of_type(fields["name"], str), _of_type(fields["flags_missing"], bool)
     if fields["kind"] == "categorical":
-        levels, infrequent = tuple(fields["levels"]), tuple(fields["infrequent"])
-        return CategoricalColumn(fields["name"], levels, infrequent, fields["flags_missing"])
+        return CategoricalColumn(name, _texts(fields["levels"]), _texts(fields["infrequent"]), flags_missing)
+    known = {"numeric": ("value",), "boolean": ("value",), "date": DATE_PARTS}[fields["kind"]]
     parts = tuple(Part(**part) for part in fields["parts"])
-    return NumericColumn(fields["name"], fields["kind"], parts, fields["flags_missing"])
+    for part in parts:
+        _number(part.fill)
+        _number(part.mean)
+        if part.name not in known or _number(part.scale) == 0:
+            raise ValueError(f"column {name!r} has a part that is none of its kind")
+    return NumericColumn(name, fields["kind"], parts, flags_missing)
+
+
+def _of_type(value: Any, kind: type[_Any]) -> _Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    texts = tuple(_of_type(value, str) for value in _of_type(values, list))
+    if len(set(texts)) < len(texts):
+        raise ValueError("a category stands in it twice")
+    return texts
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no number")
+    return float(value)
 
 
 _HELD = {

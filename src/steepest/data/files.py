@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,6 @@ __all__ = [
     "expanded",
     "is_parquet",
     "many_files",
-    "parquet_schema",
-    "reading_parquet",
     "told_files",
 ]
 
@@ -43,15 +41,17 @@ def many_files(data: Any) -> list[Path] | None:
     """
     if not isinstance(data, str | os.PathLike):
         return None
+    if not os.fspath(data):
+        raise InputError(f"The data are an empty path; give {TAKEN}.")
     path = expanded(data)
-    if path.is_dir():
+    if os.path.isdir(path):  # False, too, for what can be no path
         found = [entry for entry in _entries(path) if entry.is_file() and entry.name[0] not in "._"]
         paths = sorted(entry for entry in found if is_parquet(entry) or _is_text(entry))
         if not paths:
             raise InputError(
                 f"There is no CSV, TSV or Parquet file in the directory {str(path)!r}{_below(path)}."
             )
-    elif glob.has_magic(str(path)) and not path.exists():
+    elif glob.has_magic(str(path)) and not os.path.exists(path):
         paths = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
         if not paths:
             raise InputError(f"No file matches {str(path)!r}.")
@@ -109,35 +109,6 @@ def _below(path: Path) -> str:
     return ""
 
 
-def parquet_schema(path: Path) -> dict[str, pl.DataType]:
-    """The columns of a Parquet file, with their types.
-
-    Raises:
-        InputError: it is no complete Parquet file.
-    """
-    with reading_parquet(path):
-        if path.stat().st_size == 0:
-            raise InputError(f"{path.name!r} is empty.")
-        return dict(pl.read_parquet_schema(path))
-
-
-@contextlib.contextmanager
-def reading_parquet(path: Path) -> Iterator[None]:
-    """What goes wrong with a Parquet file, in a sentence.
-
-    Raises:
-        InputError: it cannot be read, or is no complete Parquet file.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read ({error.strerror or error}).") from None
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        raise InputError(
-            f"{path.name!r} is no complete Parquet file: it is damaged, cut short, or of another kind."
-        ) from None
-
-
 def common_schema(names: Sequence[str], schemas: Sequence[dict[str, pl.DataType]]) -> dict[str, pl.DataType]:
     """The columns that all files have, each of a type that holds every file's values; the first file says the order.
 
@@ -176,6 +147,8 @@ def _joined(one: pl.DataType, other: pl.DataType) -> pl.DataType | None:
         return None
     if _held(one) == _NUMBERS:
         whole = one.is_integer() and other.is_integer()
+        if whole and any(dtype in (pl.UInt64, pl.Int128) for dtype in (one, other)):
+            return pl.Int128()  # what it holds becomes one of the six types later, as in one file
         return pl.Int64() if whole else pl.Float64()
     return pl.String() if _held(one) == "text" else pl.Datetime("us") if _held(one) == "dates" else None
 

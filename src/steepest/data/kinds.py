@@ -46,6 +46,9 @@ _ISO_FORMATS = (
     "%Y-%m-%dT%H:%M%#z",
 )
 
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # since 1970: the years 1 to 9999
+_UNITS_A_DAY = {"ms": 86_400 * 10**3, "us": 86_400 * 10**6, "ns": 86_400 * 10**9}
+
 _DECIMAL_COMMA = r"^[+-]?\d+(,\d+)?$"
 _THOUSANDS_COMMA = r"^[+-]?\d{1,3}(,\d{3})*(\.\d+)?$"
 _THOUSANDS_POINT = r"^[+-]?\d{1,3}(\.\d{3})*(,\d+)?$"
@@ -96,7 +99,8 @@ def typed(series: pl.Series) -> Typed:
     if dtype.is_float() or dtype.is_decimal():
         return Typed(series.cast(pl.Float64).fill_nan(None))
     if dtype in (pl.Date, pl.Datetime):
-        return Typed(_utc(series))
+        beyond = _beyond(series)
+        return Typed(series, problem=_no_date(series, beyond)) if beyond.any() else Typed(_utc(series))
     if dtype == pl.Duration:
         return Typed(series.dt.total_microseconds().cast(pl.Float64) / 1e6)
     if dtype == pl.Time:
@@ -153,6 +157,22 @@ def _utc(series: pl.Series) -> pl.Series:
     return series.cast(DATETIME)
 
 
+def _beyond(series: pl.Series) -> pl.Series:
+    """Which dates lie beyond the years 1 to 9999, where neither Python nor polars can say what they are."""
+    dtype = series.dtype
+    units = _UNITS_A_DAY[dtype.time_unit] if isinstance(dtype, pl.Datetime) else 1
+    least, beyond = (max(min(day * units, 2**63 - 1), -(2**63)) for day in (_FIRST_DAY, _LAST_DAY + 1))
+    whole = series.to_physical().cast(pl.Int64)
+    return (whole < least) | (whole >= beyond)
+
+
+def _no_date(series: pl.Series, beyond: pl.Series) -> str:
+    return (
+        f"column {series.name!r} holds a date beyond the years 1 to 9999 in row {first_row(beyond)}; correct it, or "
+        "leave it empty (missing)"
+    )
+
+
 def _dates(series: pl.Series) -> pl.Series:
     """The values that are ISO dates, null for the others."""
     text = series.str.replace(" ", "T", literal=True)
@@ -163,7 +183,7 @@ def _dates(series: pl.Series) -> pl.Series:
         if dates.null_count() > series.null_count():
             other = text.str.to_datetime(form, strict=False, time_unit="us").dt.replace_time_zone(None)
             dates = dates.zip_with(dates.is_not_null(), other)
-    return dates
+    return dates.zip_with(~_beyond(dates).fill_null(False), pl.Series([None], dtype=DATETIME))
 
 
 def _typed_commas(series: pl.Series, separator: str) -> Typed | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import stat
 from pathlib import Path
@@ -18,10 +17,11 @@ from steepest.data.frames import TARGET_OF_ARRAYS, from_arrays, from_frame, from
 from steepest.data.kinds import Typed, typed, typed_text
 from steepest.data.table import Table, check_names
 from steepest.errors import InputError, near_names
+from steepest.files.parquet import decoded, unpacked_bytes
 
 __all__ = ["read", "table_of", "table_of_cells"]
 
-_MOST_VALUES_A_BYTE = 10_000  # a column of one value, repeated, comes close to it
+_TIMES_UNPACKED = 2  # the rows as they were decoded, and as they are used
 
 
 def read(data: Any, target: str | None = None) -> Table:
@@ -116,7 +116,7 @@ def _read_file(path: Path) -> Table:
             cells, separator = read_delimited(path)
             return table_of_cells(cells, separator, repr(path.name))
         if suffix in PARQUET and suffixes[-1] != ".gz":
-            return table_of(_read_parquet(path), repr(path.name))
+            return table_of(_read_parquet([path])[0], repr(path.name))
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read ({error.strerror or error}).") from None
     raise InputError(f"{path.name!r} has the unknown extension {path.suffix!r}; give {TAKEN}.")
@@ -125,59 +125,47 @@ def _read_file(path: Path) -> Table:
 def _read_files(paths: list[Path]) -> Table:
     """The rows of several files, one file's after the other's."""
     source, separator = told_files(paths), ","
-    frames, names = [], [path.name for path in paths]
-    for path in paths:
-        try:
-            if is_parquet(path):
-                frames.append(_read_parquet(path))
-            else:
+    if is_parquet(paths[0]):
+        frames = _read_parquet(paths)
+    else:
+        frames = []
+        for path in paths:
+            try:
                 cells, separator = read_delimited(path)
-                frames.append(cells)
-        except OSError as error:
-            raise InputError(f"{str(path)!r} cannot be read ({error.strerror or error}).") from None
-    schema = common_schema(names, [dict(frame.schema) for frame in frames])
+            except OSError as error:
+                raise InputError(f"{str(path)!r} cannot be read ({error.strerror or error}).") from None
+            frames.append(cells)
+    schema = common_schema([path.name for path in paths], [dict(frame.schema) for frame in frames])
     columns = [pl.col(name).cast(dtype) for name, dtype in schema.items()]
     frame = pl.concat([frame.select(columns) for frame in frames])
     return table_of(frame, source) if is_parquet(paths[0]) else table_of_cells(frame, separator, source)
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
-    name = repr(path.name)
-    if path.stat().st_size == 0:
-        raise InputError(f"{name} is empty.")
-    try:
-        _check_claim(path, name)
-        frame = pl.read_parquet(_source(path), glob=False, hive_partitioning=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        raise InputError(
-            f"{name} is no complete Parquet file: it is damaged, cut short, or of another kind."
-        ) from None
-    return frame
-
-
-def _source(path: Path) -> Path | io.BytesIO:
-    """The file as polars takes it, which knows no path that is not Unicode."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return io.BytesIO(path.read_bytes())
-    return path
-
-
-def _check_claim(path: Path, name: str) -> None:
-    """A file of a few bytes can claim any number of rows.
+def _read_parquet(paths: list[Path]) -> list[pl.DataFrame]:
+    """The rows of each file. A file of a few bytes can claim any number of rows, and any text any number of times.
 
     Raises:
-        InputError: it claims more values than its bytes could be worth, and than there is memory for.
+        InputError: a file cannot be decoded, or there is not memory enough for what is in them.
     """
-    num_rows = pl.scan_parquet(_source(path), glob=False).select(pl.len()).collect().item()
-    num_values = num_rows * len(pl.read_parquet_schema(_source(path)))
-    is_absurd = num_values > _MOST_VALUES_A_BYTE * path.stat().st_size
-    if is_absurd and 8 * num_values > (there := available_bytes()):
-        raise InputError(
-            f"{name} claims {num_values:,} values in {in_words(path.stat().st_size)}, for which {in_words(there)} of "
-            "memory are not enough; write it anew from its source."
-        )
+    frames, there, claimed, taken = [], available_bytes(), 0, 0
+    for file in decoded(paths, there):
+        claimed += file.num_rows * len(file.schema)
+        batches = [pl.DataFrame(schema=file.schema)]
+        if 8 * claimed > there:
+            raise InputError(
+                f"{told_files(paths)} claims {claimed:,} values or more, for which {in_words(there)} of memory are not "
+                "enough; give a part of its rows or columns."
+            )
+        for batch in file.batches:
+            taken += unpacked_bytes(batch)
+            if _TIMES_UNPACKED * taken > there:
+                raise InputError(
+                    f"{told_files(paths)} holds over {in_words(taken)} once unpacked, for which {in_words(there)} of "
+                    "memory are not enough; give a part of its rows or columns."
+                )
+            batches.append(batch)
+        frames.append(pl.concat(batches))
+    return frames
 
 
 def table_of(frame: pl.DataFrame, source: str, target: str | None = None) -> Table:

@@ -77,7 +77,7 @@ def files_of(data: Any) -> list[Path]:
         return paths
     path = expanded(data)
     suffixes = {suffix.lower() for suffix in path.suffixes[-2:]}
-    return [path] if path.is_file() and suffixes & {*PARQUET, *TEXT} else []
+    return [path] if os.path.isfile(path) and suffixes & {*PARQUET, *TEXT} else []
 
 
 def is_compressed(path: Path) -> bool:

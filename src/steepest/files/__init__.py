@@ -2,7 +2,7 @@
 
 from steepest.files.checksums import SUMS, check_sums, write_sums
 from steepest.files.lock import held
-from steepest.files.read import MOST_BYTES, parse_json, read_bytes
+from steepest.files.read import MOST_BYTES, parse_json, read_bytes, regular
 from steepest.files.write import encoded, write_file
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "held",
     "parse_json",
     "read_bytes",
+    "regular",
     "write_file",
     "write_sums",
 ]

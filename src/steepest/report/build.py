@@ -18,8 +18,10 @@ import polars as pl
 import vl_convert
 from markupsafe import Markup
 
+from steepest.backends.available import available_bytes
 from steepest.errors import MALFORMED, InputError, inert, told
-from steepest.files import MOST_BYTES, check_sums, parse_json, read_bytes, write_file
+from steepest.files import check_sums, parse_json, read_bytes, regular, write_file
+from steepest.files.parquet import whole
 from steepest.report import charts, sections, summary, tables
 from steepest.report.language import HTML_CODES, closed, current, speaking, translated
 from steepest.report.words import capital, plural
@@ -156,8 +158,9 @@ def _check_format(verdict: dict[str, Any]) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    data = _bytes_of(path)
     try:
-        content = parse_json(_bytes_of(path))
+        content = parse_json(data)
     except ValueError as error:
         raise InputError(f"{str(path)!r} is not JSON ({error}); it may have been cut short.") from None
     if not isinstance(content, dict):
@@ -167,18 +170,22 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_runs(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(_bytes_of(path, None))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise InputError(f"{str(path)!r} is not Parquet ({error}); it may have been cut short.") from None
-
-
-def _bytes_of(path: Path, most_bytes: int | None = MOST_BYTES) -> bytes:
-    try:
-        return read_bytes(path, most_bytes)
+        return whole(regular(path), available_bytes())
     except OSError as error:
-        raise InputError(
-            f"{str(path)!r} cannot be read: {error.strerror}. Give the folder that steepest compare wrote."
-        ) from None
+        raise _unreadable(path, error) from None
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return read_bytes(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{str(path)!r} cannot be read: {error.strerror}. Give the folder that steepest compare wrote."
+    )
 
 
 def _embedded_json(data: Any) -> str:
