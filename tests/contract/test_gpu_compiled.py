@@ -139,7 +139,8 @@ def test_steps(rule: Any, target: str, layout: str) -> None:
     }  # fmt: skip
     known = {
         "gradients": "*i64", "owners": "*i32", "firsts": "*i64", "begins": "*i64", "table": "*i64", "factors": "*fp64",
-        "nonfinite": "*i32", "squares": "*fp64", "counters": "*i64", "hyper": "*fp64", "first_step": "i32",
+        "nonfinite": "*i32", "squares": "*fp64", "counters": "*i64", "hyper": "*fp64", "a_tensor": "i32",
+        "first_step": "i32",
     }  # fmt: skip
     for kernel in filter(None, (own.prepare, step, own.measure, own.trust)):
         names = kernel.arg_names

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from steepest.training.population_members import Population, loss_key
+from steepest.training.population_losses import loss_key
+from steepest.training.population_members import Population
 from steepest.training.population_trial import Trial
 from steepest.training.run import BatchSize, Record, Run
 from steepest.training.torch_engine import TorchEngine
@@ -100,6 +101,12 @@ class PopulationEngine(TorchEngine):
         if not sizes:
             return reasons
         most = max(self.num_together(size) for size in sizes)
+        unlike = dict.fromkeys(self._trial(size).unlike for size in sizes)
+        reasons += [
+            f"Perceptrons were trained through torch.vmap and not in kernels of their own: {why}."
+            for why in unlike
+            if why
+        ]
         return [
             f"Runs were trained together, up to {most} at once: their scores are those of runs alone to rounding.",
             *reasons,
@@ -131,7 +138,8 @@ class PopulationEngine(TorchEngine):
             delivering = False
 
         try:
-            Population(self, [runs[index] for index in group], on_record, stop_event).train()
+            kind = self._trial(runs[group[0]].batch_size).kind
+            Population(self, [runs[index] for index in group], on_record, stop_event, kind).train()
         except Exception as error:
             if delivering:
                 raise

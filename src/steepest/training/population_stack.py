@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
+from steepest.training.population_losses import LossGroup
+
 __all__ = ["Batch", "ModuleStack", "Unstackable"]
 
 
@@ -29,15 +31,19 @@ class Batch:
     """
 
     def __init__(self, given: Sequence[tuple[Any, Tensor]], which: Tensor) -> None:
-        inputs, targets = zip(*given, strict=True)
+        self.of_seeds, targets = zip(*given, strict=True)
+        self.which = which.to(targets[0].device)
         self.num_rows = len(targets[0])
-        self.axis: int | None = None
-        if len(given) == 1:  # one for all: nothing is copied
-            self.inputs, self.targets = inputs[0], targets[0]
-            return
-        self.axis = 0
-        self.inputs = tree_map(lambda *parts: _gathered(parts, which), *inputs)
-        self.targets = torch.stack(targets)[which.to(targets[0].device)]
+        self.axis: int | None = None if len(given) == 1 else 0
+        # One for all: nothing is copied.
+        self.targets = targets[0] if self.axis is None else torch.stack(targets)[self.which]
+
+    @property
+    def inputs(self) -> Any:
+        """Every module's inputs, with an axis of modules where they are not the same for all."""
+        if self.axis is None:
+            return self.of_seeds[0]
+        return tree_map(lambda *parts: _gathered(parts, self.which), *self.of_seeds)
 
     def targets_of(self, members: Tensor) -> Tensor:
         """The targets of some modules, with an axis of modules where they are not the same for all."""
@@ -113,6 +119,17 @@ class ModuleStack:
         through = torch.vmap(partial(_call, self.module), in_dims=(0, 0, axes), randomness="error")
         outputs: Tensor = through(weights, rest, inputs)
         return outputs
+
+    def differentiate(self, batch: Batch, losses: Sequence[LossGroup]) -> tuple[Tensor, Tensor]:
+        """Each module's loss on a batch, (modules,), and its gradient, (modules, numbers)."""
+        flat = self.flat.detach().requires_grad_()
+        outputs = self.forward(flat, batch.inputs, batch.axis)
+        values = [group(group.of(outputs), batch.targets_of(group.members), batch.axis) for group in losses]
+        together = torch.cat(values)
+        (gradients,) = torch.autograd.grad(together.sum(), flat)
+        found = torch.empty_like(together.detach())
+        found[torch.cat([group.members for group in losses])] = together.detach()
+        return found, gradients
 
     def state(self, row: Tensor, place: int) -> dict[str, Any]:
         """A module's ``state_dict``, in the main memory, from its weights (numbers,) and its place."""

@@ -327,7 +327,7 @@ class TorchEngine:
         Raises:
             InputError: outputs and targets do not belong together, or the loss fails on them.
         """
-        outputs, targets = self._fit_shapes(run, outputs, targets)
+        outputs, targets = self.fit_shapes(run, outputs, targets)
         try:
             loss: Tensor = loss_function(outputs, targets)
         except InputError:
@@ -339,7 +339,7 @@ class TorchEngine:
             ) from error
         return loss
 
-    def _fit_shapes(self, run: Run, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def fit_shapes(self, run: Run, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs and targets as the loss takes them; see :mod:`steepest.training.layout`."""
         if formula_of(run.loss).family == "softmax":
             if outputs.dim() < 2 or outputs.shape[-1 if self.classes_last else 1] < 2:
