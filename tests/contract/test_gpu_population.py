@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from steepest.backends import cuda_devices
 from steepest.optim import OPTIMIZERS
+from steepest.training import population_graphs
 from steepest.training.modules import build_module
 from steepest.training.native import optimizer_of
 from steepest.training.population import PopulationEngine
@@ -216,6 +217,57 @@ def test_where_the_kernels_fail_vmap_does_it_and_a_note_says_so(
     _, note = engine.notes([Run("mse", "sgd", 0.01, 33)])
     assert note.startswith("Perceptrons were trained through torch.vmap and not in kernels of their own: ")
     assert "no kernels today" in note
+
+
+class StandIn:
+    """In place of CUDA graphs, where there is no card: captures without doing anything, and replays the same work in
+    the same memory, as a graph does; counts both."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.captures = self.replays = 0
+        self.fails = fails
+
+    def capture(self, work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        self.captures += 1
+        if self.fails:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        result: list[Tensor] = []  # made by the first replay, overwritten by the others
+
+        def replay() -> None:
+            self.replays += 1
+            new = work()
+            if new is not None and not result:
+                result.extend(new)
+            elif new is not None:
+                for own, one in zip(result, new, strict=True):
+                    own.copy_(one)
+
+        return replay, result
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_steps_are_replayed_and_captured_anew_where_a_run_has_left(
+    device: str, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The logic around a graph; whether a card captures it is for a card to say."""
+    stand_in = StandIn(fails)
+    monkeypatch.setattr(population_graphs, "can_capture", lambda _: True)
+    monkeypatch.setattr(population_graphs, "capture", stand_in.capture)
+    rows = Rows("regression", device)
+    runs = [
+        Run("mse", optimizer, 0.01, 10, seed, stop=Stop(None, steps))
+        for optimizer, seed, steps in (("sgd", 0, 9), ("adam", 1, 9), ("adam", 0, 5))
+    ]
+    runs.append(replace(runs[0], lr=1e20))  # diverges in its second step
+    population = rows.engine(PopulationEngine, device)
+    found: dict[int, Record] = {}
+    one = Population(population, runs, found.__setitem__, kind=PerceptronStack)
+    one.train()
+    assert one.failures == ["RuntimeError: operation not permitted when stream is capturing."] * fails
+    check_alike([found[place] for place in range(4)], rows.alone(runs))
+    # Gradients and updates are captured apart, the second time that they are made in one place: the gradients of all,
+    # in the step in which one leaves; those and the updates of three, on steps 3 to 5, and of two, on steps 6 to 9.
+    assert (stand_in.captures, stand_in.replays) == ((1, 0) if fails else (1 + 2 + 2, 1 + 2 * 2 + 2 * 3))
 
 
 TRUTHS = [

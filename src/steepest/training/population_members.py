@@ -14,6 +14,7 @@ from torch import Tensor
 
 from steepest.errors import InputError
 from steepest.training.native import formula_of, loss_parameters, optimizer_of
+from steepest.training.population_graphs import Steps
 from steepest.training.population_losses import LossGroup, loss_key
 from steepest.training.population_rules import rule_group
 from steepest.training.population_stack import Batch, ModuleStack
@@ -39,6 +40,9 @@ class Population:
         on_record: told of each run that ends, by its place.
         stop_event: ends all of them.
         kind: how their modules are stacked.
+
+    Attributes:
+        failures: why steps could not be captured as CUDA graphs, where that was tried.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Population:
         self._places = sorted(range(len(runs)), key=lambda place: distinct_rules.index(rules[place][0]))
         self._runs = [runs[place] for place in self._places]
         self._hyperparameters = [rules[place][1] for place in self._places]
+        self.failures: list[str] = []
         self._share_sec, self._last = 0.0, time.perf_counter()
         self._progress = [
             Progress(run, engine.metric.greater_is_better, lambda: self._share_sec) for run in self._runs
@@ -109,8 +114,9 @@ class Population:
         """An epoch's batches, one for each seed at a time."""
         engine = self._engine
         firsts = {run.seed: run for run in self._runs}
-        self._seeds = list(firsts)
-        self._arrange()
+        if list(firsts) != self._seeds:
+            self._seeds = list(firsts)
+            self._arrange()
         device = engine.device
 
         def of(run: Run) -> Iterator[tuple[Any, Tensor]]:
@@ -128,7 +134,7 @@ class Population:
 
     def _step(self, batch: Batch, epoch: int) -> None:
         """Losses and gradients of all, then each rule's update of those that go on."""
-        losses, gradients = self._stack.differentiate(batch, self._by_loss)
+        losses, gradients = self._steps.differentiate(batch)
 
         def norm(member: int) -> float:
             return float(torch.linalg.vector_norm(gradients[member]))
@@ -139,11 +145,7 @@ class Population:
         if len(allowed) < len(self._runs):
             gradients = gradients[torch.tensor(allowed, dtype=torch.int64).to(gradients.device)]
             self._end(epoch)
-        start = 0
-        for rule in self._rules:
-            rows = slice(start, start + len(rule))
-            rule.update(self._stack.flat[rows], gradients[rows])
-            start += len(rule)
+        self._steps.update(gradients)
         for one in self._progress:
             one.count_step()
 
@@ -236,6 +238,7 @@ class Population:
             LossGroup(self._engine, self._runs[members[0]], self._losses[key], members, len(self._runs))
             for key, members in groups.items()
         ]
+        self._steps = Steps(self._stack, self._by_loss, self._rules, self.failures)
 
     def _tick(self) -> None:
         """Share out the time since the last look among those still running."""

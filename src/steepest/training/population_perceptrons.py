@@ -44,6 +44,8 @@ class PerceptronStack(ModuleStack):
     is beside it.
     """
 
+    may_be_captured = True
+
     def __init__(self, modules: Sequence[nn.Module], which: Sequence[int]) -> None:
         super().__init__(modules, which)
         self._layers = _layers(modules[0])

@@ -30,6 +30,8 @@ class RuleGroup:
         sizes: how many numbers each of a module's tensors has, in the order in which they lie side by side.
     """
 
+    may_be_captured = False  # the numbers of a step are worked out beside it
+
     def __init__(self, rule: Rule, hyperparameters: Sequence[dict[str, float]], sizes: Sequence[int]) -> None:
         self.rule = rule
         values = [tuple(own.values()) for own in hyperparameters]
@@ -146,6 +148,8 @@ class KernelRuleGroup(RuleGroup):
     Step counts, scalars and coefficients lie on the device, so nothing is waited for, and a run's bits do not depend on
     the others.
     """
+
+    may_be_captured = True
 
     def __init__(self, rule: Rule, hyperparameters: Sequence[dict[str, float]], sizes: Sequence[int]) -> None:
         super().__init__(rule, hyperparameters, sizes)

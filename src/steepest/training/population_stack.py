@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from steepest.training.population_losses import LossGroup
 
@@ -37,6 +37,20 @@ class Batch:
         self.axis: int | None = None if len(given) == 1 else 0
         # One for all: nothing is copied.
         self.targets = targets[0] if self.axis is None else torch.stack(targets)[self.which]
+
+    def copied(self) -> Batch:
+        """The same rows in memory of their own, to :meth:`take` others into."""
+        own = copy.copy(self)
+        own.of_seeds = tuple(tree_map(_cloned, inputs) for inputs in self.of_seeds)
+        own.targets = self.targets.clone()
+        return own
+
+    def take(self, other: Batch) -> None:
+        """Copy a batch of the same make to where this one lies."""
+        pairs = zip(tree_leaves(self.of_seeds), tree_leaves(other.of_seeds), strict=True)
+        for own, given in [*pairs, (self.targets, other.targets)]:
+            if isinstance(own, Tensor):
+                own.copy_(given)
 
     @property
     def inputs(self) -> Any:
@@ -64,6 +78,8 @@ class ModuleStack:
     Raises:
         Unstackable: their parameters are of several types.
     """
+
+    may_be_captured = False  # a module of the user's may do other things each time
 
     def __init__(self, modules: Sequence[nn.Module], which: Sequence[int]) -> None:
         self.module = modules[0]
@@ -147,6 +163,10 @@ class ModuleStack:
             else copy.deepcopy(value)
             for name, value in self.module.state_dict(keep_vars=True).items()
         }
+
+
+def _cloned(part: Any) -> Any:
+    return part.clone() if isinstance(part, Tensor) else part
 
 
 def _gathered(parts: Sequence[Any], which: Tensor) -> Any:
