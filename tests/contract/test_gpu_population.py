@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,14 +17,15 @@ from steepest.backends import cuda_devices
 from steepest.optim import OPTIMIZERS
 from steepest.training import population_graphs
 from steepest.training.modules import build_module
-from steepest.training.native import optimizer_of
+from steepest.training.native import NativeEngine, optimizer_of
 from steepest.training.population import PopulationEngine
 from steepest.training.population_losses import LossGroup
 from steepest.training.population_members import Population
 from steepest.training.population_perceptrons import PerceptronStack, are_layers
 from steepest.training.population_rules import KernelRuleGroup, RuleGroup
 from steepest.training.population_stack import Batch
-from steepest.training.run import Architecture, Record, Run, Stop
+from steepest.training.population_tables import TablePopulation
+from steepest.training.run import Architecture, Record, Run, Stop, TrainingData
 from steepest.training.torch_data import as_rows
 from steepest.training.torch_engine import TorchEngine
 
@@ -326,3 +328,22 @@ def test_losses_and_gradients_against_float64(
         off = (ours.cpu().double() - wanted).abs() / scale
         bar = 1e-14 if dtype == torch.float64 else 2 * ((other - wanted).abs() / scale).max() + 2.0**-22
         assert off.max() <= bar, (off.max(), bar)
+
+
+def test_a_tables_perceptrons_go_through_the_kernels(device: str) -> None:
+    """With the initial weights, the units and the records of the native engine; probabilities end in a sigmoid."""
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(47, 5, generator=generator).numpy()
+    y = (x.sum(axis=1) > 0).astype("float32")
+    data = TrainingData("binary", 2, x[:40], y[:40], x[40:], y[40:])
+    ways = [("bce_probability", "sgd", 0.1, 0), ("bce_probability", "adam", 0.01, 1)]
+    runs = [Run(*way[:3], 33, way[3], Architecture((7,), "gelu"), Stop(2)) for way in ways]
+    engine = TablePopulation(data, "log_loss", device)
+    assert engine.notes(runs)[1:] == []
+    found = engine.run_all(runs)
+    assert engine.broken == []
+    for a, b in zip(found, NativeEngine(data, "log_loss").run_all(runs), strict=True):
+        assert a is not None
+        assert b is not None
+        np.testing.assert_allclose(a.parameters, b.parameters, rtol=1e-5, atol=1e-5)
+        assert a.validation_score == pytest.approx(b.validation_score, rel=1e-5)
