@@ -188,6 +188,7 @@ def test_perceptrons(name: str, target: str, kind: str) -> None:
     }  # fmt: skip
     for kernel in kernels.values():
         names = kernel.arg_names
+        assert all(one.do_not_specialize == (one.name in cuda_perceptrons._PLAIN) for one in kernel.params)
         for ones in (set(), {"inputs", "outputs"}):
             if ones and not (ALL or target == "gfx942"):
                 continue  # one compiler tells what Triton makes of a size of 1, a constant to it

@@ -29,6 +29,8 @@ Formula = Callable[..., Any]
 DTYPES = {torch.float32: ("single", tl.float32), torch.float64: ("full", tl.float64)}
 _LEAST, _MOST, _DEPTH = 16, 64, 32  # a tile's sides, and how much of a product's length is read at a time
 _BLOCK = 1024
+# Sizes and places that a kernel is not compiled anew for: a batch's short end, where a layer's numbers lie.
+_PLAIN = ["num_numbers", "weight_at", "bias_at", "num_rows"]
 
 # Bound by `_kernels`:
 value: Any
@@ -88,7 +90,7 @@ def _product(
 # --- a layer ------------------------------------------------------------------------------------------------------
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_PLAIN)
 def _through(
     x, which, flat, sums, out, num_numbers, weight_at, bias_at, num_rows, inputs, outputs,
     HAS_BIAS: tl.constexpr, HAS_ACTIVATION: tl.constexpr, KEEPS: tl.constexpr,
@@ -114,7 +116,7 @@ def _through(
     tl.store(out + at, z, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_PLAIN)
 def _to_weights(
     slopes, x, which, gradients, num_numbers, weight_at, bias_at, num_rows, inputs, outputs,
     HAS_BIAS: tl.constexpr,
@@ -135,7 +137,7 @@ def _to_weights(
         tl.store(own + bias_at + row, sums, mask=row < tl.where(is_first, outputs, 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_PLAIN)
 def _to_inputs(
     slopes, flat, sums, below, num_numbers, weight_at, num_rows, inputs, outputs,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, WORK: tl.constexpr, DEPTH: tl.constexpr,

@@ -18,7 +18,7 @@ from steepest.training.native import NativeEngine, formula_of, layer_sizes
 from steepest.training.population import PopulationEngine
 from steepest.training.random import initial_parameters
 from steepest.training.run import Architecture, Record, Run, TrainingData
-from steepest.training.torch_data import as_rows
+from steepest.training.torch_data import Rows, Tensors, as_rows
 from steepest.training.torch_engine import OfClasses
 
 __all__ = ["TablePopulation"]
@@ -134,13 +134,18 @@ class TablePopulation(NativeEngine):
                 self.data.num_classes,
                 unit if self.metric.in_target_units else 1.0,
                 net.fresh,
-                as_rows((self._x, y), "train"),
-                as_rows((self._xv, y_validation), "validation") if self.num_validation else None,
+                self._rows(self._x, y, "train"),
+                self._rows(self._xv, y_validation, "validation") if self.num_validation else None,
                 self.data.task,
                 self._word,
                 self._device,
             )
         return self._engines[key]
+
+    def _rows(self, x: NDArray[Any], y: NDArray[Any], name: str) -> Rows:
+        """Rows whose inputs lie on the device, so that a batch is picked there."""
+        inputs, rows = torch.as_tensor(x).to(self._device), as_rows((x, y), name)
+        return replace(rows, source=Tensors(inputs, rows.targets))
 
 
 @dataclass(frozen=True)
