@@ -272,6 +272,28 @@ def test_steps_are_replayed_and_captured_anew_where_a_run_has_left(
     assert (stand_in.captures, stand_in.replays) == ((1, 0) if fails else (1 + 2 + 2, 1 + 2 * 2 + 2 * 3))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU whose graphs could be captured")
+def test_a_card_captures_and_replays_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = []
+
+    def capture(work: Callable[[], Any]) -> Any:
+        captured.append(capture_on_card(work))
+        return captured[-1]
+
+    capture_on_card = population_graphs.capture
+    monkeypatch.setattr(population_graphs, "capture", capture)
+    rows = Rows("regression", "cuda")
+    runs = [Run("mse", way, 0.01, 10, seed, stop=Stop(4)) for seed, way in enumerate(("sgd", "adam", "lamb"))]
+    found: dict[int, Record] = {}
+    population = Population(
+        rows.engine(PopulationEngine, "cuda"), runs, found.__setitem__, kind=PerceptronStack
+    )
+    population.train()
+    assert population.failures == []
+    assert len(captured) == 2
+    check_alike([found[place] for place in range(3)], rows.alone(runs))
+
+
 TRUTHS = [
     (1, [1, 1], "mse"),
     (7, [5, 65, 1], "huber"),
