@@ -382,3 +382,13 @@ def test_a_score_reads_as_a_person_writes_it() -> None:
         "1.000e+12",
         "1.000e-07",
     ]
+
+
+def test_predictions_are_written_some_rows_at_a_time(
+    run: Run, fitted: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run("predict", "m", "cars.csv", "--proba").out
+    monkeypatch.setattr("steepest.cli.predict._ROWS_AT_ONCE", 2)
+    assert run("predict", "m", "cars.csv", "--proba").out == whole
+    run("predict", "m", "cars.csv", "--proba", "--out", tmp_path / "p.csv")
+    assert (tmp_path / "p.csv").read_text(encoding="utf-8") == whole

@@ -26,7 +26,7 @@ def test_every_option_reaches_the_library(run: Run, compare: FakeCompare) -> Non
     options = (
         "--task regression --losses mse,mae --optimizers adam --batch-sizes full,1,32 --hidden 8,4 "
         "--activation tanh --metric mae --seeds 5 --epochs 7 --budget 5m --out there --seed 3 --threads 2 "
-        "--plan plan.json --group driver --time when --tune all --splits 12 --tensorboard logs --quiet"
+        "--plan plan.json --group driver --time when --tune all --splits 12 --rows 900 --tensorboard logs --quiet"
     )
     assert run(*COMMAND, *options.split()).exit_code == 0
     assert compare.calls == [
@@ -52,6 +52,7 @@ def test_every_option_reaches_the_library(run: Run, compare: FakeCompare) -> Non
             "tensorboard": Path("logs"),
             "tune": "all",
             "splits": 12,
+            "rows": 900,
             "progress": None,
         }
     ]
@@ -161,3 +162,19 @@ def test_a_wrong_option_costs_nothing(run: Run, monkeypatch: pytest.MonkeyPatch)
     ran = run(*COMMAND, "--batch-sizes", "32,all")
     assert ran.exit_code == 2
     assert ran.err.startswith("steepest: --batch-sizes has 'all': give 'full'")
+
+
+def test_where_rows_were_drawn_the_command_for_all_of_them_is_printed(run: Run, compare: FakeCompare) -> None:
+    network = {"hidden": [8, 4], "activation": "tanh"}
+    winner = cell(loss="huber", loss_options={"delta": 2.5}, optimizer_options={})
+    compare.verdict = verdict_of(
+        winner, winners=[winner], rows=900, target="the price", epochs=7, architecture=network
+    )
+    said = " ".join(run(*COMMAND).out.split())
+    assert (
+        "On all rows: steepest fit cars.csv --target 'the price' --loss huber --optimizer adam --lr 0.001 "
+        "--loss-options delta=2.5 --batch-size 32 --epochs 7 --hidden 8,4 --activation tanh --out model"
+        in said
+    )
+    compare.verdict = compare.verdict | {"rows": None}
+    assert "On all rows" not in run(*COMMAND).out

@@ -299,3 +299,34 @@ def test_the_report_is_drawn_from_the_comparison(pair: Any, tmp_path: Path) -> N
     comparison: Comparison = compare(pair, **SMALL)
     page = comparison.report(tmp_path / "report.html").read_text(encoding="utf-8")
     assert comparison.verdict["sentence"] in page
+
+
+def test_rows_drawn_at_random_are_all_that_takes_part(
+    fakes: list[Any], pair: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From files larger than memory, too; the plan, a resumed and an extended comparison draw the same."""
+    frame = pl.DataFrame({"a": pair[0][:, 0], "y": pair[1]})
+    frame.write_parquet(tmp_path / "rows.parquet")
+    monkeypatch.setattr("steepest.data.source.bytes_in_memory", lambda *_: 1e18)
+    asked: dict[str, Any] = {"losses": ["mse", "mae"], "optimizers": ["sgd"], "hidden": ()}
+    with pytest.raises(InputError, match=r"compare on some of them, drawn at random .*--rows 100000"):
+        compare(tmp_path / "rows.parquet", "y", **asked)
+    one = compare(tmp_path / "rows.parquet", "y", rows=120, seed=3, out=tmp_path / "out", **asked)
+    assert sum(one.verdict["num_rows"].values()) == 120
+    assert one.plan.rows == one.verdict["rows"] == 120
+    assert "120 of 200 rows were drawn at random; the others take no part." in one.verdict["notes"]
+    assert "On 120 rows drawn at random" in " ".join(one.plan.in_words())
+    in_memory = compare(frame, "y", rows=120, seed=3, **asked)
+    assert in_memory.verdict["data_sha256"] == one.verdict["data_sha256"]
+    assert compare(frame, "y", rows=120, seed=4, **asked).verdict["data_sha256"] != one.verdict["data_sha256"]
+    again = compare(tmp_path / "rows.parquet", plan=tmp_path / "out" / "plan.json")
+    assert again.verdict | {"seconds": 0} == one.verdict | {"seconds": 0}
+    more = compare(extend=tmp_path / "out", add_optimizers=["adam"])
+    assert more.verdict["data_sha256"] == one.verdict["data_sha256"]
+    assert len(more.plan.optimizers) == 2
+
+
+@pytest.mark.parametrize("rows", [0, -3, 1.5, "many", True])
+def test_rows_are_counted_in_whole_numbers(pair: Any, rows: Any) -> None:
+    with pytest.raises(InputError, match="rows is a positive whole number"):
+        compare(pair, rows=rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import shutil
@@ -19,6 +20,7 @@ from steepest.comparison.fitted import FittedModel, load
 from steepest.comparison.forward import ACTIVATIONS, count_parameters, outputs, split
 from steepest.comparison.model import fitted_model
 from steepest.data import prepare, read
+from steepest.data.pieces import pieces
 from steepest.errors import InputError
 from steepest.training.run import Architecture, Curve, Record, Run, Stop
 
@@ -252,3 +254,48 @@ def test_a_comparisons_directory_is_taken_for_the_model_in_it(saved: Path, tmp_p
     (tmp_path / "out").mkdir()
     shutil.copytree(saved, tmp_path / "out" / "model")
     assert load(tmp_path / "out").task == "binary"
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_files_larger_than_memory_are_predicted_a_piece_at_a_time(
+    model_of: Callable[..., FittedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """The same predictions, and what no training row had is counted over all pieces and told once."""
+    model = model_of("multiclass")
+    many = pl.concat([table("multiclass")] * 40)
+    odd = pl.Series(["green", "mauve", None, "red"] * 600)
+    many = many.with_columns(
+        pl.when(pl.int_range(2400) % 7 == 0).then(odd).otherwise(pl.col("colour")).alias("colour")
+    )
+    for part in range(3):
+        rows = many[part * 800 : (part + 1) * 800]
+        path = tmp_path / f"{part}.{suffix}"
+        rows.write_parquet(path) if suffix == "parquet" else rows.write_csv(path)
+    data = str(tmp_path / f"*.{suffix}")
+    with pytest.warns(UserWarning, match="rows have no value|hold a category") as whole:
+        expected = model.predict_proba(data)
+    monkeypatch.setattr("steepest.data.source.bytes_in_memory", lambda *_: 1e18)
+    monkeypatch.setattr("steepest.data.pieces._PIECE_BYTES", 5000)
+    monkeypatch.setattr("steepest.data.batches._BATCH_ROWS", 111)
+    sizes = [rows.num_rows for rows in pieces(data)]
+    assert sum(sizes) == 2400
+    assert len(sizes) > 8
+    with pytest.warns(UserWarning, match="rows have no value|hold a category") as piecewise:
+        found = model.predict_proba(data)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    told = sorted(str(warning.message) for warning in whole)
+    assert sorted(str(warning.message) for warning in piecewise) == told
+    assert any(
+        "of 2400 rows hold a category that no training row had ('green', 'mauve')" in note for note in told
+    )
+
+
+def test_compressed_files_larger_than_memory_are_refused(
+    model_of: Callable[..., FittedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"size,colour\n1,red\n"))
+    monkeypatch.setattr("steepest.data.source.bytes_in_memory", lambda *_: 1e18)
+    with pytest.raises(
+        InputError, match=r"'a\.csv\.gz' is compressed, and too large for memory: unpack it first"
+    ):
+        model_of().predict(tmp_path / "a.csv.gz")

@@ -386,7 +386,7 @@ def test_files_that_are_no_one_table(
     tmp_path: Path, make: Callable[[Path], Any], words: str, way: str
 ) -> None:
     data = make(tmp_path)
-    reading = read if way == "in memory" else lambda data: Batches(source._files(data))
+    reading = read if way == "in memory" else lambda data: Batches(source.files_of(data))
     with pytest.raises(InputError, match=words):
         reading(data)
 

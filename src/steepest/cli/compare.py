@@ -62,6 +62,15 @@ def compare(
             show_default="by size",
         ),
     ] = None,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            help="Draw so many rows at random and compare on them; the data may then be larger than memory.",
+            metavar="N",
+            min=1,
+            show_default="all",
+        ),
+    ] = None,
     tune: Annotated[
         str | None,
         typer.Option(
@@ -163,6 +172,7 @@ def compare(
         seeds=seeds,
         tune=tune,
         splits=splits,
+        rows=rows,
         max_epochs=epochs,
         budget=budget,
         seed=seed,
@@ -181,7 +191,7 @@ def compare(
     place = _place(data, target, out, resume, extend)
 
     from steepest.cli.progress import PlanOnly, watch
-    from steepest.cli.show import print_verdict
+    from steepest.cli.show import print_fit_on_all_rows, print_verdict
     from steepest.comparison.compare import compare as run_comparison
 
     with nullcontext(PlanOnly()) if dry_run else watch(quiet=quiet) as progress:
@@ -193,6 +203,7 @@ def compare(
         typer.echo((place / "verdict.json").read_text(encoding="utf-8").rstrip())
     else:
         print_verdict(comparison.verdict, place, has_model=comparison.model is not None, table=not quiet)
+        print_fit_on_all_rows(comparison.verdict, data)
     if comparison.interrupted:
         typer.echo(f"Go on with it: steepest compare --resume {place}", err=True)
         raise typer.Exit(130)

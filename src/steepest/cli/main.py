@@ -33,12 +33,18 @@ _HEAD_START_SEC = 3.0
 def entry() -> NoReturn:
     """The command itself: run it, and leave with its exit code."""
     code = main()
-    if code == INTERRUPTED:
-        # An import that Ctrl-C cut short can leave Python resolved to die of the signal whatever we return.
+    if code == INTERRUPTED or _has_ranks():
+        # An import that Ctrl-C cut short can leave Python resolved to die of the signal whatever we return; and gloo's
+        # threads may be in the middle of a step that another rank has left: Python, ending around them, would abort.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _has_ranks() -> bool:
+    """Whether this process is one of those that torchrun has started."""
+    return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= set(os.environ)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,7 +112,7 @@ def _say(sentence: str, exit_code: int, is_told: bool | None = None) -> int:
 
 
 def _is_not_first() -> bool:
-    return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= set(os.environ) and os.environ["RANK"] != "0"
+    return _has_ranks() and os.environ["RANK"] != "0"
 
 
 def _usage_sentence(error: typer.TyperException) -> str:

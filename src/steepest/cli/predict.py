@@ -17,9 +17,12 @@ from steepest.errors import inert
 from steepest.files import write_file
 
 if TYPE_CHECKING:
+    import polars as pl
     from numpy.typing import NDArray
 
 __all__ = ["predict"]
+
+_ROWS_AT_ONCE = 1 << 18
 
 
 def predict(
@@ -52,13 +55,21 @@ def predict(
         if proba:
             probabilities = model.predict_proba(data)
             columns |= {f"probability_{name}": probabilities[:, c] for c, name in enumerate(model.classes)}
-    text = pl.DataFrame(columns).write_csv()
-    if out is None and sys.stdout.isatty():
-        sys.stdout.write(inert(text))
-    elif out is None:
-        sys.stdout.buffer.write(text.encode())  # labels are UTF-8 whatever the terminal can show
-    else:
-        write_file(out, text.encode(), "--out {path}")
+    lines = _csv(pl.DataFrame(columns))
+    if out is not None:
+        write_file(out, (text.encode() for text in lines), "--out {path}")
+        return
+    for text in lines:
+        if sys.stdout.isatty():
+            sys.stdout.write(inert(text))
+        else:
+            sys.stdout.buffer.write(text.encode())  # labels are UTF-8 whatever the terminal can show
+
+
+def _csv(frame: pl.DataFrame) -> Iterator[str]:
+    """A frame as CSV, some rows at a time: all of it as text may be far larger than the numbers."""
+    for first in range(0, max(frame.height, 1), _ROWS_AT_ONCE):
+        yield frame[first : first + _ROWS_AT_ONCE].write_csv(include_header=first == 0)
 
 
 def _no_formulas(predictions: NDArray[Any]) -> NDArray[Any]:

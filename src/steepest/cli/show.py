@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from steepest.comparison.fitted import FittedModel
 
-__all__ = ["console", "number", "print_fit", "print_verdict", "rows_table"]
+__all__ = ["console", "number", "print_fit", "print_fit_on_all_rows", "print_verdict", "rows_table"]
 
 _MOST_ROWS = 20  # the report has them all
 _NARROW = 72  # columns of text; below it the table keeps only what decides
@@ -79,6 +79,16 @@ def print_verdict(
     screen.print(f"\nReport: {out / 'report.html'}", markup=False, soft_wrap=True)
     if has_model:
         screen.print(f"Model:  {out / 'model'}", markup=False, soft_wrap=True)
+
+
+def print_fit_on_all_rows(verdict: Mapping[str, Any], data: str | None) -> None:
+    """Where rows were drawn: the command that trains the first winner on all of them."""
+    if verdict.get("rows") is None or data is None or not verdict["winners"]:
+        return
+    from steepest.report.again import fit_command
+
+    command = inert(fit_command(verdict, data, "model"))
+    console().print(f"On all rows: {command}", markup=False, soft_wrap=True)
 
 
 def _key(cell: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -42,6 +42,7 @@ from steepest.comparison.trials import Interrupted
 from steepest.comparison.unfinished import QUESTION, UNFINISHED, Unfinished, begin, go_on, question_of
 from steepest.comparison.verdict import assemble
 from steepest.data import Prepared, Table, prepare, read
+from steepest.data.draw import draw
 from steepest.data.source import check_fits
 from steepest.errors import InputError
 from steepest.files import SUMS, encoded, held, write_sums
@@ -166,6 +167,7 @@ def compare(
     tune: str = "rates",
     lang: str = "en",
     splits: int | None = None,
+    rows: int | None = None,
     cluster: str | None = None,
     together: bool | None = None,
 ) -> Comparison:
@@ -220,6 +222,8 @@ def compare(
         splits: 1, or from 10: so many fresh seeds, each of which draws the training and validation rows again (the
             test rows stay), so that a verdict does not hang on one draw. None: a table of under 1,000 rows has one
             for each fresh seed, which is no run more; a larger one has one for all.
+        rows: draw so many rows at random, and compare on them alone. Files are then gone through a piece at a time, and
+            may be larger than memory; ``fit`` trains the winner on all of them. None: all rows.
         cluster: train the runs on a Ray cluster: ``"auto"``, the one this machine is part of; its ``"HOST:PORT"``; or
             ``"local"``, one that is started here for the purpose. The result does not depend on it. Tables only. It
             takes the package ray: ``pip install 'steepest[ray]'``.
@@ -251,6 +255,7 @@ def compare(
         time,
         tune,
         splits,
+        rows,
     )
     check.check_threads(num_threads)
     _check_together(together, is_module=model is not None)
@@ -290,10 +295,10 @@ def compare(
 
     prepared: Prepared | PreparedModules
     if model is None:
-        table = _read(data, target, followed)
+        table = _read(data, target, given, followed)
         prepared = _prepare(table, given, followed)
     else:
-        _check_no_split_column(given)
+        _check_no_choice_of_rows(given)
         prepared = prepare_modules(model, data, task if followed is None else followed.task, device, compile)
         given = prepared.options(given)
     chosen = make_plan(prepared, given) if followed is None else _fitting(followed, prepared)
@@ -305,11 +310,11 @@ def compare(
     fresh = [_prepare(table, given, chosen, number) for number in redrawn]
     with connected(cluster) as pool, stop_on_interrupt() as stop_event, ExitStack() as until_written:
         first, *others = [Split(one, _engine(one, chosen, pool, device)) for one in (prepared, *fresh)]
-        rows = Splits(chosen, first, others, pool)
+        all_splits = Splits(chosen, first, others, pool)
         if seconds is not None:
             at_once = _runs_at_once(num_threads, pool, is_serial=model is not None or chosen.together)
             beside = max(1, _PROBES // len(chosen.optimizers)) if chosen.together else at_once
-            speed = measure(chosen, rows.first.engine, beside, stop_event)
+            speed = measure(chosen, all_splits.first.engine, beside, stop_event)
             left_sec = max(1.0, seconds - (perf_counter() - started))  # kernels took time to compile
             chosen, _ = trim(chosen, speed, at_once, left_sec)
         observer.plan_made(chosen)
@@ -320,10 +325,10 @@ def compare(
             work = begin(place, chosen, data, target, extends=extend is not None)
         journal = None if work is None else work.open_journal()
         try:
-            outcome = conduct(chosen, rows, num_threads, observer, stop_event, journal)
+            outcome = conduct(chosen, all_splits, num_threads, observer, stop_event, journal)
             notes = [] if journal is None or journal.earlier is None else journal.earlier.notes
             notes = [*notes, *([] if pool is None else pool.notes)]
-            comparison = _comparison(chosen, rows, outcome, notes, started, stop_event)
+            comparison = _comparison(chosen, all_splits, outcome, notes, started, stop_event)
             # Of an extension that was interrupted, the finished comparison stays, and the work to go on with.
             if place is not None and not (comparison.interrupted and work is not None and work.is_extension):
                 comparison._save(place, work, lang)
@@ -408,16 +413,20 @@ def _placed(plan: Plan, device: str, *, is_new: bool) -> Plan:
     return plan
 
 
-def _check_no_split_column(given: Options) -> None:
-    for name in ("group", "time"):
+def _check_no_choice_of_rows(given: Options) -> None:
+    for name in ("group", "time", "rows"):
         if getattr(given, name) is not None:
             raise InputError(f"With model=..., data holds the three parts already; leave {name} out.")
 
 
-def _read(data: Any, target: str | None, followed: Plan | None) -> Table:
-    """The table; a plan to follow has decided the target."""
+def _read(data: Any, target: str | None, given: Options, followed: Plan | None) -> Table:
+    """The table, or rows drawn from it; a plan to follow has decided the target, and how many."""
+    rows, seed = check.check_count("rows", given.rows), given.seed
     if followed is not None:
         target = None if isinstance(data, tuple) else followed.target
+        rows, seed = followed.rows, followed.seed
+    if rows is not None:
+        return draw(data, target, rows, check.check_seed(seed))
     check_fits(data)
     return read(data, target)
 

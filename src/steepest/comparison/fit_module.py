@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -153,8 +154,10 @@ def fit_module(
             checkpoints.clear_unfinished()
         with ranks.agreed():
             made = parallelized(module, run.parallel, ranks)
-            training = Training(run, checked.engine, parts, made, checked.has_indices, ranks)
-        record = train(training, checkpoints, question, stop_event, last, on_step)
+        with closing(made):
+            with ranks.agreed():
+                training = Training(run, checked.engine, parts, made, checked.has_indices, ranks)
+            record = train(training, checkpoints, question, stop_event, last, on_step)
         with ranks.agreed():
             if ranks.is_first and record.state is not None:
                 write_model(place, question, record, checked.module_name)

@@ -17,7 +17,9 @@ from steepest.comparison.forward import ACTIVATIONS, Layer, layer_sizes, outputs
 from steepest.comparison.manifest import FILES, MANIFEST, WEIGHTS
 from steepest.comparison.output import check_directory, write_directory
 from steepest.comparison.versions import versions
-from steepest.data import Encoding, read
+from steepest.data import Encoding
+from steepest.data.met import Met
+from steepest.data.pieces import pieces
 from steepest.errors import MALFORMED, InputError
 from steepest.files import held
 from steepest.training.run import Architecture, Curve, Record, Run, Stop, Task
@@ -68,7 +70,8 @@ class FittedModel:
         """Predictions for the rows of a table: the target's own units, or class labels.
 
         Args:
-            data: a path, a frame, or a 2-D array of features. A target column in it is not looked at.
+            data: a path, a frame, or a 2-D array of features. A target column in it is not looked at. Files too large
+                for memory are gone through a piece at a time.
 
         Returns:
             An array of shape (rows,).
@@ -96,10 +99,13 @@ class FittedModel:
         return probabilities(self._outputs(data))
 
     def _outputs(self, data: Any) -> NDArray[np.float32]:
-        features, notes = self.encoding.apply(read(data))
-        for note in notes:
+        met, parts = Met(), []
+        for rows in pieces(data):
+            features, _ = self.encoding.apply(rows, met)
+            parts.append(outputs(self.layers, self.architecture.activation, features))
+        for note in met.sentences():
             warnings.warn(note, stacklevel=3)
-        return outputs(self.layers, self.architecture.activation, features)
+        return np.concatenate(parts)
 
     def module(self) -> nn.Module:
         """The same network as a plain torch module.

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -31,9 +32,20 @@ def imported(name: str, what: str) -> Any:
     except Exception as error:
         raise InputError(f"{what} {name!r} cannot be imported: {told(error)}") from error
     if not hasattr(module, attribute):
-        known = [word for word in vars(module) if not word.startswith("_")]
-        raise InputError(f"{what}: {module_name!r} has no {attribute!r}{near_names(attribute, known)}")
+        near = near_names(attribute, _own_names(module))
+        raise InputError(f"{what}: {module_name!r} has no {attribute!r}{near}")
     return getattr(module, attribute)
+
+
+def _own_names(module: ModuleType) -> list[str]:
+    """What a module defines, and not what it imports; data say nothing of where they are from."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and not isinstance(value, ModuleType)
+        and getattr(value, "__module__", module.__name__) == module.__name__
+    ]
 
 
 def factory_of(given: Callable[[], nn.Module] | str) -> Callable[[], nn.Module]:

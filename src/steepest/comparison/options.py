@@ -42,6 +42,7 @@ class Options:
     time: str | None = None
     tune: str = "rates"
     splits: int | None = None
+    rows: int | None = None
 
 
 def check_losses(given: Sequence[str] | str | None, task: Task) -> tuple[str, ...]:

@@ -140,6 +140,7 @@ class Plan:
         default_factory=dict
     )  # by the rules' names
     splits: int = 1  # of the rows beside the test's; more than one: each fresh seed has its own
+    rows: int | None = None  # so many were drawn at random before anything else; None: all take part
     together: bool = False  # runs are trained many at once: of a module, or of a table on a GPU
     left_out: tuple[str, ...] = ()  # what a budget took away, in sentences
 
@@ -241,13 +242,16 @@ class Plan:
         ]
 
     def _split_in_words(self) -> list[str]:
+        drawn = []
+        if self.rows is not None:
+            drawn = [f"On {self.rows:,} rows drawn at random (all, where there are no more)."]
         if self.group is not None:
             how = "none of its groups is in two parts, and classes are not kept in proportion"
-            return [f"Split by {self.group!r}, which is no feature: {how}."]
+            return [*drawn, f"Split by {self.group!r}, which is no feature: {how}."]
         if self.time is not None:
             how = "training rows come first, then validation, then test"
-            return [f"Split by {self.time!r}, which is no feature: {how}."]
-        return []
+            return [*drawn, f"Split by {self.time!r}, which is no feature: {how}."]
+        return drawn
 
     def _losses_in_words(self) -> list[str]:
         by_reason: dict[str, list[str]] = {}
@@ -338,6 +342,7 @@ def make_plan(prepared: Prepared | PreparedModules, options: Options) -> Plan:
         splits=splits,
         group=options.group,
         time=options.time,
+        rows=check.check_count("rows", options.rows),
     )
 
 
@@ -459,6 +464,7 @@ def _typed(given: Mapping[str, Any]) -> Plan:
         group=_column(given["group"]),
         time=_column(given["time"]),
         splits=_splits(given),
+        rows=check.check_count("rows", given["rows"]),
         rungs=_rungs(given["rungs"]),
         num_configurations=_num_configurations(given["num_configurations"]),
         loss_ranges=_ranges(given["loss_ranges"]),

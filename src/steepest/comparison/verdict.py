@@ -78,6 +78,7 @@ def assemble(
         "splits": plan.splits,
         "group": plan.group,
         "time": plan.time,
+        "rows": plan.rows,
         "seed": plan.seed,
     }
     resolved: dict[str, Any] = plain(verdict)

@@ -93,7 +93,12 @@ class Batches:
         self._rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // (8 * len(self.schema))))
 
     def __iter__(self) -> Iterator[tuple[int, Table]]:
-        """Each batch with the number of its first row among all rows."""
+        """Each batch with the number of its first row among all rows, its columns typed."""
+        for first, frame, source in self.frames():
+            yield first, table_of(frame, source)
+
+    def frames(self) -> Iterator[tuple[int, pl.DataFrame, str]]:
+        """The same as they stand in the files, and what to call each."""
         first = 0
         columns = [pl.col(name).cast(dtype) for name, dtype in self.schema.items()]
         for path, height, stamp in zip(self.paths, self._heights, self._stamps, strict=True):
@@ -102,7 +107,7 @@ class Batches:
                 frame = _slice(path, at, self._rows, columns)
                 if frame.height != min(self._rows, height - at):
                     raise _changed(path)
-                yield first + at, table_of(frame, f"{path.name!r} from row {at + 1} on")
+                yield first + at, frame, f"{path.name!r} from row {at + 1} on"
             first += height
             _check_unchanged(path, stamp)
 

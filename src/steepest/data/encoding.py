@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from steepest.data.kinds import first_row, kind_of
+from steepest.data.met import Met
 from steepest.data.parts import part_values
 from steepest.data.table import Table
 from steepest.errors import MALFORMED, InputError, near_names
@@ -24,7 +25,6 @@ __all__ = ["CategoricalColumn", "Encoding", "Label", "NumericColumn", "Part"]
 Label = str | int | bool | float
 
 _FORMAT = 1
-_NUM_EXAMPLES = 3  # unseen categories named in a note
 
 _Features = Iterator[NDArray[Any]]
 
@@ -54,8 +54,8 @@ class NumericColumn:
         names = [self.name if part.name == "value" else f"{self.name} ({part.name})" for part in self.parts]
         return names + [f"{self.name} (missing)"] * self.flags_missing
 
-    def features(self, table: Table, notes: list[str]) -> _Features:
-        """The column's features, one array each; what there is to say is added to ``notes``.
+    def features(self, table: Table, met: Met) -> _Features:
+        """The column's features, one array each; what no training row had is counted in ``met``.
 
         Raises:
             InputError: the column is of another kind, or its numbers are infinite or too large.
@@ -66,14 +66,11 @@ class NumericColumn:
             values = part_values(series, part.name, table.source)
             values = np.where(np.isnan(values), part.fill, values)
             yield self._standardised(values, part, table)
-        missing = series.is_null()
+        missing = series.is_null().to_numpy()
         if self.flags_missing:
-            yield missing.to_numpy()
+            yield missing
         elif missing.any():
-            notes.append(
-                f"Column {self.name!r}: {missing.sum()} of {table.num_rows} rows have no value, though every"
-                " training row had one; the training rows' median stands in."
-            )
+            met.missing(self.name, int(missing.sum()), "the training rows' median stands in")
 
     def _check_kind(self, series: pl.Series, table: Table) -> None:
         found = kind_of(series)
@@ -113,8 +110,8 @@ class CategoricalColumn:
         names += [f"{self.name} (infrequent)"] * bool(self.infrequent)
         return names + [f"{self.name} (missing)"] * self.flags_missing
 
-    def features(self, table: Table, notes: list[str]) -> _Features:
-        """The column's features, one array each; what there is to say is added to ``notes``.
+    def features(self, table: Table, met: Met) -> _Features:
+        """The column's features, one array each; what no training row had is counted in ``met``.
 
         Raises:
             InputError: the column does not hold text.
@@ -133,14 +130,11 @@ class CategoricalColumn:
             yield other
         if self.flags_missing:
             yield missing
-        self._note_unseen(text, other, notes)
+        self._count_unseen(text, other, met)
         if missing.any() and not self.flags_missing:
-            notes.append(
-                f"Column {self.name!r}: {missing.sum()} of {table.num_rows} rows have no value, though every"
-                " training row had one; they are taken as none of the known categories."
-            )
+            met.missing(self.name, int(missing.sum()), "they are taken as none of the known categories")
 
-    def _note_unseen(self, text: pl.Series, other: NDArray[np.bool_], notes: list[str]) -> None:
+    def _count_unseen(self, text: pl.Series, other: NDArray[np.bool_], met: Met) -> None:
         if not other.any():
             return
         unseen = text.filter(pl.Series(other)).rename("level")
@@ -148,13 +142,8 @@ class CategoricalColumn:
         if len(unseen) == 0:
             return
         levels = unseen.unique(maintain_order=True).to_list()
-        named = ", ".join(repr(level) for level in levels[:_NUM_EXAMPLES])
-        named += ", ..." if len(levels) > _NUM_EXAMPLES else ""
         taken = "as infrequent" if self.infrequent else "as none of the known categories"
-        notes.append(
-            f"Column {self.name!r}: {len(unseen)} of {len(text)} rows hold a category that no training row"
-            f" had ({named}); they are taken {taken}."
-        )
+        met.unseen(self.name, len(unseen), levels, taken)
 
 
 @dataclass(frozen=True)
@@ -182,11 +171,12 @@ class Encoding:
         """A name for each feature, in order."""
         return [name for column in self.columns for name in column.feature_names]
 
-    def apply(self, table: Table) -> tuple[NDArray[np.float32], list[str]]:
+    def apply(self, table: Table, met: Met | None = None) -> tuple[NDArray[np.float32], list[str]]:
         """The features of a table's rows; for training and for predicting, this is the one way.
 
         Args:
             table: the table. Columns that the encoding does not know are ignored, and so is the target.
+            met: what was met in earlier pieces of the table, to be added to.
 
         Returns:
             float32 features of shape (rows, features), and notes: sentences about what was met for the first
@@ -197,13 +187,14 @@ class Encoding:
         """
         self._check_columns(table)
         features = np.empty((table.num_rows, len(self.feature_names)), dtype=np.float32)
-        notes: list[str] = []
+        met = Met() if met is None else met
+        met.num_rows += table.num_rows
         place = 0
         for column in self.columns:
-            for values in column.features(table, notes):
+            for values in column.features(table, met):
                 features[:, place] = values
                 place += 1
-        return features, notes
+        return features, met.sentences()
 
     def _check_columns(self, table: Table) -> None:
         for column in self.columns:

@@ -19,7 +19,7 @@ from steepest.data.kinds import Typed, typed, typed_text
 from steepest.data.table import Table, check_names
 from steepest.errors import InputError, near_names
 
-__all__ = ["read", "table_of"]
+__all__ = ["read", "table_of", "table_of_cells"]
 
 _MOST_VALUES_A_BYTE = 10_000  # a column of one value, repeated, comes close to it
 
@@ -114,7 +114,7 @@ def _read_file(path: Path) -> Table:
     try:
         if suffix in TEXT:
             cells, separator = read_delimited(path)
-            return _from_cells(cells, separator, repr(path.name))
+            return table_of_cells(cells, separator, repr(path.name))
         if suffix in PARQUET and suffixes[-1] != ".gz":
             return table_of(_read_parquet(path), repr(path.name))
     except OSError as error:
@@ -138,7 +138,7 @@ def _read_files(paths: list[Path]) -> Table:
     schema = common_schema(names, [dict(frame.schema) for frame in frames])
     columns = [pl.col(name).cast(dtype) for name, dtype in schema.items()]
     frame = pl.concat([frame.select(columns) for frame in frames])
-    return table_of(frame, source) if is_parquet(paths[0]) else _from_cells(frame, separator, source)
+    return table_of(frame, source) if is_parquet(paths[0]) else table_of_cells(frame, separator, source)
 
 
 def _read_parquet(path: Path) -> pl.DataFrame:
@@ -196,7 +196,8 @@ def table_of(frame: pl.DataFrame, source: str, target: str | None = None) -> Tab
     return _table(columns, frame, source, target, [])
 
 
-def _from_cells(cells: pl.DataFrame, separator: str, source: str) -> Table:
+def table_of_cells(cells: pl.DataFrame, separator: str, source: str) -> Table:
+    """The typed columns of a text file's cells, which it separates so."""
     columns = {column.name: typed_text(column, separator) for column in cells.get_columns()}
     return _table(columns, cells, source, None, [])
 

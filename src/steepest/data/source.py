@@ -17,7 +17,7 @@ from steepest.data.text_files import as_parquet
 from steepest.errors import InputError
 from steepest.training.rows_on_disk import temporary_directory
 
-__all__ = ["LEAST_MEMORY", "check_fits", "large_files", "open_batches"]
+__all__ = ["LEAST_MEMORY", "check_fits", "files_of", "is_compressed", "large_files", "open_batches"]
 
 # What Python, torch, Numba and the compiler take of the limit, the first time on a machine; measured, rounded up.
 _PROGRAM = 800 * 10**6
@@ -45,7 +45,7 @@ def large_files(data: Any, memory: int | str | None) -> tuple[list[Path], int] |
         raise InputError(
             f"memory={memory!r} is for files, which can be read in pieces; these data are in memory already."
         )
-    paths = _files(data)
+    paths = files_of(data)
     budget = max(limit - _PROGRAM, _ALWAYS_READ)
     if not paths or bytes_in_memory(paths, budget) <= budget:
         return None
@@ -59,16 +59,16 @@ def check_fits(data: Any) -> None:
         InputError: they do not.
     """
     budget = max(available_bytes(), _ALWAYS_READ)
-    paths = _files(data)
+    paths = files_of(data)
     if paths and (needed := bytes_in_memory(paths, budget)) > budget:
         raise InputError(
             f"The data take about {in_words(needed)} of memory, where {in_words(budget)} are available, and a"
-            " comparison needs all rows at once; compare on a part of them, and train the winner on all with"
-            " fit, which streams."
+            " comparison needs its rows at once; compare on some of them, drawn at random (rows=100_000,"
+            " --rows 100000), and train the winner on all with fit, which streams."
         )
 
 
-def _files(data: Any) -> list[Path]:
+def files_of(data: Any) -> list[Path]:
     """The files that are meant; none where they are no files, or reading them will say what is wrong."""
     if not isinstance(data, str | os.PathLike):
         return []
@@ -78,6 +78,11 @@ def _files(data: Any) -> list[Path]:
     path = expanded(data)
     suffixes = {suffix.lower() for suffix in path.suffixes[-2:]}
     return [path] if path.is_file() and suffixes & {*PARQUET, *TEXT} else []
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file can be read whole only."""
+    return path.suffix.lower() == ".gz"
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from steepest.errors import InputError
@@ -11,34 +12,37 @@ from steepest.errors import InputError
 __all__ = ["encoded", "write_file"]
 
 
-def write_file(path: str | os.PathLike[str], content: bytes, name: str = "The file {path}") -> None:
+def write_file(
+    path: str | os.PathLike[str], content: bytes | Iterable[bytes], name: str = "The file {path}"
+) -> None:
     """Write a file whole or not at all.
 
     Args:
         path: where. A device or a pipe (``/dev/null``, ``/dev/stdout``) is written to and not replaced.
-        content: all of it.
+        content: all of it, or its pieces in order.
         name: what to call it in a message; ``{path}`` stands for its path.
 
     Raises:
         InputError: the file system refuses; what stood there before still stands there.
     """
     place = Path(path).expanduser()
+    pieces = [content] if isinstance(content, bytes) else content
     try:
         if place.exists() and not place.is_file():
             with open(place, "wb") as file:
-                file.write(content)
+                file.writelines(pieces)
             return
-        _replace(place, content)
+        _replace(place, pieces)
     except (OSError, RuntimeError) as error:  # a home that is not known is a RuntimeError
         told = name.format(path=repr(str(path)))
         raise InputError(f"{told} cannot be written: {getattr(error, 'strerror', None) or error}.") from None
 
 
-def _replace(place: Path, content: bytes) -> None:
+def _replace(place: Path, pieces: Iterable[bytes]) -> None:
     handle, fresh = tempfile.mkstemp(prefix=".steepest-", dir=place.absolute().parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(fresh, 0o644)  # a temporary file is its owner's alone

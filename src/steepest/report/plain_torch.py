@@ -130,6 +130,12 @@ _SCORES = {
 
 def arrays_code(target: str, plan: Mapping[str, Any]) -> str:
     """Lines that write the encoded rows as the comparison split them, to be run once, with steepest."""
+    table, also = f'"DATA", {target!r}', []
+    if plan.get("rows") is not None:
+        table, also = (
+            f"draw({table}, {plan['rows']}, {plan['seed']})",
+            ["from steepest.data.draw import draw"],
+        )
     options = {"task": plan["asked_task"], "seed": plan["seed"]}
     options |= {"validation": plan["validation"], "test": plan["test"]}
     options |= {name: plan[name] for name in ("group", "time") if plan.get(name) is not None}
@@ -138,8 +144,9 @@ def arrays_code(target: str, plan: Mapping[str, Any]) -> str:
         [
             "import numpy as np",
             "from steepest.data import prepare",
+            *also,
             "",
-            f'rows = prepare("DATA", {target!r}, {given})',
+            f"rows = prepare({table}, {given})",
             "np.savez(",
             '    "rows.npz",',
             "    x_train=rows.x_train, x_validation=rows.x_validation, x_test=rows.x_test,",

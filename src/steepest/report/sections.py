@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from markupsafe import Markup
 
 from steepest.errors import inert
 from steepest.report import charts, summary, tables
+from steepest.report.again import fit_command
 from steepest.report.language import recorded, say
 from steepest.report.plain_torch import arrays_code, training_code
 from steepest.report.scale import ScoreRange, rate_range, score_range
@@ -379,27 +379,13 @@ def use(verdict: Context, plan: Context, runs: pl.DataFrame) -> dict[str, str | 
                 'model.load_state_dict(load_file("model/model.safetensors"))\nmodel.eval()'
             )
         }
-    words = ["steepest", "fit", "DATA", "--target", str(verdict["target"]), "--loss", str(winner["loss"])]
-    words += ["--optimizer", str(winner["optimizer"]), "--lr", repr(winner["lr"])]
-    for option in ("loss_options", "optimizer_options"):
-        if given := winner.get(option):
-            words += [
-                f"--{option.replace('_', '-')}",
-                ",".join(f"{name}={value}" for name, value in given.items()),
-            ]
-    words += ["--batch-size", str(winner["batch_size"]), "--epochs", str(verdict["epochs"])]
-    words += ["--hidden", ",".join(map(str, architecture["hidden"])) or "none"]
-    words += ["--activation", str(architecture["activation"])]
-    for option in ("group", "time"):
-        words += [f"--{option}", str(verdict[option])] if verdict.get(option) else []
-    words += ["--out", "DIR"]
     hyper = winner.get("hyperparameters") or summary.hyperparameters(runs, winner)
     return {
         "predict": "steepest predict model new_rows.csv --out predictions.csv",
         "python": (
             'import steepest\n\nmodel = steepest.load("model")\npredictions = model.predict("new_rows.csv")'
         ),
-        "fit": shlex.join(words),
+        "fit": fit_command(verdict, "DATA", "DIR"),
         "arrays": arrays_code(str(verdict["target"]), plan) if "asked_task" in plan else None,
         "torch": training_code(verdict, winner, hyper),
     }

@@ -18,6 +18,7 @@ from steepest.backends import cpu
 from steepest.backends.cpu_vocabulary import AS_PART
 
 __all__ = [
+    "ROWS",
     "SAMPLE",
     "SPLIT",
     "data_order",
@@ -33,7 +34,7 @@ _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 
-_ORDER, _WEIGHTS, _EPOCHS, SPLIT, SCATTER, SAMPLE = 1, 2, 3, 4, 5, 6  # streams
+_ORDER, _WEIGHTS, _EPOCHS, SPLIT, SCATTER, SAMPLE, ROWS = 1, 2, 3, 4, 5, 6, 7  # streams
 _ROUNDS = 4
 _KEPT_UP_TO = 100_000  # parameters; drawing more takes little beside training them
 

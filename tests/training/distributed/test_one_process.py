@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -203,6 +204,7 @@ class Stream(IterableDataset[Any]):
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"model": "no_such_module:factory"}, "'no_such_module:factory' cannot be imported: ModuleNotFoundError"),
     ({"model": "json:dumb"}, "'json' has no 'dumb'; did you mean 'dump'"),
+    ({"model": "json:x"}, "'json' has no 'x'; choose from dump, dumps, detect_encoding, load, loads."),
     ({"model": "json"}, "give 'package.module:name'"),
     ({"model": nn.Linear(4, 3)}, "give a function without arguments"),
     ({"data": lambda: 1 / 0}, "The data function failed: ZeroDivisionError"),
@@ -243,3 +245,25 @@ def test_a_checkpoint_is_gone_on_with_for_the_same_question_alone(tmp_path: Path
     (tmp_path / "other" / "diary.txt").write_text("dear diary")
     with pytest.raises(InputError, match="is not empty and not written by steepest"):
         fitted(tmp_path / "other")
+
+
+def gloo_threads() -> set[str]:
+    """Threads of gloo's in this process."""
+    tasks = Path("/proc/self/task")
+    return {task.name for task in tasks.iterdir() if "gloo" in (task / "comm").read_text()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are looked up in /proc")
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_thread_of_gloos_outlives_its_group(tmp_path: Path, parallel: str, fails: bool) -> None:
+    """Python, ending around one that needs it, would abort; DDP, freeing the group in C++, could wait for ever."""
+    gc.collect()
+    before = gloo_threads()
+    if fails:
+        with pytest.raises(Stop):
+            fitted(tmp_path / "out", parallel=parallel, on_step=stop_at(3))
+    else:
+        fitted(tmp_path / "out", parallel=parallel)
+    gc.collect()
+    assert not gloo_threads() - before

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
@@ -28,8 +28,8 @@ class ParallelModule:
         module: call this one; its parameters are those to optimize.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, mesh: DeviceMesh | None = None) -> None:
+        self.module, self._mesh = module, mesh
 
     @contextmanager
     def micro_batch(self, is_last: bool) -> Iterator[None]:
@@ -51,6 +51,13 @@ class ParallelModule:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
             yield
+
+    def close(self) -> None:
+        """After the last step: no longer hold on to the group of processes, as DDP does in C++ and a mesh for good."""
+        if isinstance(self.module, DistributedDataParallel):
+            del self.module.reducer, self.module.logger
+        if self._mesh is not None:
+            getattr(self._mesh, "_pg_registry", {}).clear()
 
     def let_go(self) -> None:
         """After forward passes without a backward one: FSDP2 keeps what it has gathered for it."""
@@ -75,14 +82,14 @@ def parallelized(module: nn.Module, how: Parallel, ranks: Ranks) -> ParallelModu
         if how == "ddp":
             own = [ranks.device.index] if ranks.device.type == "cuda" else None
             return ParallelModule(DistributedDataParallel(module, device_ids=own))
-        return ParallelModule(_sharded(module, ranks))
+        mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
+        return ParallelModule(_sharded(module, mesh), mesh)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise InputError(f"torch refuses to make the module {how}: {told(error)}") from error
 
 
-def _sharded(module: nn.Module, ranks: Ranks) -> nn.Module:
+def _sharded(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     """FSDP2: blocks are gathered one at a time, what is in none of them together."""
-    mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
     for block in _blocks(module):
         fully_shard(block, mesh=mesh)
     fully_shard(module, mesh=mesh)

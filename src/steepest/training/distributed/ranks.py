@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import itertools
 import os
 import socket
@@ -116,20 +118,10 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
         raise  # the others wait in the middle of a step: a farewell would wait for them
     except BaseException:
         if own and dist.is_initialized():
-            _leave()
+            dist.destroy_process_group()
         raise
     if own:
-        _leave()
-
-
-_left: list[Any] = []
-
-
-def _leave() -> None:
-    # DDP's reducer may be the last to hold the group, and frees it under the interpreter's lock, which gloo's threads
-    # then wait for: the process hangs, or aborts. Held on to, it is idle long before it is freed.
-    _left.append(dist.group.WORLD)
-    dist.destroy_process_group()
+        dist.destroy_process_group()
 
 
 def _device(word: str) -> torch.device:
@@ -170,7 +162,12 @@ def _join(device: torch.device) -> None:
         else:
             store, rank, world_size = HashStore(), 0, 1  # listens nowhere
         # A second group would find what the first has left: each has names of its own.
-        store = PrefixStore(f"steepest-{next(_JOINS)}", store)
+        number = next(_JOINS)
+        if number == 0:
+            # Gloo's threads end with their group, and may need the interpreter for it: what still refers to a group
+            # (sharded modules, in cycles) goes before Python ends around them, which would abort the process.
+            atexit.register(gc.collect)
+        store = PrefixStore(f"steepest-{number}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"The processes of the training cannot reach each other: {told(error)}") from error

@@ -1,0 +1,28 @@
+"""The command that trains a comparison's winner again, on its rows or on others."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["fit_command"]
+
+
+def fit_command(verdict: Mapping[str, Any], data: str, out: str) -> str:
+    """``steepest fit`` with the first winner's settings, the network and the length of its runs."""
+    winner, network = verdict["winners"][0], verdict["architecture"]
+    words = ["steepest", "fit", data, "--target", str(verdict["target"]), "--loss", str(winner["loss"])]
+    words += ["--optimizer", str(winner["optimizer"]), "--lr", repr(winner["lr"])]
+    for option in ("loss_options", "optimizer_options"):
+        if given := winner.get(option):
+            words += [
+                f"--{option.replace('_', '-')}",
+                ",".join(f"{name}={value}" for name, value in given.items()),
+            ]
+    words += ["--batch-size", str(winner["batch_size"]), "--epochs", str(verdict["epochs"])]
+    words += ["--hidden", ",".join(map(str, network["hidden"])) or "none"]
+    words += ["--activation", str(network["activation"])]
+    for option in ("group", "time"):
+        words += [f"--{option}", str(verdict[option])] if verdict.get(option) else []
+    return shlex.join([*words, "--out", out])
