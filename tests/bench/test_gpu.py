@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steepest.bench import gpu, run
+from steepest.bench import gpu, modules, run
 from steepest.bench.losses import COMPILED
 from steepest.bench.peers import Absent
 from steepest.bench.work import OURS, Contestant
@@ -19,8 +19,8 @@ def test_without_a_card_it_says_so() -> None:
 
 
 def test_what_has_no_form_on_a_gpu_is_refused() -> None:
-    with pytest.raises(InputError, match="training runs on the CPU alone"):
-        run("training", device="cuda")
+    with pytest.raises(InputError, match="compare runs on the CPU alone"):
+        run("compare", device="cuda")
     with pytest.raises(InputError, match="no device 'mps'"):
         run("losses", device="mps")
 
@@ -43,3 +43,13 @@ def test_every_contestant_does_its_work(suite: str, monkeypatch: pytest.MonkeyPa
                 measured = contestant.call()
                 assert measured is not None
                 assert measured["time"] > 0.0
+
+
+def test_many_runs_are_measured_beside_vmap() -> None:
+    """On the CPU by another name, where ours goes through vmap too."""
+    for work in gpu.works("training", quick=True, device="cpu:0"):
+        field = work.build()
+        assert modules.VMAPPED in field
+        for contestant in field.values():
+            assert isinstance(contestant, Contestant)
+            contestant.call()

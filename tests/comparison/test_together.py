@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import steepest
 from steepest.comparison.progress import Silent
 from steepest.errors import InputError
+from steepest.training.population_tables import TablePopulation
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 3)).astype(np.float32)
@@ -150,3 +151,69 @@ def test_together_is_for_modules_and_for_a_plan_to_decide(whole: Path) -> None:
         steepest.compare(model=net, together="yes", **ASKED)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="it has decided together already"):
         steepest.compare(model=Sensitive, data=PARTS, together=False, plan=whole / "plan.json")
+
+
+# --- a table on a device -------------------------------------------------------------------------------------------
+
+TABLE: dict[str, Any] = {
+    "data": (X, Y), "losses": ["mse", "huber"], "optimizers": ["sgd", "adam"], "hidden": (4,), "max_epochs": 2,
+    "splits": 1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A device that torch has everywhere; where the engine's perceptrons would lie on it, they lie on the CPU."""
+    monkeypatch.setattr(
+        "steepest.comparison.compare.start_engine_on",
+        lambda _, data, metric: TablePopulation(data, metric, "cpu"),
+    )
+    return "meta"
+
+
+def test_a_table_on_a_device_has_the_verdict_of_the_native_engine(elsewhere: str, tmp_path: Path) -> None:
+    there = steepest.compare(device=elsewhere, out=tmp_path / "out", **TABLE)
+    here = steepest.compare(**TABLE)
+    assert (there.plan.together, here.plan.together) == (True, False)
+    assert there.verdict["sentence"] == here.verdict["sentence"]
+    for a, b in zip(there.verdict["cells"], here.verdict["cells"], strict=True):
+        assert (a["loss"], a["optimizer"], a["lr"], a["kind"]) == (
+            b["loss"],
+            b["optimizer"],
+            b["lr"],
+            b["kind"],
+        )
+        assert a["score"] == pytest.approx(b["score"], rel=1e-3)
+    assert any(
+        note.startswith("Runs were trained together, up to 64 at once") for note in there.verdict["notes"]
+    )
+    assert there.model is not None
+    np.testing.assert_allclose(there.model.predict(X), here.model.predict(X), rtol=1e-3, atol=1e-3)  # type: ignore[union-attr]
+
+
+def test_a_table_on_a_device_resumes_to_the_same_bytes(elsewhere: str, tmp_path: Path) -> None:
+    data = tmp_path / "table.csv"
+    pl.DataFrame({**{f"x{k}": X[:, k] for k in range(3)}, "y": Y}).write_csv(data)
+    asked = {**TABLE, "data": data, "target": "y", "device": elsewhere}
+    steepest.compare(out=tmp_path / "whole", **asked)
+    steepest.compare(out=tmp_path / "broken", progress=StopsAfter(30), **asked)
+    with pytest.raises(InputError, match="trained together on a GPU; say which with device"):
+        steepest.compare(resume=tmp_path / "broken")
+    steepest.compare(resume=tmp_path / "broken", device=elsewhere)
+    for a, b in zip(without_times(tmp_path / "broken"), without_times(tmp_path / "whole"), strict=True):
+        assert a.equals(b) if isinstance(a, pl.DataFrame) else a == b
+
+
+def test_a_place_that_cannot_be_had_is_refused(elsewhere: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="The device 'nowhere' cannot be used"):
+        steepest.compare(device="nowhere", **TABLE)
+    with pytest.raises(
+        InputError, match="A cluster trains on its machines' processors; leave out cluster or device"
+    ):
+        steepest.compare(device=elsewhere, cluster="local", **TABLE)
+    out = tmp_path / "out"
+    steepest.compare(out=out, **TABLE)
+    with pytest.raises(
+        InputError, match="The plan's runs are trained on a CPU; leave out device='meta' or the plan"
+    ):
+        steepest.compare((X, Y), plan=out / "plan.json", device=elsewhere)

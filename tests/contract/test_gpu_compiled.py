@@ -13,6 +13,7 @@ import torch
 
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
+from steepest.training.activations import ACTIVATIONS
 
 from .backends import POINTWISE, SOFTMAX
 from .gpu_device import WITHOUT_A_CARD
@@ -27,7 +28,7 @@ from triton import language as tl  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from steepest.backends import cuda_losses, cuda_optim, cuda_softmax  # noqa: E402
+from steepest.backends import cuda_losses, cuda_optim, cuda_perceptrons, cuda_softmax  # noqa: E402
 from steepest.backends.cpu_storage import Layout  # noqa: E402
 from steepest.backends.cuda import OPTIONS  # noqa: E402
 
@@ -138,7 +139,8 @@ def test_steps(rule: Any, target: str, layout: str) -> None:
     }  # fmt: skip
     known = {
         "gradients": "*i64", "owners": "*i32", "firsts": "*i64", "begins": "*i64", "table": "*i64", "factors": "*fp64",
-        "nonfinite": "*i32", "squares": "*fp64", "counters": "*i64", "hyper": "*fp64", "first_step": "i32",
+        "nonfinite": "*i32", "squares": "*fp64", "counters": "*i64", "hyper": "*fp64", "a_tensor": "i32",
+        "first_step": "i32",
     }  # fmt: skip
     for kernel in filter(None, (own.prepare, step, own.measure, own.trust)):
         names = kernel.arg_names
@@ -164,6 +166,38 @@ def test_the_check_for_nonfinite_gradients_and_the_scaling() -> None:
             {"gradients": "*bf16", "factor": "*fp32", "count": "i64"},
             {"BLOCK": 1024},
         )
+
+
+@pytest.mark.parametrize("kind", ["fp32", "fp64"])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", some([*ACTIVATIONS], {"gelu"}))
+def test_perceptrons(name: str, target: str, kind: str) -> None:
+    """Sums of float32 in float32: the shorter tf32 takes part in none."""
+    dtype, work = {"fp32": (torch.float32, tl.float32), "fp64": (torch.float64, tl.float64)}[kind]
+    one, pointer = ACTIVATIONS[name], f"*{kind}"
+    with_activation = cuda_perceptrons._kernels((one.value, one.gradient), dtype)
+    kernels = {**cuda_perceptrons._kernels(None, dtype), **with_activation}
+    known = {
+        **dict.fromkeys(["x", "flat", "sums", "out", "slopes", "gradients", "below"], pointer), "which": "*i32",
+        **dict.fromkeys(["num_numbers", "weight_at", "bias_at", "num_rows", "inputs", "outputs"], "i32"),
+        "count": "i64",
+    }  # fmt: skip
+    set_to = {
+        "HAS_BIAS": True, "HAS_ACTIVATION": True, "KEEPS": True, "ROWS": 32, "COLUMNS": 64, "DEPTH": 32, "WORK": work,
+        "BLOCK": 1024,
+    }  # fmt: skip
+    for kernel in kernels.values():
+        names = kernel.arg_names
+        assert all(one.do_not_specialize == (one.name in cuda_perceptrons._PLAIN) for one in kernel.params)
+        for ones in (set(), {"inputs", "outputs"}):
+            if ones and not (ALL or target == "gfx942"):
+                continue  # one compiler tells what Triton makes of a size of 1, a constant to it
+            at_one = dict.fromkeys(ones & set(names), 1)
+            runtime = {name: known[name] for name in names if name in known and name not in at_one}
+            constants = {name: set_to[name] for name in names if name in set_to}
+            text = machine_code(kernel, target, runtime, {**constants, **at_one})
+            assert "tf32" not in text
+            assert "xf32" not in text
 
 
 def test_nothing_is_contracted_behind_the_formula() -> None:

@@ -22,6 +22,8 @@ ALL = os.environ.get("STEEPEST_TEST_TRITON_FILES") == "all"
 FILES = {
     "test_loss_truth.py": "cuda and not reductions" if not ALL else "not reference",
     "test_gpu_losses.py": "",
+    "test_gpu_perceptrons.py": "",
+    "test_gpu_population.py": "",
     "test_gpu_optimizers.py": "" if ALL else "not float64 and not float16",
 }
 MORE = {

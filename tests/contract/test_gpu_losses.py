@@ -76,6 +76,48 @@ def test_rows_in_stretches_are_as_whole_ones(
         assert torch.allclose(a, b, rtol=1e-13, atol=1e-16)
 
 
+@pytest.mark.parametrize("kind", ["pointwise", "index", "probabilities"])
+def test_a_segment_is_as_it_is_alone(device: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with its own sum and scale, to the bit; long rows too."""
+    from steepest.backends import cuda_losses, cuda_softmax
+
+    monkeypatch.setattr(cuda_losses, "_BLOCK", 64)
+    monkeypatch.setattr(cuda_softmax, "_MOST_ROWS", 4)
+    monkeypatch.setattr(cuda_softmax, "_JOINED", 4)
+    monkeypatch.setattr(cuda_softmax, "_STRETCH", 4)
+    formula = LOSSES["huber" if kind == "pointwise" else "cross_entropy"].formula
+    assert formula.gradient is not None
+    rng = generator("segments", kind)
+    x = torch.tensor(rng.normal(size=(3, 7, 11)), dtype=torch.float32, device=device)
+    other = torch.tensor(rng.dirichlet([1.0] * 11, (3, 7)), dtype=torch.float32, device=device)
+    if kind == "index":
+        other = torch.tensor(rng.integers(0, 11, (3, 7)), device=device)
+        other[1, 2] = -100
+    scale = torch.tensor([0.5, 3.0, 0.125], dtype=torch.float64, device=device)
+
+    def computed(x: Tensor, other: Tensor, scale: Tensor, segments: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        slopes = torch.full_like(x, math.nan)
+        assert formula.gradient is not None
+        if kind == "pointwise":
+            run = cuda_losses.pointwise(
+                formula.value, formula.gradient, x, other, (0.7,), [None] * 2, segments
+            )
+        else:
+            pair = (other, None) if kind == "index" else (None, other)
+            rows = cuda_softmax.Rows(*pair, None, None, -100, 0.0)
+            run = cuda_softmax.softmax(formula.value, formula.gradient, x, rows, (), segments)
+        return run(slopes, 1, scale), slopes
+
+    for longest in (4096, 2):
+        monkeypatch.setattr(cuda_softmax, "_WHOLE", longest)
+        sums, slopes = computed(x.flatten(0, 1), other.flatten(0, 1), scale, (3,))
+        for k, own in enumerate(slopes.reshape(x.shape)):
+            alone, slope = computed(x[k], other[k], scale[k], ())
+            assert torch.equal(alone, sums[k])
+            assert torch.equal(slope, own)
+            assert slope.any()
+
+
 def test_nan_and_infinity_are_of_their_row_alone(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from steepest.backends import cuda_softmax
 

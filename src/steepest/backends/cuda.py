@@ -162,4 +162,4 @@ def bound(template: Any, bindings: Mapping[str, Any]) -> Any:
     )
     copy.__annotations__, copy.__kwdefaults__ = function.__annotations__, function.__kwdefaults__
     copy.__module__, copy.__qualname__ = function.__module__, function.__qualname__
-    return triton.jit(copy)
+    return triton.jit(copy, do_not_specialize=getattr(template, "do_not_specialize", None))

@@ -7,6 +7,7 @@ is read back: counts, divisors and results stay on the device. Offsets have 64 b
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -27,6 +28,7 @@ __all__ = [
     "SUM",
     "VALUES",
     "on_device_of",
+    "places",
     "pointwise",
     "scale_in_place",
     "store",
@@ -54,13 +56,22 @@ def unpacked(numbers, NUM: tl.constexpr, WORK: tl.constexpr, like):
 
 
 @triton.jit
+def places(count, BLOCK: tl.constexpr):
+    """A program's places, which of them are some, whose segment it is, and where its sum goes.
+
+    A segment is ``count`` places of a loss of its own; a single loss is one segment.
+    """
+    segment, block = tl.program_id(1).to(tl.int64), tl.program_id(0).to(tl.int64)
+    i = block * BLOCK + tl.arange(0, BLOCK)
+    return segment * count + i, i < count, segment, segment * tl.num_programs(0) + block
+
+
+@triton.jit
 def _pointwise(
     predictions, targets, output, sums, scale, numbers, operands, count,
     NUM: tl.constexpr, VARIES: tl.constexpr, MODE: tl.constexpr, WORK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    block = tl.program_id(0).to(tl.int64)
-    i = block * BLOCK + tl.arange(0, BLOCK)
-    inside = i < count
+    i, inside, segment, block = places(count, BLOCK)
     x = tl.load(predictions + i, mask=inside, other=0.0).to(WORK)
     y = tl.load(targets + i, mask=inside, other=0.0).to(WORK)
     constants = unpacked(numbers, NUM, WORK, x)
@@ -73,7 +84,7 @@ def _pointwise(
         else:
             options = options + (constants[place],)
     terms = value(x, y, *options)
-    factor = tl.load(scale).to(WORK)
+    factor = tl.load(scale + segment).to(WORK)
     if VARIES[0]:
         operand, inner, size = operands[0]
         weight = tl.load(operand + (i // inner) % size, mask=inside, other=0.0).to(WORK)
@@ -120,24 +131,27 @@ def pointwise(
     t: Tensor,
     numbers: Sequence[float],
     operands: Sequence[tuple[Tensor, int, int] | None],
+    segments: tuple[int, ...] = (),
 ) -> Callable[[Tensor, int, Tensor], Tensor]:
     """The fused kernel over contiguous tensors: ``run(output, mode, scale)`` gives the sum, float64 on the device.
 
-    ``operands`` are the weight and one for each parameter, None where it is the constant in ``numbers``.
+    ``operands`` are the weight and one for each parameter, None where it is the constant in ``numbers``. Of ``(n,)``
+    segments, equal parts that lie one after another, each has a sum and a scale of its own.
     """
     kernel = _pointwise_kernel(value, gradient, len(numbers), _PRECISIONS.get(x.dtype, "single"))
     varies = tuple(operand is not None for operand in operands)
     given = tuple((x, 1, 1) if operand is None else operand for operand in operands)
-    num_blocks = triton.cdiv(x.numel(), _BLOCK)
+    count = x.numel() // math.prod(segments)
+    num_blocks = triton.cdiv(count, _BLOCK)
 
     def run(out: Tensor, mode: int, scale: Tensor) -> Tensor:
-        sums = x.new_empty(num_blocks, dtype=torch.float64)
+        sums = x.new_empty((*segments, num_blocks), dtype=torch.float64)
         with on_device_of(x):
-            kernel[(num_blocks,)](
-                x, t, out, sums, scale, number_bits(numbers), given, x.numel(),
+            kernel[(num_blocks, *segments)](
+                x, t, out, sums, scale, number_bits(numbers), given, count,
                 NUM=len(numbers), VARIES=varies, MODE=int(mode), WORK=work_type(x.dtype), BLOCK=_BLOCK, **OPTIONS,
             )  # fmt: skip
-        return sums.sum()
+        return sums.sum(dim=-1)
 
     return run
 

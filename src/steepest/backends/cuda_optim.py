@@ -56,10 +56,13 @@ coefficients: Any
 
 @triton.jit
 def _prepare(
-    counters, hyper, first_step, nonfinite, factors,
+    counters, hyper, a_tensor, first_step, nonfinite, factors,
     NUM_HYPER: tl.constexpr, NUM_SCALARS: tl.constexpr, NUM_FACTORS: tl.constexpr, COUNTS: tl.constexpr,
 ):  # fmt: skip
-    """A tensor has in ``counters`` where its step count lies, then where each of its scalars does."""
+    """A tensor has in ``counters`` where its step count lies, then where each of its scalars does.
+
+    Its hyperparameters begin ``a_tensor`` numbers after those of the tensor before: at 0 all share them.
+    """
     if tl.load(nonfinite) == 0:
         tensor = tl.program_id(0).to(tl.int64)
         row = counters + tensor * (NUM_SCALARS + 1)
@@ -71,7 +74,7 @@ def _prepare(
             step = counted.to(tl.float64)
         given = ()
         for k in tl.static_range(NUM_HYPER):
-            given = given + (tl.load(hyper + k),)
+            given = given + (tl.load(hyper + tensor * a_tensor + k),)
         for k in tl.static_range(NUM_SCALARS):
             given = given + (tl.load(tl.load(row + 1 + k).to(tl.pointer_type(tl.float64))),)
         numbers = coefficients(step, *given)
@@ -357,10 +360,14 @@ def launch_prepare(
     own: Kernels, rule: Rule, counters: Tensor, hyper: Tensor, first_step: int, nonfinite: Tensor, factors: Tensor,
     *, counts: bool,
 ) -> None:  # fmt: skip
-    """Count the steps, advance the scalars, work out the coefficients; a program for each tensor."""
+    """Count the steps, advance the scalars, work out the coefficients; a program for each tensor.
+
+    ``hyper`` are the hyperparameters of all, or a row for each tensor.
+    """
+    a_tensor = hyper.stride(0) if hyper.dim() > 1 else 0
     with on_device_of(factors):
         own.prepare[(len(counters),)](
-            counters, hyper, first_step, nonfinite, factors, NUM_HYPER=len(rule.hyperparameters),
+            counters, hyper, a_tensor, first_step, nonfinite, factors, NUM_HYPER=len(rule.hyperparameters),
             NUM_SCALARS=len(rule.scalars), NUM_FACTORS=own.num_factors, COUNTS=counts, **OPTIONS,
         )  # fmt: skip
 

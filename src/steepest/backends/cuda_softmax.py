@@ -15,6 +15,7 @@ A class index outside the classes makes its row's loss and gradient NaN: to refu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ import triton.language as tl
 from torch import Tensor
 
 from steepest.backends.cuda import OPTIONS, bound, formula
-from steepest.backends.cuda_losses import GRADIENT, number_bits, on_device_of, unpacked
+from steepest.backends.cuda_losses import GRADIENT, number_bits, on_device_of, places, unpacked
 from steepest.backends.cuda_storage import store
 from steepest.backends.cuda_vocabulary import exp_difference32, exp_difference64, log1p64
 
@@ -115,9 +116,7 @@ def _whole(
     NUM: tl.constexpr, HAS_PROBABILITIES: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_OFFSET: tl.constexpr,
     IS_SMOOTH: tl.constexpr, MODE: tl.constexpr, WORK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    block = tl.program_id(0).to(tl.int64)
-    row = block * ROWS + tl.arange(0, ROWS)
-    is_row = row < count
+    row, is_row, segment, block = places(count, ROWS)
     j = tl.arange(0, COLUMNS).to(tl.int64)[None, :]
     at = _first_element(row, inner, num_classes)[:, None] + j * inner
     inside = is_row[:, None] & (j < num_classes)
@@ -133,20 +132,11 @@ def _whole(
     target = tl.load(targets + row, mask=is_row & (not HAS_PROBABILITIES), other=0)
     is_ignored = target == ignore_index
     is_class = (target >= 0) & (target < num_classes)
-    factor = tl.load(scale)
+    factor = tl.load(scale + segment)
     if HAS_PROBABILITIES or IS_SMOOTH:
         share = _shares(
-            target[:, None],
-            q,
-            at,
-            inside,
-            class_weight,
-            j,
-            num_classes,
-            smoothing_bits,
-            HAS_PROBABILITIES,
-            HAS_WEIGHT,
-        )
+            target[:, None], q, at, inside, class_weight, j, num_classes, smoothing_bits, HAS_PROBABILITIES, HAS_WEIGHT
+        )  # fmt: skip
         log_p = (logits.to(tl.float64) - peak[:, None]) - log_total[:, None]
         terms, c = _terms(share, log_p, numbers, NUM)
         loss = tl.sum(terms, axis=1)
@@ -227,9 +217,7 @@ def _join(
     NUM: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_OFFSET: tl.constexpr, IS_ONE_CLASS: tl.constexpr,
     MODE: tl.constexpr, WORK: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    block = tl.program_id(0).to(tl.int64)
-    row = block * ROWS + tl.arange(0, ROWS)
-    is_row = row < count
+    row, is_row, _segment, block = places(count, ROWS)
     peak = tl.full([ROWS], float("-inf"), tl.float64)
     place = tl.full([ROWS], 0.0, tl.float64)
     rest = tl.full([ROWS], 0.0, tl.float64)
@@ -261,6 +249,17 @@ def _join(
 
 
 @triton.jit
+def _found(targets, table, row, HAS_PROBABILITIES: tl.constexpr):
+    """Of a row whose stretches are joined: its entry in the table, peak, place and rest, and its class."""
+    entry = table + row * _WIDTH
+    place = tl.load(entry + _PLACE).to(tl.int64)
+    target = place
+    if not HAS_PROBABILITIES:
+        target = tl.load(targets + row).to(tl.int64)
+    return entry, tl.load(entry + _PEAK), place, tl.load(entry + _REST), target
+
+
+@triton.jit
 def _share(
     x, targets, q, class_weight, offset, table, parts, numbers, num_classes, inner, smoothing_bits, a_part,
     NUM: tl.constexpr, HAS_PROBABILITIES: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_OFFSET: tl.constexpr,
@@ -268,12 +267,8 @@ def _share(
 ):  # fmt: skip
     row, part, num_parts = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64), tl.num_programs(1)
     base = _first_element(row, inner, num_classes)
-    entry = table + row * _WIDTH
-    peak, place = tl.load(entry + _PEAK), tl.load(entry + _PLACE).to(tl.int64)
-    log_total = log1p64(tl.load(entry + _REST))
-    target = place
-    if not HAS_PROBABILITIES:
-        target = tl.load(targets + row).to(tl.int64)
+    _entry, peak, place, rest, target = _found(targets, table, row, HAS_PROBABILITIES)
+    log_total = log1p64(rest)
     loss = tl.full([], 0.0, tl.float64)
     own = tl.full([], 0.0, tl.float64)
     mass = tl.full([], 0.0, tl.float64)
@@ -303,9 +298,7 @@ def _total(
     targets, output, sums, parts, table, count, num_classes, ignore_index, num_parts,
     HAS_PROBABILITIES: tl.constexpr, MODE: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    block = tl.program_id(0).to(tl.int64)
-    row = block * ROWS + tl.arange(0, ROWS)
-    is_row = row < count
+    row, is_row, _segment, block = places(count, ROWS)
     loss = tl.full([ROWS], 0.0, tl.float64)
     own = tl.full([ROWS], 0.0, tl.float64)
     mass = tl.full([ROWS], 0.0, tl.float64)
@@ -327,22 +320,18 @@ def _total(
 
 @triton.jit
 def _slopes(
-    x, targets, q, class_weight, offset, output, scale, table, numbers, num_classes, inner,
+    x, targets, q, class_weight, offset, output, scale, table, numbers, count, num_classes, inner,
     ignore_index, smoothing_bits, a_part,
     NUM: tl.constexpr, HAS_PROBABILITIES: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_OFFSET: tl.constexpr,
     IS_SMOOTH: tl.constexpr, WORK: tl.constexpr, STRETCH: tl.constexpr,
 ):  # fmt: skip
     row, part = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     base = _first_element(row, inner, num_classes)
-    entry = table + row * _WIDTH
-    peak, place = tl.load(entry + _PEAK), tl.load(entry + _PLACE).to(tl.int64)
-    rest, own = tl.load(entry + _REST), tl.load(entry + _OWN)
+    entry, peak, place, rest, target = _found(targets, table, row, HAS_PROBABILITIES)
+    own = tl.load(entry + _OWN)
     total = 1.0 + rest
     log_total = log1p64(rest)
-    factor = tl.load(scale)
-    target = place
-    if not HAS_PROBABILITIES:
-        target = tl.load(targets + row).to(tl.int64)
+    factor = tl.load(scale + row // count)
     is_ignored = target == ignore_index
     is_class = (target >= 0) & (target < num_classes)
     start = part * a_part
@@ -356,17 +345,8 @@ def _slopes(
         if HAS_PROBABILITIES or IS_SMOOTH:
             mass = tl.load(entry + _MASS)
             share = _shares(
-                target,
-                q,
-                at,
-                inside,
-                class_weight,
-                j,
-                num_classes,
-                smoothing_bits,
-                HAS_PROBABILITIES,
-                HAS_WEIGHT,
-            )
+                target, q, at, inside, class_weight, j, num_classes, smoothing_bits, HAS_PROBABILITIES, HAS_WEIGHT
+            )  # fmt: skip
             log_p = (logits.to(tl.float64) - peak) - log_total
             _, c = _terms(share, log_p, numbers, NUM)
             slope = tl.where(j == place, (own * rest - mass) / total, c - ((own + mass) / total) * e) * factor
@@ -407,12 +387,21 @@ def _kernels(
 
 
 def softmax(
-    value: Callable[..., Any], gradient: Callable[..., Any], x: Tensor, rows: Rows, numbers: Sequence[float]
+    value: Callable[..., Any],
+    gradient: Callable[..., Any],
+    x: Tensor,
+    rows: Rows,
+    numbers: Sequence[float],
+    segments: tuple[int, ...] = (),
 ) -> Callable[[Tensor, int, Tensor], Tensor]:
-    """The kernels over contiguous logits (N, C, ...) or (C,): ``run(output, mode, scale)`` gives the sum, float64."""
+    """The kernels over contiguous logits (N, C, ...) or (C,): ``run(output, mode, scale)`` gives the sum, float64.
+
+    Of ``(n,)`` segments, equal parts of the N samples, each has a sum and a scale of its own.
+    """
     dimension = 1 if x.dim() > 1 else 0
     num_classes, inner = x.shape[dimension], x.shape[dimension + 1 :].numel()
-    count = x.numel() // num_classes
+    num_rows = x.numel() // num_classes
+    count = num_rows // math.prod(segments)  # a segment
     is_wide = x.dtype == torch.float64 or rows.offset is not None
     kernels = _kernels(value, gradient, len(numbers), is_wide)
     of_rows = {
@@ -433,27 +422,27 @@ def softmax(
         columns = max(triton.next_power_of_2(num_classes), 2)
         at_once = min(_MOST_ROWS, _BLOCK // columns)
         num_blocks = triton.cdiv(count, at_once)
-        sums = x.new_empty(num_blocks, dtype=torch.float64)
-        kernels["whole"][(num_blocks,)](
+        sums = x.new_empty((*segments, num_blocks), dtype=torch.float64)
+        kernels["whole"][(num_blocks, *segments)](
             x, targets, q, weight, offset, out, sums, scale, bits, count, num_classes, inner, rows.ignore_index,
             smoothing_bits, **of_rows, IS_SMOOTH=is_smooth, MODE=mode, WORK=work, ROWS=at_once, COLUMNS=columns,
             **OPTIONS,
         )  # fmt: skip
-        return sums.sum()
+        return sums.sum(dim=-1)
 
     def in_stretches(out: Tensor, mode: int, scale: Tensor) -> Tensor:
         num_stretches = triton.cdiv(num_classes, _STRETCH)
         num_parts = min(num_stretches, max(1, _PROGRAMS // count))
         a_part = triton.cdiv(num_stretches, num_parts) * _STRETCH
-        grid, num_blocks = (count, triton.cdiv(num_classes, a_part)), triton.cdiv(count, _JOINED)
-        parts = x.new_empty((count, grid[1], 3), dtype=torch.float64)
-        table = x.new_empty((count, _WIDTH.value), dtype=torch.float64)
-        sums = x.new_empty(num_blocks, dtype=torch.float64)
+        grid, num_blocks = (num_rows, triton.cdiv(num_classes, a_part)), triton.cdiv(count, _JOINED)
+        parts = x.new_empty((num_rows, grid[1], 3), dtype=torch.float64)
+        table = x.new_empty((num_rows, _WIDTH.value), dtype=torch.float64)
+        sums = x.new_empty((*segments, num_blocks), dtype=torch.float64)
         of_logits = {"WORK": work, "HAS_OFFSET": rows.offset is not None}
         kernels["peaks"][grid](
             x, offset, parts, num_classes, inner, a_part, **of_logits, STRETCH=_STRETCH, **OPTIONS
         )
-        kernels["join"][(num_blocks,)](
+        kernels["join"][(num_blocks, *segments)](
             x, targets, weight, offset, out, sums, parts, table, bits, count, num_classes, inner, rows.ignore_index,
             grid[1], **of_logits, NUM=len(numbers), HAS_WEIGHT=rows.weight is not None, IS_ONE_CLASS=is_one_class,
             MODE=mode, ROWS=_JOINED, **OPTIONS,
@@ -463,16 +452,16 @@ def softmax(
                 x, targets, q, weight, offset, table, parts, bits, num_classes, inner, smoothing_bits, a_part,
                 **of_rows, WORK=work, STRETCH=_STRETCH, **OPTIONS,
             )  # fmt: skip
-            kernels["total"][(num_blocks,)](
+            kernels["total"][(num_blocks, *segments)](
                 targets, out, sums, parts, table, count, num_classes, rows.ignore_index, grid[1],
                 HAS_PROBABILITIES=rows.probabilities is not None, MODE=mode, ROWS=_JOINED, **OPTIONS,
             )  # fmt: skip
         if mode == GRADIENT.value:
             kernels["slopes"][grid](
-                x, targets, q, weight, offset, out, scale, table, bits, num_classes, inner, rows.ignore_index,
+                x, targets, q, weight, offset, out, scale, table, bits, count, num_classes, inner, rows.ignore_index,
                 smoothing_bits, a_part, **of_rows, IS_SMOOTH=is_smooth, WORK=work, STRETCH=_STRETCH, **OPTIONS,
             )  # fmt: skip
-        return sums.sum()
+        return sums.sum(dim=-1)
 
     way = whole if num_classes <= _WHOLE else in_stretches
 

@@ -25,7 +25,7 @@ def run(
     Args:
         name: ``"losses"``, ``"optimizers"``, ``"training"``, ``"compare"`` or ``"all"``.
         quick: tiny sizes and two rounds, to see that everything runs; the times mean nothing.
-        device: ``"cpu"``, or ``"cuda"``, a GPU of NVIDIA's or AMD's, for losses and optimizers.
+        device: ``"cpu"``, or ``"cuda"``, a GPU of NVIDIA's or AMD's, for losses, optimizers and training.
         on_work: told the number of works done, of all of them, and the name of the one that begins.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Losses and optimizer steps on a GPU against torch's own, timed by the device's events.
+"""Losses and optimizer steps on a GPU against torch's own, timed by the device's events; many runs, by the clock.
 
 Before each sample inputs are drawn anew, and memory that the allocator hands out next is filled with NaN, so that no
 result can be left over from the sample before.
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steepest.bench import modules
 from steepest.bench.losses import COMPILED, EAGER, draw
 from steepest.bench.optimizers import MODES
 from steepest.bench.peers import compiled, if_there, torch_loss, torch_optimizer
@@ -37,9 +38,11 @@ def check_device(suites: Sequence[str]) -> None:
     Raises:
         InputError: torch sees no GPU, or a suite has no form there.
     """
-    lacking = [suite for suite in suites if suite not in ("losses", "optimizers")]
+    lacking = [suite for suite in suites if suite not in ("losses", "optimizers", "training")]
     if lacking:
-        raise InputError(f"--device cuda measures losses and optimizers; {lacking[0]} runs on the CPU alone.")
+        raise InputError(
+            f"--device cuda measures losses, optimizers and training; {lacking[0]} runs on the CPU alone."
+        )
     if not torch.cuda.is_available():
         raise InputError(
             "--device cuda needs a GPU, and torch sees none here; install torch's CUDA or ROCm build on a machine that "
@@ -64,7 +67,9 @@ def about_the_card() -> dict[str, str]:
 
 
 def works(suite: str, quick: bool, device: str = "cuda") -> list[Work]:
-    """Each loss and each optimizer in float32 and bfloat16."""
+    """Each loss and each optimizer in float32 and bfloat16; many runs at once in float32."""
+    if suite == "training":
+        return modules.works(quick, device)
     made = []
     for dtype in _DTYPES:
         kind = str(dtype).removeprefix("torch.")

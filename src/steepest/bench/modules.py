@@ -18,7 +18,7 @@ from steepest.training.torch_engine import TorchEngine
 
 __all__ = ["works"]
 
-ALONE, EAGER = "steepest, one run after another", "torch eager loop"
+ALONE, EAGER, VMAPPED = "steepest, one run after another", "torch eager loop", "steepest, through torch.vmap"
 _ROWS, _RUNS, _SEEDS = 1024, 64, 3
 _BATCH_SIZE, _RATE = 32, 1e-3
 
@@ -33,19 +33,35 @@ class Case(NamedTuple):
 CASES = (Case((10, 5, 1), 5.0), Case((64, 128, 128, 10), None))
 
 
-def works(quick: bool) -> list[Work]:
-    """The cases, on one thread."""
-    return [_work(case, 4 if quick else _RUNS) for case in CASES]
+class Wrapped(torch.nn.Module):
+    """A module of another class, so that on a GPU it is stacked through vmap and not by the perceptrons' kernels."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.inner(x)
+        return y
 
 
-def _work(case: Case, num_runs: int) -> Work:
+def works(quick: bool, device: str = "cpu") -> list[Work]:
+    """The cases, on one thread; on a GPU with more runs, shown and not judged."""
+    if device == "cpu":
+        return [_work(case, 4 if quick else _RUNS, device) for case in CASES]
+    cases = [case._replace(at_least=None) for case in CASES]
+    return [_work(case, num, device) for case in cases for num in ((4,) if quick else (_RUNS, 512))]
+
+
+def _work(case: Case, num_runs: int, device: str) -> Work:
     net = "-".join(map(str, case.sizes))
     name = f"{num_runs} runs of a user's module, {net}, adam, batch {_BATCH_SIZE}, a step of a run"
-    bars = tuple(Ratio((peer,), case.at_least) for peer in (ALONE, EAGER))
-    return Work(name, partial(_field, case, num_runs), bars, num_threads=1)
+    peers = (ALONE, EAGER) if device == "cpu" else (ALONE, EAGER, VMAPPED)
+    bars = tuple(Ratio((peer,), case.at_least) for peer in peers)
+    return Work(name, partial(_field, case, num_runs, device), bars, num_threads=1)
 
 
-def _field(case: Case, num_runs: int) -> Field:
+def _field(case: Case, num_runs: int, device: str) -> Field:
     torch.manual_seed(0)
     x = torch.randn(_ROWS, case.sizes[0])
     y = torch.randn(_ROWS, 1) if case.sizes[-1] == 1 else torch.randint(case.sizes[-1], (_ROWS,))
@@ -60,18 +76,25 @@ def _field(case: Case, num_runs: int) -> Field:
     first = Run(loss, "adam", _RATE, _BATCH_SIZE, stop=Stop(1))
     runs = [replace(first, lr=_RATE * 0.9 ** (i // _SEEDS), seed=i % _SEEDS) for i in range(num_runs)]
 
-    def engine(cls: type[TorchEngine]) -> TorchEngine:
-        return cls(factory, rows, None, task, metric)  # type: ignore[arg-type]
+    def engine(cls: type[TorchEngine], make: Callable[[], torch.nn.Module] = factory) -> TorchEngine:
+        return cls(make, rows, None, task, metric, device)  # type: ignore[arg-type]
 
-    together = engine(PopulationEngine)
-    assert isinstance(together, PopulationEngine)
-    if together.reasons(runs):
-        raise AssertionError("the module is not trained together; its time would mean nothing")
-    return {
-        OURS: _of_engine(together, runs),
+    field = {
+        OURS: _of_engine(_together(engine(PopulationEngine), runs), runs),
         ALONE: _of_engine(engine(TorchEngine), runs[: max(1, num_runs // 16)]),
-        EAGER: _eager(factory, rows),
+        EAGER: _eager(factory, rows, device),
     }
+    if device != "cpu":
+        vmapped = engine(PopulationEngine, lambda: Wrapped(factory()))
+        field[VMAPPED] = _of_engine(_together(vmapped, runs), runs)
+    return field
+
+
+def _together(engine: TorchEngine, runs: Sequence[Run]) -> TorchEngine:
+    assert isinstance(engine, PopulationEngine)
+    if engine.reasons(runs):
+        raise AssertionError("the module is not trained together; its time would mean nothing")
+    return engine
 
 
 def _of_engine(engine: TorchEngine, runs: Sequence[Run]) -> Contestant:
@@ -83,16 +106,18 @@ def _of_engine(engine: TorchEngine, runs: Sequence[Run]) -> Contestant:
     return Contestant(call, units=len(runs) * _ROWS // _BATCH_SIZE)
 
 
-def _eager(factory: Callable[[], torch.nn.Module], rows: Rows) -> Contestant:
+def _eager(factory: Callable[[], torch.nn.Module], rows: Rows, device: str) -> Contestant:
     """What a person writes: batches of shuffled rows, torch's own loss and Adam."""
-    module = factory()
+    module = factory().to(device)
     optimizer = torch.optim.Adam(module.parameters(), lr=_RATE)
     loss_function = torch.nn.MSELoss() if rows.targets.is_floating_point() else torch.nn.CrossEntropyLoss()
 
     def call() -> None:
         for inputs, targets in rows.batches(torch.randperm(len(rows)).tolist(), _BATCH_SIZE):
             optimizer.zero_grad()
-            loss_function(module(inputs), targets).backward()
+            loss_function(module(inputs.to(device)), targets.to(device)).backward()
             optimizer.step()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
 
     return Contestant(call, torch.__version__, units=_ROWS // _BATCH_SIZE)

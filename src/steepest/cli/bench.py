@@ -30,7 +30,9 @@ def bench(
     ] = False,
     device: Annotated[
         str,
-        typer.Option("--device", help="cpu, or cuda: a GPU, for losses and optimizers.", metavar="DEVICE"),
+        typer.Option(
+            "--device", help="cpu, or cuda: a GPU, for losses, optimizers and training.", metavar="DEVICE"
+        ),
     ] = "cpu",
     json_file: Annotated[
         Path | None,

@@ -143,6 +143,14 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu, or cuda: many runs at once on a GPU, to the same scores to rounding.",
+            metavar="DEVICE",
+            show_default="cpu",
+        ),
+    ] = None,
     lang: Language = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be run, and stop: nothing is written.")
@@ -176,6 +184,7 @@ def compare(
         more_seeds=more_seeds,
         add_losses=None if add_losses is None else parse.names(add_losses, "--add-losses"),
         add_optimizers=None if add_optimizers is None else parse.names(add_optimizers, "--add-optimizers"),
+        device=device,
         lang=lang,
         cluster=ray,
     )

@@ -20,12 +20,18 @@ from steepest.comparison.budget import measure, seconds_of, trim
 from steepest.comparison.canonical import canonical_json
 from steepest.comparison.cluster import Cluster, check_cluster, connected
 from steepest.comparison.conduct import Outcome, conduct, found_so_far
-from steepest.comparison.engine import Engine, start_engine
+from steepest.comparison.engine import Engine, start_engine, start_engine_on
 from steepest.comparison.extend import extended, finished_plan
 from steepest.comparison.fitted import FittedModel
 from steepest.comparison.interrupt import stop_on_interrupt
 from steepest.comparison.model import about_model, model_of
-from steepest.comparison.modules import PreparedModules, TrainedModule, notes_on_engine, prepare_modules
+from steepest.comparison.modules import (
+    PreparedModules,
+    TrainedModule,
+    check_device,
+    notes_on_engine,
+    prepare_modules,
+)
 from steepest.comparison.options import Options
 from steepest.comparison.output import check_directory, place_of, recover, recover_held, write_directory
 from steepest.comparison.plan import TEST, VALIDATION, Plan, make_plan, read_plan
@@ -193,7 +199,9 @@ def compare(
         plan: a plan or the path of a ``plan.json``, to follow to the letter: it decides the other options.
         max_epochs: passes over the training rows in each run; None: by the number of rows.
         progress: told of every stage and run.
-        device: where ``model``'s modules are trained, ``"cpu"``, ``"cuda"`` or what else torch has here.
+        device: where ``model``'s modules are trained, ``"cpu"``, ``"cuda"`` or what else torch has here. A table's
+            perceptrons are trained by the native engine on ``"cpu"``, and elsewhere many at once, to the same scores to
+            rounding.
         compile: put each of ``model``'s modules through ``torch.compile``, which pays where they are large.
         resume: the ``out`` of a comparison that was interrupted or killed, to go on with: its plan decides the
             options, and what has ended is not run again. ``data`` may be left out where it was a file.
@@ -254,6 +262,8 @@ def compare(
     _check_language(lang)
     if cluster is not None:
         check_cluster(cluster, model)
+    if model is None:
+        _check_place(device, cluster)
     seconds = None if budget is None else seconds_of(budget)
     observer = _watchers(progress, tensorboard)
     work: Unfinished | None = None
@@ -294,13 +304,15 @@ def compare(
     chosen = make_plan(prepared, given) if followed is None else _fitting(followed, prepared)
     if isinstance(prepared, PreparedModules) and followed is None:
         chosen = replace(chosen, together=prepared.together_pays(chosen) if together is None else together)
+    if model is None:
+        chosen = _placed(chosen, device, is_new=followed is None)
     redrawn = range(1, chosen.splits + 1) if chosen.splits > 1 else ()
     fresh = [_prepare(table, given, chosen, number) for number in redrawn]
     with connected(cluster) as pool, stop_on_interrupt() as stop_event, ExitStack() as until_written:
-        first, *others = [Split(one, _engine(one, chosen, pool)) for one in (prepared, *fresh)]
+        first, *others = [Split(one, _engine(one, chosen, pool, device)) for one in (prepared, *fresh)]
         all_splits = Splits(chosen, first, others, pool)
         if seconds is not None:
-            at_once = _runs_at_once(num_threads, model, pool)
+            at_once = _runs_at_once(num_threads, pool, is_serial=model is not None or chosen.together)
             beside = max(1, _PROBES // len(chosen.optimizers)) if chosen.together else at_once
             speed = measure(chosen, all_splits.first.engine, beside, stop_event)
             left_sec = max(1.0, seconds - (perf_counter() - started))  # kernels took time to compile
@@ -342,16 +354,19 @@ def _check_language(lang: str) -> None:
             pass
 
 
-def _engine(prepared: Prepared | PreparedModules, plan: Plan, cluster: Cluster | None) -> Engine:
-    """The native engine for a table, here or on a cluster; the torch or the population engine for one's own modules."""
+def _engine(prepared: Prepared | PreparedModules, plan: Plan, cluster: Cluster | None, device: str) -> Engine:
+    """The native engine for a table, here or on a cluster; the torch or the population engine for one's own modules,
+    and the latter for a table elsewhere than on a CPU."""
     if isinstance(prepared, PreparedModules):
         return prepared.start_engine(plan.metric, plan.together)
+    if plan.together:
+        return start_engine_on(device, prepared.training_data(), plan.metric)
     start = start_engine if cluster is None else cluster.engine
     return start(prepared.training_data(), plan.metric)
 
 
-def _runs_at_once(num_threads: int | None, model: Any, cluster: Cluster | None) -> int | None:
-    if model is not None:
+def _runs_at_once(num_threads: int | None, cluster: Cluster | None, *, is_serial: bool) -> int | None:
+    if is_serial:
         return 1  # modules share one thread, together or not
     return cluster.num_processors if num_threads is None and cluster is not None else num_threads
 
@@ -363,6 +378,39 @@ def _check_together(together: object, *, is_module: bool) -> None:
         raise InputError(
             "together is for modules of your own, model=...; a table's runs need no such choice."
         )
+
+
+def _check_place(device: str, cluster: str | None) -> None:
+    """Where a table's runs are trained can be had."""
+    if not _is_elsewhere(device):
+        return
+    if cluster is not None:
+        raise InputError(
+            f"A cluster trains on its machines' processors; leave out cluster or device={device!r}."
+        )
+    check_device(device)
+
+
+def _is_elsewhere(device: str) -> bool:
+    return not device.startswith("cpu")
+
+
+def _placed(plan: Plan, device: str, *, is_new: bool) -> Plan:
+    """The plan of a table's comparison; that its runs are trained together, elsewhere than on a CPU, stays with it.
+
+    Raises:
+        InputError: a plan to follow was made for the other way, whose numbers differ in their last bits.
+    """
+    elsewhere = _is_elsewhere(device)
+    if is_new:
+        return replace(plan, together=elsewhere)
+    if plan.together and not elsewhere:
+        raise InputError(
+            "The plan's runs are trained together on a GPU; say which with device, as in device='cuda'."
+        )
+    if elsewhere and not plan.together:
+        raise InputError(f"The plan's runs are trained on a CPU; leave out device={device!r} or the plan.")
+    return plan
 
 
 def _check_no_choice_of_rows(given: Options) -> None:
@@ -469,9 +517,10 @@ def _comparison(
 
 
 def _notes_on_training(plan: Plan, split: Split) -> list[str]:
+    of_engine = notes_on_engine(plan, split.engine)
     if not isinstance(split.prepared, PreparedModules):
-        return []
-    return [*split.prepared.notes_on(plan.batch_sizes), *notes_on_engine(plan, split.engine)]
+        return of_engine
+    return [*split.prepared.notes_on(plan.batch_sizes), *of_engine]
 
 
 def _plan_object(plan: Plan) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from steepest.training.run import Record, Run, TrainingData
 if TYPE_CHECKING:
     from steepest.training.windows import StreamedData
 
-__all__ = ["Engine", "count_threads", "start_engine", "start_streamed_engine"]
+__all__ = ["Engine", "count_threads", "start_engine", "start_engine_on", "start_streamed_engine"]
 
 
 class Engine(Protocol):
@@ -41,6 +41,13 @@ def start_engine(data: TrainingData, metric: str) -> Engine:
     from steepest.training.native import NativeEngine
 
     return NativeEngine(data, metric)
+
+
+def start_engine_on(device: str, data: TrainingData, metric: str) -> Engine:
+    """The engine that trains a table's runs together on a device."""
+    from steepest.training.population_tables import TablePopulation
+
+    return TablePopulation(data, metric, device)
 
 
 def start_streamed_engine(

@@ -26,12 +26,13 @@ from steepest.training.layout import IGNORED, is_kept, layout_of, rows_of_output
 from steepest.training.metrics import default_metric
 from steepest.training.native import formula_of
 from steepest.training.population import PopulationEngine
+from steepest.training.population_tables import TablePopulation
 from steepest.training.run import BatchSize, Record, Task
 from steepest.training.seeds import borrowed
 from steepest.training.torch_data import Rows, as_rows, digest_of
 from steepest.training.torch_engine import TorchEngine, has_batch_norm, inner_module, predictions_of
 
-__all__ = ["PreparedModules", "TrainedModule", "notes_on_engine", "prepare_modules"]
+__all__ = ["PreparedModules", "TrainedModule", "check_device", "notes_on_engine", "prepare_modules"]
 
 _TASKS: tuple[Task, ...] = ("regression", "binary", "multiclass")
 
@@ -226,7 +227,7 @@ class PreparedModules:
 
 def notes_on_engine(plan: Plan, engine: Engine) -> list[str]:
     """How a plan's runs were trained, where any were trained together."""
-    if not isinstance(engine, PopulationEngine):
+    if not isinstance(engine, (PopulationEngine, TablePopulation)):
         return []
     cells = [plan.run(Setting(cell, plan.default_rates[cell.optimizer]).on(plan.seed)) for cell in plan.cells]
     return [*engine.notes(cells), *engine.broken]
@@ -259,7 +260,7 @@ def prepare_modules(
         raise InputError(
             "With model=..., data is (train, validation, test), each (X, y), a Dataset or a DataLoader."
         )
-    _check_device(device)
+    check_device(device)
     parts = [as_rows(part, name) for part, name in zip(data, ("train", "validation", "test"), strict=True)]
     train, validation, test = parts
     tried = _try(factory, train, device)
@@ -296,7 +297,12 @@ def _diagnosis(task: Task, parts: Sequence[Rows], num_classes: int) -> list[dict
     return diagnose(targets.numpy(), range(num_classes), None, 0.0)
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """A device that torch has here.
+
+    Raises:
+        InputError: it is not to be had.
+    """
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

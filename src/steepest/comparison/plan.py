@@ -141,7 +141,7 @@ class Plan:
     )  # by the rules' names
     splits: int = 1  # of the rows beside the test's; more than one: each fresh seed has its own
     rows: int | None = None  # so many were drawn at random before anything else; None: all take part
-    together: bool = False  # runs of a module are trained many at once; a table's engine knows no such choice
+    together: bool = False  # runs are trained many at once: of a module, or of a table on a GPU
     left_out: tuple[str, ...] = ()  # what a budget took away, in sentences
 
     @property

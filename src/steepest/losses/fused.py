@@ -24,7 +24,7 @@ from steepest.losses.checks import is_concrete
 from steepest.losses.formula import LossFormula
 from steepest.losses.switches import Switches
 
-__all__ = ["SoftmaxSettings", "pointwise", "softmax", "softmax_divisor", "takes"]
+__all__ = ["SoftmaxSettings", "has_kernel", "pointwise", "softmax", "softmax_divisor", "takes"]
 
 _GRAIN = 1 << 17  # elements a piece; fixed, so that sums do not depend on the number of threads
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
@@ -65,21 +65,18 @@ def takes(
         # A wider result is rounded once from what the reference computes, not twice; on a GPU it is so anyway.
         and (on_gpu or output_dtype is None or torch.promote_types(output_dtype, first.dtype) == first.dtype)
         and not torch._C._functorch.peek_interpreter_stack()
-        and (not on_gpu or formula is None or _has_kernel(*_functions(formula)))
+        and (not on_gpu or formula is None or has_kernel(formula))
     )
 
 
-def _functions(formula: LossFormula) -> tuple[Any, Any, int]:
-    return (
-        formula.value,
-        formula.gradient,
-        len(formula.parameters) + (2 if formula.family == "pointwise" else 1),
-    )
+def has_kernel(formula: LossFormula) -> bool:
+    """Whether a formula has a form in Triton: a user's may use what has none, and goes by tensor operations."""
+    taken = len(formula.parameters) + (2 if formula.family == "pointwise" else 1)
+    return formula.gradient is not None and _has_kernel(formula.value, formula.gradient, taken)
 
 
 @cache
 def _has_kernel(value: Callable[..., Any], gradient: Callable[..., Any], num_arguments: int) -> bool:
-    """Whether a formula has a form in Triton: a user's may use what has none, and goes by tensor operations."""
     from steepest.backends import cuda
 
     try:

@@ -23,7 +23,7 @@ from steepest.errors import InputError
 from steepest.optim.rule import Rule
 from steepest.optim.storage import Storage
 
-__all__ = ["GpuTable", "has_kernels", "on_one_gpu"]
+__all__ = ["GpuTable", "Part", "has_kernels", "on_one_gpu"]
 
 _STAND_IN = 0.731071933  # for a number that lies on the device, while the others are read
 
@@ -63,8 +63,17 @@ def has_kernels(rule: Rule) -> bool:
     return True
 
 
-class _Part:
-    """Tensors that lie alike: what the kernels are told of them."""
+class Part:
+    """Tensors that lie alike: what the kernels are told of them.
+
+    Args:
+        rule, layout: what steps them, and how they lie.
+        owners: the places of their gradients among those that are given at each step.
+        rows: each one's parameter and state, in the order of a table's row.
+        counters: where each one counts its steps, and its scalars.
+        streams: each one's random numbers, where the layout rounds at random.
+        first_step: the number of the first step, where nothing is counted.
+    """
 
     def __init__(
         self,
@@ -115,6 +124,19 @@ class _Part:
             self.gradients.copy_(sent, non_blocking=True)
             # A graph that captures this copy reads from there whenever it is replayed.
             self._sent = [*self._sent[-1:], sent] if not _is_capturing(sent) else [*self._sent, sent]
+
+    def tables(self, nonfinite: Tensor) -> list[Tensor]:
+        """What the kernels of a step share."""
+        return [self.gradients, self.table, self.factors, nonfinite]
+
+    def step(self, rule: Rule, hyper: Tensor, nonfinite: Tensor, *, counts: bool) -> None:
+        """One step; ``hyper`` are the hyperparameters of all of them, or a row for each."""
+        from steepest.backends import cuda_optim
+
+        cuda_optim.launch_prepare(
+            self.kernels, rule, self.counters, hyper, self.first_step, nonfinite, self.factors, counts=counts
+        )
+        cuda_optim.launch_step(self.kernels, self.blocks, self.tables(nonfinite), self.squares)
 
 
 def _is_capturing(tensor: Tensor) -> bool:
@@ -181,7 +203,7 @@ class GpuTable:
         self._states = [optimizer.state.get(p) for p in parameters]
         self._names = storage.entries(self.rule, parameters[0]), self.rule.scalars
         self._parts = [
-            _Part(
+            Part(
                 self.rule, layout, owners, [rows[i] for i in owners], [counters[i] for i in owners],
                 [streams.get(parameters[i], 0) for i in owners], first_step,
             )
@@ -223,15 +245,10 @@ class GpuTable:
         from steepest.backends import cuda_optim
 
         for part in self._parts:
-            cuda_optim.find_nonfinite(part.kernels, part.blocks, self._tables(part))
-
-    def _tables(self, part: _Part) -> list[Tensor]:
-        return [part.gradients, part.table, part.factors, self.nonfinite]
+            cuda_optim.find_nonfinite(part.kernels, part.blocks, part.tables(self.nonfinite))
 
     def step(self, optimizer: Any, group: Mapping[str, Any]) -> bool:
         """One step of all parts, or False if the group follows another rule by now."""
-        from steepest.backends import cuda_optim
-
         if optimizer.rule_of(group) != self.rule:
             return False
         numbers, on_device = _numbers_of(optimizer, group, self.rule)
@@ -243,11 +260,7 @@ class GpuTable:
         for place, tensor in on_device.items():
             self._hyper[place].copy_(tensor)
         for part in self._parts:
-            cuda_optim.launch_prepare(
-                part.kernels, self.rule, part.counters, self._hyper, part.first_step, self.nonfinite, part.factors,
-                counts=self.counts,
-            )  # fmt: skip
-            cuda_optim.launch_step(part.kernels, part.blocks, self._tables(part), part.squares)
+            part.step(self.rule, self._hyper, self.nonfinite, counts=self.counts)
             part.first_step = 2 if self.rule.slots or self.rule.scalars else 1
         self._gradients = []
         torch.autograd.graph.increment_version(self.parameters)

@@ -13,8 +13,9 @@ from torch import nn
 
 from steepest.backends import cpu
 from steepest.backends.reference import erf, exp, sigmoid, tanh, where
+from steepest.errors import InputError, near_names
 
-__all__ = ["ACTIVATIONS", "Activation"]
+__all__ = ["ACTIVATIONS", "Activation", "activation_of"]
 
 _TYPES = {"float32": types.float32, "float64": types.float64}
 
@@ -120,3 +121,14 @@ ACTIVATIONS = {
         Activation("sigmoid", _sigmoid, _sigmoid_gradient, torch.nn.Sigmoid),
     )
 }
+
+
+def activation_of(name: str) -> Activation:
+    """The activation of a name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in ACTIVATIONS:
+        raise InputError(f"There is no activation {name!r}{near_names(name, ACTIVATIONS)}")
+    return ACTIVATIONS[name]

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from steepest.training.activations import ACTIVATIONS
+from steepest.training.activations import activation_of
 from steepest.training.run import Architecture
 
 __all__ = ["build_module"]
@@ -27,7 +27,7 @@ def build_module(
     """
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), ACTIVATIONS[architecture.activation].module()]
+        layers += [nn.Linear(inputs, outputs), activation_of(architecture.activation).module()]
     module = nn.Sequential(*layers[:-1])
     if parameters is not None:
         flat = torch.as_tensor(parameters)

@@ -32,7 +32,7 @@ from steepest.losses import LOSSES
 from steepest.losses.formula import LossFormula
 from steepest.optim import OPTIMIZERS
 from steepest.optim.rule import Rule
-from steepest.training.activations import ACTIVATIONS
+from steepest.training.activations import activation_of
 from steepest.training.metrics import LOG_RATE, LOGIT, LOGITS, METRICS, PROBABILITY, REAL
 from steepest.training.native_kernel import INTEGERS, MICRO_BATCH, PROGRESS, train_kernel
 from steepest.training.random import initial_parameters
@@ -444,9 +444,7 @@ class Job:
         rows_a_step(run, engine.num_rows)
         engine.check_size(run)
         self.rule, self.hyperparameters = optimizer_of(run)
-        if run.architecture.activation not in ACTIVATIONS:
-            name = run.architecture.activation
-            raise InputError(f"There is no activation {name!r}{near_names(name, ACTIVATIONS)}")
+        activation = activation_of(run.architecture.activation)
         family = "pointwise"
         if self.formula.family == "softmax":
             family = "classes" if engine._y.ndim == 1 else "probabilities"
@@ -460,7 +458,7 @@ class Job:
         )
         self.class_terms = engine.class_terms(self.formula)
         self.step = cpu_optim.optimizer_step(self.rule, dtype)
-        self.activate, self.derive = ACTIVATIONS[run.architecture.activation].kernels(dtype)
+        self.activate, self.derive = activation.kernels(dtype)
         self.metric = engine.metric.kernel(dtype)
         self.kernel = train_kernel(dtype)
 

@@ -6,7 +6,9 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from steepest.training.population_members import Population, loss_key
+from steepest.training.population_losses import loss_key
+from steepest.training.population_members import Population
+from steepest.training.population_stack import ModuleStack
 from steepest.training.population_trial import Trial
 from steepest.training.run import BatchSize, Record, Run
 from steepest.training.torch_engine import TorchEngine
@@ -14,6 +16,7 @@ from steepest.training.torch_engine import TorchEngine
 __all__ = ["PopulationEngine"]
 
 AT_ONCE = 64  # more gain little: a step's overhead is a few microseconds a run by then
+IN_KERNELS_AT_ONCE = 512  # perceptrons on a GPU, whose launches are the same for any number of them
 MEMORY_BYTES = 2**30
 _FEWEST = 2
 _MOST_SEEDS = 10  # of a group, where no more are confirmed than usual
@@ -33,19 +36,19 @@ class PopulationEngine(TorchEngine):
     trains a part of a list asks :meth:`company` which runs have to be there too.
 
     Args:
-        at_once: the most runs in a group.
+        at_once: the most runs in a group; None: as suits how they are stacked.
         memory_bytes: what a group may take; a large module has fewer runs in one.
         others: as :class:`TorchEngine`'s.
     """
 
     def __init__(
-        self, *others: Any, at_once: int = AT_ONCE, memory_bytes: int = MEMORY_BYTES, **named: Any
+        self, *others: Any, at_once: int | None = None, memory_bytes: int = MEMORY_BYTES, **named: Any
     ) -> None:
         super().__init__(*others, **named)
         self._at_once, self._memory_bytes = at_once, memory_bytes
         self._trials: dict[BatchSize, Trial] = {}
         self._found: dict[tuple[Any, ...], str | None] = {}
-        self.broken: list[str] = []  # why groups that had begun were given up, sentences
+        self.broken: list[str] = []  # what went wrong on the way and was done another way, sentences
 
     def run_all(
         self,
@@ -100,6 +103,12 @@ class PopulationEngine(TorchEngine):
         if not sizes:
             return reasons
         most = max(self.num_together(size) for size in sizes)
+        unlike = dict.fromkeys(self._trial(size).unlike for size in sizes)
+        reasons += [
+            f"Perceptrons were trained through torch.vmap and not in kernels of their own: {why}."
+            for why in unlike
+            if why
+        ]
         return [
             f"Runs were trained together, up to {most} at once: their scores are those of runs alone to rounding.",
             *reasons,
@@ -112,7 +121,9 @@ class PopulationEngine(TorchEngine):
 
     def num_together(self, batch_size: BatchSize) -> int:
         """How many runs of a batch size have room at once."""
-        return min(self._at_once, self._memory_bytes // max(1, self._trial(batch_size).memory_bytes()))
+        trial = self._trial(batch_size)
+        usual = AT_ONCE if trial.kind is ModuleStack else IN_KERNELS_AT_ONCE
+        return min(self._at_once or usual, self._memory_bytes // max(1, trial.memory_bytes()))
 
     def _train_together(
         self,
@@ -131,13 +142,23 @@ class PopulationEngine(TorchEngine):
             delivering = False
 
         try:
-            Population(self, [runs[index] for index in group], on_record, stop_event).train()
+            kind = self._trial(runs[group[0]].batch_size).kind
+            population = Population(self, [runs[index] for index in group], on_record, stop_event, kind)
+            population.train()
+            for why in population.failures:
+                self._note(
+                    f"Steps were launched one by one, for they could not be captured as a CUDA graph: {why}"
+                )
         except Exception as error:
             if delivering:
                 raise
             first = str(error).split("\n")[0][:160].rstrip(".")
             sentence = f"A group of runs was begun together and gone through one after another: {first}."
-            self.broken = list(dict.fromkeys([*self.broken, sentence]))
+            self._note(sentence)
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.broken:
+            self.broken.append(sentence)
 
     def _groups(self, runs: Sequence[Run]) -> list[list[int]]:
         """The runs by their places: groups that are trained together, and one run alone where it cannot be."""

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from steepest.errors import InputError
 from steepest.training.native import formula_of, loss_parameters, optimizer_of
-from steepest.training.population_rules import RuleGroup
+from steepest.training.population_graphs import Steps
+from steepest.training.population_losses import LossGroup, loss_key
+from steepest.training.population_rules import rule_group
 from steepest.training.population_stack import Batch, ModuleStack
 from steepest.training.progress import Progress
 from steepest.training.random import epoch_seed
@@ -23,7 +25,7 @@ from steepest.training.seeds import borrowed, seed_all
 from steepest.training.torch_data import Tensors
 from steepest.training.torch_engine import SCORING_SEED, Stopped, TorchEngine, moved, predictions_of
 
-__all__ = ["Population", "loss_key"]
+__all__ = ["Population"]
 
 
 class Population:
@@ -37,6 +39,10 @@ class Population:
         runs: what to train.
         on_record: told of each run that ends, by its place.
         stop_event: ends all of them.
+        kind: how their modules are stacked.
+
+    Attributes:
+        failures: why steps could not be captured as CUDA graphs, where that was tried.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class Population:
         runs: Sequence[Run],
         on_record: Callable[[int, Record], None],
         stop_event: threading.Event | None = None,
+        kind: type[ModuleStack] = ModuleStack,
     ) -> None:
         self._engine, self._on_record, self._stop_event = engine, on_record, stop_event
         rules = [optimizer_of(run) for run in runs]
@@ -53,17 +60,20 @@ class Population:
         self._places = sorted(range(len(runs)), key=lambda place: distinct_rules.index(rules[place][0]))
         self._runs = [runs[place] for place in self._places]
         self._hyperparameters = [rules[place][1] for place in self._places]
+        self.failures: list[str] = []
         self._share_sec, self._last = 0.0, time.perf_counter()
         self._progress = [
             Progress(run, engine.metric.greater_is_better, lambda: self._share_sec) for run in self._runs
         ]
         self._seeds = list(dict.fromkeys(run.seed for run in self._runs))
         modules = [engine.make(seed) for seed in self._seeds]
-        self._stack = ModuleStack(modules, [self._seeds.index(run.seed) for run in self._runs])
+        self._stack = kind(modules, [self._seeds.index(run.seed) for run in self._runs])
         self._losses = {loss_key(run): engine.loss(run) for run in self._runs}
         in_order = [rules[place] for place in self._places]
         self._rules = [
-            RuleGroup(rule, [own for one, own in in_order if one == rule], self._stack.sizes)
+            rule_group(
+                rule, [own for one, own in in_order if one == rule], self._stack.sizes, self._stack.flat
+            )
             for rule in distinct_rules
         ]
         self._arrange()
@@ -104,8 +114,9 @@ class Population:
         """An epoch's batches, one for each seed at a time."""
         engine = self._engine
         firsts = {run.seed: run for run in self._runs}
-        self._seeds = list(firsts)
-        self._arrange()
+        if list(firsts) != self._seeds:
+            self._seeds = list(firsts)
+            self._arrange()
         device = engine.device
 
         def of(run: Run) -> Iterator[tuple[Any, Tensor]]:
@@ -123,32 +134,18 @@ class Population:
 
     def _step(self, batch: Batch, epoch: int) -> None:
         """Losses and gradients of all, then each rule's update of those that go on."""
-        flat = self._stack.flat.detach().requires_grad_()
-        outputs = self._stack.forward(flat, batch.inputs, batch.axis)
-        values = []
-        for key, members in self._by_loss.items():
-            own = self._runs[int(members[0])]
-            loss = torch.vmap(partial(self._engine.loss_of, own, self._losses[key]), in_dims=(0, batch.axis))
-            mine = outputs if len(members) == len(self._runs) else outputs[members.to(outputs.device)]
-            values.append(loss(mine, batch.targets_of(members)))
-        (gradients,) = torch.autograd.grad(torch.cat(values).sum(), flat)
-        losses = torch.cat(values).detach().tolist()
-        order = torch.cat(list(self._by_loss.values())).tolist()
+        losses, gradients = self._steps.differentiate(batch)
 
         def norm(member: int) -> float:
             return float(torch.linalg.vector_norm(gradients[member]))
 
-        for member, value in zip(order, losses, strict=True):
+        for member, value in enumerate(losses.tolist()):
             self._progress[member].step_allowed(value, batch.num_rows, partial(norm, member))
         allowed = [i for i, one in enumerate(self._progress) if one.reason is None]
         if len(allowed) < len(self._runs):
             gradients = gradients[torch.tensor(allowed, dtype=torch.int64).to(gradients.device)]
             self._end(epoch)
-        start = 0
-        for rule in self._rules:
-            rows = slice(start, start + len(rule))
-            rule.update(self._stack.flat[rows], gradients[rows])
-            start += len(rule)
+        self._steps.update(gradients)
         for one in self._progress:
             one.count_step()
 
@@ -232,22 +229,22 @@ class Population:
 
     def _arrange(self) -> None:
         """Who has which rows and which loss."""
-        self._which = torch.tensor([self._seeds.index(run.seed) for run in self._runs], dtype=torch.int64)
+        seeds = [self._seeds.index(run.seed) for run in self._runs]
+        self._which = torch.tensor(seeds, dtype=torch.int64, device=self._engine.device)
         groups: dict[Any, list[int]] = {}
         for member, run in enumerate(self._runs):
             groups.setdefault(loss_key(run), []).append(member)
-        self._by_loss = {key: torch.tensor(members) for key, members in groups.items()}
+        self._by_loss = [
+            LossGroup(self._engine, self._runs[members[0]], self._losses[key], members, len(self._runs))
+            for key, members in groups.items()
+        ]
+        self._steps = Steps(self._stack, self._by_loss, self._rules, self.failures)
 
     def _tick(self) -> None:
         """Share out the time since the last look among those still running."""
         now = time.perf_counter()
         self._share_sec += (now - self._last) / max(1, len(self._runs))
         self._last = now
-
-
-def loss_key(run: Run) -> tuple[Any, ...]:
-    """Runs with the same are judged by one loss."""
-    return run.loss, *sorted(run.loss_options.items())
 
 
 def _flat_outputs(engine: TorchEngine, run: Run, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steepest.backends.cpu_storage import Layout
+from steepest.backends.cuda_devices import runs_on
+from steepest.optim.gpu import Part, has_kernels
 from steepest.optim.rule import Rule
 
-__all__ = ["RuleGroup"]
+__all__ = ["RuleGroup", "rule_group"]
 
 _IN_CACHE = 2**15  # numbers of one tensor that a rule's dozen operations go over before the next
 
@@ -26,6 +29,8 @@ class RuleGroup:
         hyperparameters: of each, as the live optimizer gives them.
         sizes: how many numbers each of a module's tensors has, in the order in which they lie side by side.
     """
+
+    may_be_captured = False  # the numbers of a step are worked out beside it
 
     def __init__(self, rule: Rule, hyperparameters: Sequence[dict[str, float]], sizes: Sequence[int]) -> None:
         self.rule = rule
@@ -135,3 +140,78 @@ class RuleGroup:
         like = tensors[0]
         found = torch.tensor(ratios, dtype=torch.float64).to(like.device, like.dtype)
         return found.repeat_interleave(self._sizes.to(like.device), dim=1)
+
+
+class KernelRuleGroup(RuleGroup):
+    """The same by the Triton kernels that step an optimizer's parameters: to them a run is a tensor, or several.
+
+    Step counts, scalars and coefficients lie on the device, so nothing is waited for, and a run's bits do not depend on
+    the others.
+    """
+
+    may_be_captured = True
+
+    def __init__(self, rule: Rule, hyperparameters: Sequence[dict[str, float]], sizes: Sequence[int]) -> None:
+        super().__init__(rule, hyperparameters, sizes)
+        self._own = [list(own.values()) for own in hyperparameters]
+        # Layer-wise rules are to see each tensor, others a run's numbers as one.
+        self._parts = list(sizes) if rule.measure is not None else [sum(sizes)]
+        self._counts: Tensor | None = None
+        self._numbers = torch.empty(0)  # the scalars, (runs, tensors, scalars)
+        self._part: Part | None = None
+        self._parameters_at = self._gradients_at = 0
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these runs alone."""
+        super().keep(rows)
+        self._own = [self._own[row] for row in rows]
+        self._part = None
+        if self._counts is not None:
+            at = torch.tensor(rows, dtype=torch.int64).to(self._counts.device)
+            self._counts, self._numbers = self._counts[at], self._numbers[at]
+
+    def update(self, parameters: Tensor, gradients: Tensor) -> None:
+        """One step, in place; see :meth:`RuleGroup.update`."""
+        if self._slots is None:
+            self._slots = self._at_first(parameters, gradients)
+            self._begin(parameters)
+        if self._part is None or self._parameters_at != parameters.data_ptr():
+            self._arrange(parameters)
+        assert self._part is not None
+        if self._gradients_at != gradients.data_ptr():
+            self._gradients_at = gradients.data_ptr()
+            self._part.point_at([one for row in gradients for one in row.split(self._parts)])
+        self._part.step(self.rule, self._hyper, self._nonfinite, counts=True)
+
+    def _begin(self, parameters: Tensor) -> None:
+        """Steps not yet counted, and the scalars as they begin, for each run and tensor."""
+        device, shape = parameters.device, (len(self), len(self._parts))
+        self._counts = torch.zeros(shape, dtype=torch.float32, device=device)
+        firsts = torch.tensor([self._scalars[which] for which in self._which.tolist()], dtype=torch.float64)
+        self._numbers = firsts[:, None].repeat(1, shape[1], 1).to(device)
+        self._nonfinite = torch.zeros((), dtype=torch.int32, device=device)
+
+    def _arrange(self, parameters: Tensor) -> None:
+        """Tell the kernels where everything lies."""
+        assert self._slots is not None
+        assert self._counts is not None
+        split = [[row.split(self._parts) for row in tensor] for tensor in (parameters, *self._slots)]
+        rows = [columns for runs in zip(*split, strict=True) for columns in zip(*runs, strict=True)]
+        counters = [
+            (count, *numbers)
+            for count, numbers in zip(self._counts.view(-1), self._numbers.flatten(0, 1), strict=True)
+        ]
+        kind = str(parameters.dtype).removeprefix("torch.")
+        layout = Layout(kind, (kind,) * len(self._slots))
+        self._part = Part(self.rule, layout, range(len(rows)), rows, counters, [0] * len(rows), 1)
+        self._parameters_at, self._gradients_at = parameters.data_ptr(), 0
+        hyper = torch.tensor(self._own, dtype=torch.float64).repeat_interleave(len(self._parts), dim=0)
+        self._hyper = hyper.to(parameters.device)
+
+
+def rule_group(
+    rule: Rule, hyperparameters: Sequence[dict[str, float]], sizes: Sequence[int], like: Tensor
+) -> RuleGroup:
+    """Runs of one rule on weights like these: on a GPU by its kernels, if the rule has a form there."""
+    in_kernels = runs_on(like) and like.is_floating_point() and has_kernels(rule)
+    return (KernelRuleGroup if in_kernels else RuleGroup)(rule, hyperparameters, sizes)

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
+
+from steepest.training.population_losses import LossGroup
 
 __all__ = ["Batch", "ModuleStack", "Unstackable"]
 
@@ -29,15 +31,33 @@ class Batch:
     """
 
     def __init__(self, given: Sequence[tuple[Any, Tensor]], which: Tensor) -> None:
-        inputs, targets = zip(*given, strict=True)
+        self.of_seeds, targets = zip(*given, strict=True)
+        self.which = which.to(targets[0].device)
         self.num_rows = len(targets[0])
-        self.axis: int | None = None
-        if len(given) == 1:  # one for all: nothing is copied
-            self.inputs, self.targets = inputs[0], targets[0]
-            return
-        self.axis = 0
-        self.inputs = tree_map(lambda *parts: _gathered(parts, which), *inputs)
-        self.targets = torch.stack(targets)[which.to(targets[0].device)]
+        self.axis: int | None = None if len(given) == 1 else 0
+        # One for all: nothing is copied.
+        self.targets = targets[0] if self.axis is None else torch.stack(targets)[self.which]
+
+    def copied(self) -> Batch:
+        """The same rows in memory of their own, to :meth:`take` others into."""
+        own = copy.copy(self)
+        own.of_seeds = tuple(tree_map(_cloned, inputs) for inputs in self.of_seeds)
+        own.targets = self.targets.clone()
+        return own
+
+    def take(self, other: Batch) -> None:
+        """Copy a batch of the same make to where this one lies."""
+        pairs = zip(tree_leaves(self.of_seeds), tree_leaves(other.of_seeds), strict=True)
+        for own, given in [*pairs, (self.targets, other.targets)]:
+            if isinstance(own, Tensor):
+                own.copy_(given)
+
+    @property
+    def inputs(self) -> Any:
+        """Every module's inputs, with an axis of modules where they are not the same for all."""
+        if self.axis is None:
+            return self.of_seeds[0]
+        return tree_map(lambda *parts: _gathered(parts, self.which), *self.of_seeds)
 
     def targets_of(self, members: Tensor) -> Tensor:
         """The targets of some modules, with an axis of modules where they are not the same for all."""
@@ -58,6 +78,8 @@ class ModuleStack:
     Raises:
         Unstackable: their parameters are of several types.
     """
+
+    may_be_captured = False  # a module of the user's may do other things each time
 
     def __init__(self, modules: Sequence[nn.Module], which: Sequence[int]) -> None:
         self.module = modules[0]
@@ -114,6 +136,17 @@ class ModuleStack:
         outputs: Tensor = through(weights, rest, inputs)
         return outputs
 
+    def differentiate(self, batch: Batch, losses: Sequence[LossGroup]) -> tuple[Tensor, Tensor]:
+        """Each module's loss on a batch, (modules,), and its gradient, (modules, numbers)."""
+        flat = self.flat.detach().requires_grad_()
+        outputs = self.forward(flat, batch.inputs, batch.axis)
+        values = [group(group.of(outputs), batch.targets_of(group.members), batch.axis) for group in losses]
+        together = torch.cat(values)
+        (gradients,) = torch.autograd.grad(together.sum(), flat)
+        found = torch.empty_like(together.detach())
+        found[torch.cat([group.members for group in losses])] = together.detach()
+        return found, gradients
+
     def state(self, row: Tensor, place: int) -> dict[str, Any]:
         """A module's ``state_dict``, in the main memory, from its weights (numbers,) and its place."""
         ends = list(accumulate(self.sizes))
@@ -130,6 +163,10 @@ class ModuleStack:
             else copy.deepcopy(value)
             for name, value in self.module.state_dict(keep_vars=True).items()
         }
+
+
+def _cloned(part: Any) -> Any:
+    return part.clone() if isinstance(part, Tensor) else part
 
 
 def _gathered(parts: Sequence[Any], which: Tensor) -> Any:

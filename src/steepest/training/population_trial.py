@@ -13,7 +13,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from steepest.training.native import optimizer_of
-from steepest.training.population_rules import RuleGroup
+from steepest.training.population_losses import LossGroup
+from steepest.training.population_perceptrons import PerceptronStack, are_layers
+from steepest.training.population_rules import rule_group
 from steepest.training.population_stack import Batch, ModuleStack, Unstackable
 from steepest.training.run import Run
 from steepest.training.seeds import borrowed, seed_all
@@ -41,12 +43,16 @@ class Trial:
         reason: why the module's runs cannot be trained together, a clause; None where they can.
         bytes_a_run: what a run's activations take in a step.
         epoch_bytes: what a seed's batches of an epoch take, where they have to be drawn beforehand.
+        kind: how the module's runs are stacked: perceptrons on a GPU in kernels of their own, else through torch.vmap.
+        unlike: why perceptrons are stacked through torch.vmap all the same, a clause; None where they are not.
         num_operations: of a step: matrix products and convolutions of a batch's forward pass, and so many for each
             weight's update as take as long; None where no step was made.
     """
 
     def __init__(self, engine: TorchEngine, run: Run) -> None:
         self._engine, self._run = engine, run
+        self.kind: type[ModuleStack] = ModuleStack
+        self.unlike: str | None = None
         self.bytes_a_run = 0
         self.epoch_bytes = 0
         self.num_operations: float | None = None
@@ -95,11 +101,20 @@ class Trial:
             if found is not None:
                 return found
             self._weight_bytes = sum(p.numel() * max(p.element_size(), 4) for p in weights)
-            self._stack = ModuleStack(self._modules, range(len(_SEEDS)))
             self._given = [(inputs, targets.to(engine.device))]
-            for is_training in (True, False):
-                self._compare_outputs(inputs, is_training)
+            if are_layers(module):
+                self.unlike = _told(partial(self._stack_as, PerceptronStack, inputs))
+                if self.unlike is None:
+                    return None
+            self._stack_as(ModuleStack, inputs)
         return None
+
+    def _stack_as(self, kind: type[ModuleStack], inputs: Any) -> None:
+        """Stack the modules so; their outputs are to be as they are alone."""
+        self.kind = kind
+        self._stack = kind(self._modules, range(len(_SEEDS)))
+        for is_training in (True, False):
+            self._compare_outputs(inputs, is_training)
 
     def _forward_counted(self, module: nn.Module, inputs: Any) -> Tensor:
         """The outputs; what autograd keeps for them is counted."""
@@ -139,11 +154,9 @@ class Trial:
             if any(parameter.grad is None for parameter in trained):
                 return "a part of the module takes no part in its outputs"
             alone.append(torch.cat([p.grad.reshape(-1) for p in trained if p.grad is not None]))
-        flat = self._stack.flat.detach().requires_grad_()
         batch = Batch(self._given * 2, torch.arange(2))  # with an axis of runs, the more general case
-        outputs = self._stack.forward(flat, batch.inputs, batch.axis)
-        losses = torch.vmap(partial(engine.loss_of, run, loss))(outputs, batch.targets)
-        (together,) = torch.autograd.grad(losses.sum(), flat)
+        group = LossGroup(engine, run, loss, range(len(_SEEDS)), len(_SEEDS))
+        _, together = self._stack.differentiate(batch, [group])
         _check_alike(torch.stack(alone), together, "its gradients")
         return None
 
@@ -151,7 +164,7 @@ class Trial:
         """On made-up gradients: those of the module may be rounding errors that a rule makes much of."""
         runs = [run, run]
         rule, hyperparameters = optimizer_of(run)
-        group = RuleGroup(rule, [hyperparameters] * len(runs), self._stack.sizes)
+        group = rule_group(rule, [hyperparameters] * len(runs), self._stack.sizes, self._stack.flat)
         together = self._stack.flat.clone()
         generator = torch.Generator().manual_seed(0)
         with borrowed(0, self._engine.device):

@@ -327,7 +327,7 @@ class TorchEngine:
         Raises:
             InputError: outputs and targets do not belong together, or the loss fails on them.
         """
-        outputs, targets = self._fit_shapes(run, outputs, targets)
+        outputs, targets = self.fit_shapes(run, outputs, targets)
         try:
             loss: Tensor = loss_function(outputs, targets)
         except InputError:
@@ -339,7 +339,7 @@ class TorchEngine:
             ) from error
         return loss
 
-    def _fit_shapes(self, run: Run, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def fit_shapes(self, run: Run, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs and targets as the loss takes them; see :mod:`steepest.training.layout`."""
         if formula_of(run.loss).family == "softmax":
             if outputs.dim() < 2 or outputs.shape[-1 if self.classes_last else 1] < 2:
@@ -389,13 +389,19 @@ def backward(loss: Tensor) -> None:
 
 
 class OfClasses(nn.Module):
-    """A softmax loss fitted to the classes' sizes: the mean over a batch's rows, as in the native engine."""
+    """A softmax loss fitted to the classes' sizes: the mean over a batch's rows, as in the native engine.
+
+    Args:
+        loss: its word.
+        targets: the training rows' class indices, or their probabilities (rows, classes).
+        num_classes: None: as many as the targets show.
+    """
 
     weight: Tensor
     offset: Tensor
     normalizer: float | None = None  # what a mean divides by, where other rows share the step
 
-    def __init__(self, loss: str, targets: Tensor) -> None:
+    def __init__(self, loss: str, targets: Tensor, num_classes: int | None = None) -> None:
         super().__init__()
         self.formula = formula_of(loss)
         if targets.is_floating_point() and targets.dim() == 2:  # shares of the classes
@@ -403,7 +409,7 @@ class OfClasses(nn.Module):
         else:
             targets = targets.reshape(-1)
             targets = targets[is_kept(targets)]
-            num_classes = int(targets.max()) + 1
+            num_classes = int(targets.max()) + 1 if num_classes is None else num_classes
         weight, offset = class_terms(self.formula, targets.numpy(), num_classes)
         self.register_buffer("weight", torch.as_tensor(weight))
         self.register_buffer("offset", torch.as_tensor(offset))
