@@ -130,7 +130,7 @@ def test_rows_in_memory_are_not_limited(files: Path) -> None:
 
 def test_a_comparison_wants_all_rows(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "available_bytes", lambda: 1)
-    with pytest.raises(InputError, match="a comparison needs all rows at once"):
+    with pytest.raises(InputError, match="a comparison needs its rows at once"):
         compare(files, "y")
 
 
