@@ -27,11 +27,8 @@ from steepest.training.windows import Layout, StreamedData
 
 __all__ = ["StreamedRows", "prepare_streamed"]
 
-_MOST_STAGED, _LEAST_STAGED, _WORKING = (
-    1 << 28,
-    1 << 24,
-    3 << 26,
-)  # bytes; the last one for a batch on its way
+_MOST_STAGED, _LEAST_STAGED = 1 << 28, 1 << 24  # bytes
+_WORKING = 7 << 26  # for a batch on its way, here and in the process that decodes it
 _TRAIN, _VALIDATION = 0, 1
 
 Told = Callable[[str, float], None]  # what is done, and the share of it that is done
