@@ -162,6 +162,22 @@ def test_a_gradient_over_the_logits_has_the_bits_of_a_fresh_one(
     assert torch.equal(given.detach(), fresh)  # it did happen in place
 
 
+@pytest.mark.parametrize("shape", [(130, 10), (20, 300)])
+@pytest.mark.parametrize("dtype", BARS)
+def test_weights_of_any_size(dtype: str, shape: tuple[int, int]) -> None:
+    """Rows whose factor float32 cannot hold in two parts lie among others that it can."""
+    rng = generator("sizes", dtype, shape)
+    logits = torch.tensor(rng.normal(size=shape) * 3).to(DTYPES[dtype])
+    index = torch.tensor(rng.integers(0, shape[1], shape[0]))
+    weight = torch.tensor(10.0 ** rng.uniform(-36, 36, shape[1])).to(DTYPES[dtype])
+    weight[::7] = 0.0
+    weight[1::7] = 1.0
+    values, gradients, scales = truth(logits.numpy(), np.eye(shape[1])[index.numpy()], weight.numpy(), 0.0)
+    loss, gradient = run(logits, index, reduction="none", weight=weight)
+    assert off(loss, values) <= BARS[dtype]
+    assert off(gradient, gradients, scales) <= BARS[dtype]
+
+
 @pytest.mark.parametrize("shape", [(200, 10), (9, 300), (40, 5, 6)])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_ignored_rows_are_left_out_whatever_they_hold(shape: tuple[int, ...], smoothing: float) -> None:

@@ -21,6 +21,7 @@ from numba import carray, types
 
 from steepest.backends import cpu, cpu_softmax
 from steepest.backends.cpu import next_piece
+from steepest.backends.cpu_softmax import BLOCK as ROW_BLOCK
 from steepest.backends.cpu_softmax import IGNORED, LANES, PROBABILITIES, compensated_sum, on_stack
 from steepest.backends.cpu_softmax import add as _add
 from steepest.backends.cpu_softmax import sum_of as plain_sum
@@ -348,7 +349,7 @@ def _softmax(
     row_x = np.empty(length if has_offset else 0)
     row_e = np.empty(length, work)
     row_c = np.empty(0 if one_class else length)
-    block = np.empty(_BLOCK)
+    block = np.empty(ROW_BLOCK)
     while True:
         piece = next_piece(counter)
         if piece >= num_pieces:
@@ -358,12 +359,20 @@ def _softmax(
         stop = min((piece + 1) * grain, count)
         for start in range(piece * grain, stop, LANES):
             width = min(stop - start, LANES)
-            for r in range(width):
-                row = start + r
-                base[r] = (row // inner) * num_classes * inner + row % inner
-                classes[r] = PROBABILITIES
-                if not has_probabilities:
-                    classes[r] = IGNORED if index[row] == ignore_index else index[row]
+            if inner == 1:
+                for r in range(width):
+                    base[r] = (start + r) * num_classes
+            else:
+                for r in range(width):
+                    row = start + r
+                    base[r] = (row // inner) * num_classes * inner + row % inner
+            if has_probabilities:
+                for r in range(width):
+                    classes[r] = PROBABILITIES
+            else:
+                given = index[start : start + width]
+                for r in range(width):
+                    classes[r] = IGNORED if given[r] == ignore_index else given[r]
             if in_lanes:
                 lanes_loss(
                     x, out, base, inner, width, classes, has_probabilities, q, class_weight, offset, smoothing, scale,

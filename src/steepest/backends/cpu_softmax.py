@@ -1,11 +1,11 @@
 """Softmax losses on the CPU: one row at a time where it is long, 128 rows in SIMD lanes where rows are short.
 
-float32 logits are exponentiated in float32, with the difference's rounding error carried along, and everything that
-is one number a row is float64: the sums, the logarithm, the formula. float64 logits, and those with an offset, go
-through the same code in float64 throughout. No pass needs more than a row, or 128 short ones, of memory of its own.
+float32 logits are exponentiated in float32 (`cpu_exponentials.py`), and everything that is one number a row is
+float64: the sums, the logarithm, the formula. float64 logits, and those with an offset, go through the same code in
+float64 throughout. No pass needs more than a row, or 128 short ones, of memory of its own.
 
-With m the maximum at class k, e_j = exp(x_j - m) and rest = sum_{j != k} e_j, a class's log-probability is
-(x_j - m) - log1p(rest), exact in both tails. The gradient by x_j is c_j - e_j mass / (1 + rest) with
+With m the maximum at class k, e_j = exp(x_j - m), held in the row's unit, and rest = sum_{j != k} e_j, a class's
+log-probability is (x_j - m) - log1p(rest), exact in both tails. The gradient by x_j is c_j - e_j mass / (1 + rest) with
 c_j = w_j q_j gradient(log p_j) and mass = sum c_j, of which no class but k can lose more than half to rounding, as
 e_j <= (1 + rest) / 2. At k, whose own terms would drown the rest, it is (c_k rest - (mass - c_k)) / (1 + rest), where
 mass - c_k is the sum of the other contributions.
@@ -21,33 +21,29 @@ from numba import carray, njit, types
 from numba.core import cgutils
 
 from steepest.backends import cpu
+from steepest.backends.cpu_exponentials import exp_within32, exp_within64, frame32, frame64
+from steepest.backends.cpu_lanes import LANES, load, store
 from steepest.backends.cpu_vocabulary import (
-    _LN2_HIGH,
-    _LN2_LOW,
-    _LOG2_E,
     AS_PART,
-    _expm1_reduced,
     _inline,
-    _power_of_two,
-    _power_of_two32,
-    _round_to_even,
-    _round_to_even32,
+    _log_parts,
     intrinsic,
-    log1p,
 )
 
 __all__ = ["IGNORED", "LANES", "PROBABILITIES", "add", "bindings", "compensated_sum", "on_stack", "sum_of"]
 
-LANES = 128  # short rows go through side by side, so many at a time
 PROBABILITIES, IGNORED = -1, -2  # in place of a row's class
-_BLOCK = 256
-_STRETCH = 1024
+BLOCK = 1024  # of a long row, what stays in the nearest cache
+_STRETCH = 512
 _CHAINS = 16
 
 # Bound by `bindings`:
 work: Any  # the type of logits and exponentials
-exp_difference: Any
+frame: Any  # what a row's exponentials are relative to
+exp_within: Any
 add_power: Any  # how exponentials are summed
+scale_row: Any
+scale_lanes: Any
 shifted: Any  # whether offsets are added to the logits
 value: Any
 gradient: Any
@@ -103,63 +99,30 @@ def on_stack(typingctx: Any, dtype: Any) -> Any:
     number = dtype.instance_type if isinstance(dtype, types.ClassType) else dtype.dtype
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return cgutils.alloca_once(builder, context.get_value_type(number), size=LANES)
+        place = cgutils.alloca_once(builder, context.get_value_type(number), size=LANES)
+        place.align = 64
+        return place
 
     return types.CPointer(number)(dtype), codegen
 
 
-@_inline
-def exp_difference64(a: float, b: float) -> Any:
-    """``exp(a - b)`` with the difference's rounding error carried along, for ``a <= b``."""
-    d = a - b
-    back = a - d
-    error = (back - b) + (a - (d + back))
-    held = -746.0 if d < -746.0 else d  # exp(-746) rounds to 0
-    k = _round_to_even(held * _LOG2_E)
-    m = _expm1_reduced((held - k * _LN2_HIGH) - k * _LN2_LOW)
-    # (1 + m) (1 + error) - 1; the error of an infinite difference is NaN
-    m = m + (error + m * error) if d > -746.0 else m
-    half = _round_to_even(k * 0.5)
-    return ((1.0 + m) * _power_of_two(half)) * _power_of_two(k - half)
-
-
-_F = np.float32
-_ONE, _LOWEST = _F(1.0), _F(-105.0)  # exp(-105) rounds to 0
-_LOG2_E32, _HALF = _F(1.4426950408889634), _F(0.5)
-_LN2_HIGH32, _LN2_LOW32 = _F(0.693359375), _F(-2.12194440e-4)
-# exp(r) = 1 + r + r^2 P(r) for |r| <= ln(2)/2, minimax as published with Cephes (expf).
-_P0, _P1, _P2 = _F(1.9875691500e-4), _F(1.3981999507e-3), _F(8.3334519073e-3)
-_P3, _P4, _P5 = _F(4.1665795894e-2), _F(1.6666665459e-1), _F(5.0000001201e-1)
-
-
-@_inline
-def exp_difference32(a: Any, b: Any) -> Any:
-    """The same in float32: 1.04 ulp, for ``a <= b``; sixteen to a vector."""
-    d = a - b
-    back = a - d
-    error = (back - b) + (a - (d + back))
-    held = _LOWEST if d < _LOWEST else d
-    k = _round_to_even32(held * _LOG2_E32)
-    r = (held - k * _LN2_HIGH32) - k * _LN2_LOW32
-    p = _P0
-    p = p * r + _P1
-    p = p * r + _P2
-    p = p * r + _P3
-    p = p * r + _P4
-    p = p * r + _P5
-    m = p * (r * r) + r
-    m = m + (error + m * error) if d > _LOWEST else m
-    half = _round_to_even32(k * _HALF)
-    return ((_ONE + m) * _power_of_two32(half)) * _power_of_two32(k - half)
-
-
 @njit(fastmath={"contract", "reassoc"}, forceinline=True, **AS_PART)
 def sum_of(terms: Any) -> Any:
-    """The sum of at most a few hundred terms, in as many float64 chains as the processor likes."""
+    """The sum of some thousand terms at most, in as many float64 chains as the processor likes."""
     total = 0.0
     for i in range(len(terms)):
         total += np.float64(terms[i])
     return total
+
+
+@_inline
+def _log1p_by(rest: float, inverse: float) -> Any:
+    """``log1p(rest)`` for a sum of exponentials, with ``1 / (1 + rest)`` at hand."""
+    total = 1.0 + rest
+    lost = (rest - (total - 1.0)) if rest < 1.0 else (1.0 - (total - rest))
+    result = _log_parts(total, lost * inverse)
+    result = rest if rest < 1e-18 or rest == np.inf else result
+    return result if rest >= 0.0 else np.nan
 
 
 @_inline
@@ -212,12 +175,12 @@ def _largest(part: Any) -> Any:
 
 @_inline
 def _where_first(part: Any, wanted: Any) -> Any:
-    nowhere: Any = np.int64(len(part))
+    nowhere = np.int32(len(part))
     place = nowhere
     for i in range(len(part)):
-        here = i if part[i] == wanted else nowhere
+        here = np.int32(i) if part[i] == wanted else nowhere
         place = here if here < place else place
-    return place
+    return np.int64(place)
 
 
 def peak(row: Any) -> Any:
@@ -233,20 +196,18 @@ def peak(row: Any) -> Any:
     return best, k if k < len(row) else 0  # no number equals NaN
 
 
-def exponentials(row: Any, largest: Any, k: int, e: Any) -> Any:
+def exponentials(row: Any, shift: Any, rounder: Any, least: Any, k: int, e: Any) -> Any:
     """``e_j = exp(x_j - largest)``, and their sum without ``e_k`` (a k below 0: without none)."""
     total = 0.0
     lost = 0.0
-    for start in range(0, len(row), _BLOCK):
-        part = row[start : start + _BLOCK]
-        block = e[start : start + _BLOCK]
+    for start in range(0, len(row), BLOCK):
+        part = row[start : start + BLOCK]
+        block = e[start : start + BLOCK]
         for i in range(len(part)):
-            block[i] = exp_difference(part[i], largest)
-        if start <= k < start + _BLOCK:
+            block[i] = exp_within(part[i], shift, rounder, least)
+        if start <= k < start + BLOCK:
             block[k - start] = work(0.0)
         total, lost = add(total, lost, sum_of(block))
-    if k >= 0:
-        e[k] = work(1.0)
     return total + lost
 
 
@@ -260,21 +221,21 @@ def contributions(
     mass = 0.0
     mass_lost = 0.0
     own = 0.0
-    for start in range(0, len(row), _BLOCK):
-        part = row[start : start + _BLOCK]
+    for start in range(0, len(row), BLOCK):
+        part = row[start : start + BLOCK]
         width = len(part)
-        contribution = c[start : start + _BLOCK]
+        contribution = c[start : start + BLOCK]
         terms = block[:width]
         if target == PROBABILITIES:
-            shares = q[start : start + _BLOCK]
+            shares = q[start : start + BLOCK]
             for i in range(width):
                 contribution[i] = spread + (1.0 - smoothing) * np.float64(shares[i])
         else:
             contribution[:] = spread
-            if start <= target < start + _BLOCK:
+            if start <= target < start + BLOCK:
                 contribution[target - start] += 1.0 - smoothing
         if len(class_weight) > 0:
-            factors = class_weight[start : start + _BLOCK]
+            factors = class_weight[start : start + BLOCK]
             for i in range(width):
                 contribution[i] *= np.float64(factors[i])
         for i in range(width):
@@ -284,7 +245,7 @@ def contributions(
             terms[i] = share * value(log_p, *options) if share != 0.0 else 0.0
             contribution[i] = share * gradient(log_p, *options) if share != 0.0 else 0.0
         loss, loss_lost = add(loss, loss_lost, sum_of(terms))
-        if start <= k < start + _BLOCK:
+        if start <= k < start + BLOCK:
             own = contribution[k - start]
             contribution[k - start] = 0.0
         mass, mass_lost = add(mass, mass_lost, sum_of(contribution))
@@ -293,18 +254,38 @@ def contributions(
 
 def slopes(out: Any, e: Any, c: Any, scale: float, factor: float) -> None:
     """``scale (c_j - factor e_j)``: the gradient of every class but k."""
-    for start in range(0, len(e), _BLOCK):
-        block = out[start : start + _BLOCK]
-        power = e[start : start + _BLOCK]
-        contribution = c[start : start + _BLOCK]
+    for start in range(0, len(e), BLOCK):
+        block = out[start : start + BLOCK]
+        power = e[start : start + BLOCK]
+        contribution = c[start : start + BLOCK]
         for i in range(len(power)):
             block[i] = scale * (contribution[i] - factor * np.float64(power[i]))
 
 
+@_inline
 def scaled(out: Any, e: Any, factor: float) -> None:
     """``factor e_j``."""
     for i in range(len(e)):
         out[i] = factor * np.float64(e[i])
+
+
+@_inline
+def _has_two_parts(factor: float) -> Any:
+    """Whether a factor is 0 or both its float32 parts are normal numbers."""
+    return 1e-25 < abs(factor) < 1e25 or factor == 0.0
+
+
+@_inline
+def scaled_narrow(out: Any, e: Any, factor: float) -> None:
+    """The same in float32, with the factor in two parts: one rounding, sixteen to a vector."""
+    if _has_two_parts(factor):
+        high = np.float32(factor)
+        low = np.float32(factor - np.float64(high))
+        for i in range(len(e)):
+            out[i] = e[i] * low + e[i] * high
+    else:
+        for i in range(len(e)):
+            out[i] = factor * np.float64(e[i])
 
 
 def row_loss(
@@ -332,11 +313,13 @@ def row_loss(
         row = logits
     best, k = peak(row)
     largest = np.float64(best)
-    rest = exponentials(row, best, k, e)
+    shift, rounder, least, unit = frame(best)
+    rest = exponentials(row, shift, rounder, least, k, e) * unit
     if largest - largest != 0.0:
         rest = np.nan
-    log_total = log1p(rest)
     total = 1.0 + rest
+    inverse = 1.0 / total
+    log_total = _log1p_by(rest, inverse)
     if target >= 0 and smoothing == 0.0:
         share = np.float64(class_weight[target]) if len(class_weight) > 0 else 1.0
         loss = 0.0
@@ -346,17 +329,19 @@ def row_loss(
             loss = share * value(log_p, *options)
             contribution = share * gradient(log_p, *options)
         if want_gradient:
-            others = rest if target == k else total - np.float64(e[target])
-            scaled(out, e, -scale * contribution / total)
-            out[target] = scale * (contribution * (others / total))
+            others = rest if target == k else total - unit * np.float64(e[target])
+            factor = -scale * contribution * inverse
+            scale_row(out, e, factor * unit)
+            out[k] = factor
+            out[target] = scale * (contribution * (others * inverse))
         return loss
     spread = smoothing / len(row)
     loss, own, mass = contributions(
         row, largest, log_total, target, q, class_weight, smoothing, spread, options, k, c, block
     )
     if want_gradient:
-        slopes(out, e, c, scale, (own + mass) / total)
-        out[k] = scale / total * (own * rest - mass)
+        slopes(out, e, c, scale, (own + mass) * inverse * unit)
+        out[k] = scale * inverse * (own * rest - mass)
     return loss
 
 
@@ -364,34 +349,33 @@ def row_loss(
 
 
 @_inline
-def _load(lanes: Any, x: Any, base: Any, stride: int, width: int) -> None:
-    """Class j of row r to ``lanes[j, r]``."""
-    step = len(lanes) if stride == 1 else 1
-    if base[width - 1] - base[0] == (width - 1) * step:
-        for j in range(len(lanes)):
-            part = x[base[0] + j * stride :]
-            lane = lanes[j]
-            for r in range(width):
-                lane[r] = part[r * step]
-    else:
+def scaled_lanes(e: Any, factor: Any, width: int) -> None:
+    """``factor[r] e_j`` of every row."""
+    for j in range(len(e)):
         for r in range(width):
-            for j in range(len(lanes)):
-                lanes[j, r] = x[base[r] + j * stride]
+            e[j, r] = factor[r] * np.float64(e[j, r])
 
 
 @_inline
-def _store(out: Any, lanes: Any, base: Any, stride: int, width: int) -> None:
-    step = len(lanes) if stride == 1 else 1
-    if base[width - 1] - base[0] == (width - 1) * step:
-        for j in range(len(lanes)):
-            part = out[base[0] + j * stride :]
-            lane = lanes[j]
-            for r in range(width):
-                part[r * step] = lane[r]
-    else:
+def scaled_lanes_narrow(e: Any, factor: Any, width: int) -> None:
+    """The same as `scaled_narrow` does it."""
+    high = carray(on_stack(np.float32), LANES)
+    low = carray(on_stack(np.float32), LANES)
+    num_apart = 0
+    for r in range(width):
+        fits = _has_two_parts(factor[r])
+        moderate = factor[r] if fits else 1.0
+        high[r] = np.float32(moderate)
+        low[r] = np.float32(moderate - np.float64(high[r]))
+        num_apart += 0 if fits else 1
+    for j in range(len(e)):
         for r in range(width):
-            for j in range(len(lanes)):
-                out[base[r] + j * stride] = lanes[j, r]
+            e[j, r] = e[j, r] * low[r] + e[j, r] * high[r]
+    if num_apart > 0:
+        for r in range(width):
+            if not _has_two_parts(factor[r]):
+                for j in range(len(e)):
+                    e[j, r] = factor[r] * np.float64(e[j, r])
 
 
 def lanes_loss(
@@ -416,13 +400,18 @@ def lanes_loss(
 ) -> None:
     """The loss of up to 128 rows, and its gradient; every loop runs over rows."""
     num_classes = len(logits)
-    _load(logits, x, base, stride, width)
+    load(logits, x, base, stride, width)
     if shifted:
         for j in range(num_classes):
             for r in range(width):
                 logits[j, r] += offset[j]
     # One number a row.
     largest = carray(on_stack(work), LANES)
+    shift = carray(on_stack(work), LANES)
+    rounder = carray(on_stack(work), LANES)
+    least = carray(on_stack(work), LANES)
+    unit = carray(on_stack(np.float64), LANES)
+    inverse = carray(on_stack(np.float64), LANES)
     first = carray(on_stack(np.int32), LANES)
     rest = carray(on_stack(np.float64), LANES)
     lost = carray(on_stack(np.float64), LANES)
@@ -440,37 +429,58 @@ def lanes_loss(
     for r in range(width):
         rest[r] = 0.0 if largest[r] - largest[r] == 0.0 else np.nan
         lost[r] = 0.0
+    for r in range(width):
+        shift[r], rounder[r], least[r], unit[r] = frame(largest[r])
+    for j in range(num_classes):
+        for r in range(width):
+            e[j, r] = exp_within(logits[j, r], shift[r], rounder[r], least[r])
     for j in range(num_classes):
         this = np.int32(j)
-        for r in range(width):
-            e[j, r] = exp_difference(logits[j, r], largest[r])
         for r in range(width):
             term = e[j, r] if first[r] != this else work(0.0)
             rest[r], lost[r] = add_power(rest[r], lost[r], np.float64(term))
     for r in range(width):
-        rest[r] += lost[r]
-        log_total[r] = log1p(rest[r])
+        rest[r] = (rest[r] + lost[r]) * unit[r]
+        inverse[r] = 1.0 / (1.0 + rest[r])
+        log_total[r] = _log1p_by(rest[r], inverse[r])
     if with_probabilities or smoothing != 0.0:
         _lanes_shared(
             base, stride, width, index, with_probabilities, q, class_weight, smoothing, scale, options, logits, e, c,
-            largest, first, rest, log_total, losses,
+            largest, first, unit, inverse, rest, log_total, losses,
         )  # fmt: skip
     else:
         _lanes_of_one_class(
-            width, index, class_weight, scale, options, logits, e, largest, first, rest, log_total, losses
+            width,
+            index,
+            class_weight,
+            scale,
+            options,
+            logits,
+            e,
+            largest,
+            first,
+            unit,
+            inverse,
+            rest,
+            log_total,
+            losses,
         )
+    num_ignored = 0
     for r in range(width):
-        if index[r] == IGNORED:
-            losses[r] = 0.0
-            for j in range(num_classes):
-                e[j, r] = 0.0
+        num_ignored += index[r] == IGNORED
+    if num_ignored > 0:
+        for r in range(width):
+            if index[r] == IGNORED:
+                losses[r] = 0.0
+                for j in range(num_classes):
+                    e[j, r] = 0.0
     if want_gradient:
-        _store(out, e, base, stride, width)
+        store(out, e, base, stride, width)
 
 
 def _lanes_of_one_class(
     width: int, index: Any, class_weight: Any, scale: float, options: Any, logits: Any, e: Any, largest: Any,
-    first: Any, rest: Any, log_total: Any, losses: Any,
+    first: Any, unit: Any, inverse: Any, rest: Any, log_total: Any, losses: Any,
 ) -> None:  # fmt: skip
     """Losses, and the gradients in place of the exponentials."""
     log_p = carray(on_stack(np.float64), LANES)
@@ -480,18 +490,16 @@ def _lanes_of_one_class(
         t = max(index[r], 0)
         log_p[r] = np.float64(logits[t, r])
         share[r] = np.float64(class_weight[t]) if len(class_weight) > 0 else 1.0
-        others[r] = rest[r] if t == first[r] else (1.0 + rest[r]) - np.float64(e[t, r])
+        others[r] = rest[r] if t == first[r] else (1.0 + rest[r]) - unit[r] * np.float64(e[t, r])
     for r in range(width):
         log_p[r] = (log_p[r] - np.float64(largest[r])) - log_total[r]
     for r in range(width):
         losses[r] = share[r] * value(log_p[r], *options) if share[r] != 0.0 else 0.0
         contribution = share[r] * gradient(log_p[r], *options) if share[r] != 0.0 else 0.0
-        factor = scale * contribution / (1.0 + rest[r])
-        share[r] = -factor
+        factor = scale * contribution * inverse[r]
+        share[r] = -factor * unit[r]
         others[r] *= factor
-    for j in range(len(e)):
-        for r in range(width):
-            e[j, r] = share[r] * np.float64(e[j, r])
+    scale_lanes(e, share, width)
     for r in range(width):
         e[max(index[r], 0), r] = others[r]
 
@@ -499,7 +507,7 @@ def _lanes_of_one_class(
 def _lanes_shared(
     base: Any, stride: int, width: int, index: Any, with_probabilities: bool, q: Any, class_weight: Any,
     smoothing: float, scale: float, options: Any, logits: Any, e: Any, c: Any, largest: Any,
-    first: Any, rest: Any, log_total: Any, losses: Any,
+    first: Any, unit: Any, inverse: Any, rest: Any, log_total: Any, losses: Any,
 ) -> None:  # fmt: skip
     """The same where every class may have a share."""
     num_classes = len(e)
@@ -512,7 +520,7 @@ def _lanes_shared(
     peak_slope = carray(on_stack(np.float64), LANES)
     spread = smoothing / num_classes
     if with_probabilities:
-        _load(c, q, base, stride, width)
+        load(c, q, base, stride, width)
     else:
         c[:, :width] = 0.0
         for r in range(width):
@@ -534,9 +542,8 @@ def _lanes_shared(
     for r in range(width):
         losses[r] = loss[r] + lost[r]
         mass[r] += mass_lost[r]
-        total = 1.0 + rest[r]
-        peak_slope[r] = scale / total * (own[r] * rest[r] - mass[r])
-        factor[r] = (own[r] + mass[r]) / total
+        peak_slope[r] = scale * inverse[r] * (own[r] * rest[r] - mass[r])
+        factor[r] = (own[r] + mass[r]) * inverse[r] * unit[r]
     for j in range(num_classes):
         this = np.int32(j)
         for r in range(width):
@@ -553,9 +560,12 @@ def bindings(formula: dict[str, Any], dtype: str, with_offset: bool) -> dict[str
     names = {
         **formula,
         "work": np.float32 if narrow else np.float64,
-        "exp_difference": exp_difference32 if narrow else exp_difference64,
+        "frame": frame32 if narrow else frame64,
+        "exp_within": exp_within32 if narrow else exp_within64,
         "add_power": plain_add if narrow else add,
         "sum_of": sum_of if narrow else compensated_sum,
+        "scale_lanes": scaled_lanes_narrow if narrow else scaled_lanes,
+        "scale_row": scaled_narrow if narrow else scaled,
         "shifted": with_offset,
     }
     return {

@@ -1,9 +1,9 @@
 """The vocabulary of formulas, in Triton.
 
 The words in float64 and the exponentials of softmax rows are the CPU's own (:mod:`~steepest.backends.cpu_vocabulary`,
-:mod:`~steepest.backends.cpu_softmax`): their texts are rewritten in Triton's form, so a polynomial stands once. Written
-here are what those texts are made of (the bits of a number, rounding), the words that the CPU leaves to its system's
-library, and the words in float32, for half types.
+:mod:`~steepest.backends.cpu_exponentials`): their texts are rewritten in Triton's form, so a polynomial stands once.
+Written here are what those texts are made of (the bits of a number, rounding), the words that the CPU leaves to its
+system's library, and the words in float32, for half types.
 
 Every multiplication that meets an addition in these texts is one ``fma``, and nothing else is contracted
 (``enable_fp_fusion`` is off), so a card does operation by operation what Triton's interpreter does.
@@ -22,7 +22,7 @@ import numpy as np
 import triton
 import triton.language as tl
 
-from steepest.backends import cpu_softmax, cpu_vocabulary
+from steepest.backends import cpu_exponentials, cpu_vocabulary
 
 __all__ = ["FULL", "NARROW", "SINGLE", "exp_difference32", "exp_difference64", "log1p64", "power64"]
 
@@ -216,8 +216,8 @@ _taken_over(
     "_expm1_reduced _exp64 _expm1_64 _tanh64 _sigmoid64 _log_parts _log64 _log1p64 _softplus64 _expm1_reduced_narrow "
     "_decay_narrow64 _log1p_of_decay _softplus_narrow64 _sigmoid_narrow64 _power_narrow",
 )
-_taken_over(cpu_softmax, "exp_difference64")
-_taken_over(cpu_softmax, "exp_difference32", "float32")
+_taken_over(cpu_exponentials, "exp_difference64")
+_taken_over(cpu_exponentials, "exp_difference32", "float32")
 
 # --- words that the CPU has from its system's library -------------------------------------------------------------
 
