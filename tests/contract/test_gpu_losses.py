@@ -217,6 +217,22 @@ def test_inplace_overwrites_and_says_so(device: str) -> None:
     assert torch.equal(fresh, leaf.grad)
 
 
+@pytest.mark.parametrize("loss", [CrossEntropyLoss, MSELoss])
+def test_a_prediction_that_does_not_lie_contiguous(
+    device: str, loss: type[CrossEntropyLoss | MSELoss]
+) -> None:
+    plain = torch.arange(12.0, device=device).reshape(4, 3).sin()
+    target = (
+        torch.tensor([0, 2, 1, 1], device=device) if loss is CrossEntropyLoss else torch.zeros_like(plain)
+    )
+    gradients = []
+    for x in (plain, plain.T.contiguous().T):
+        leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
+        loss(reduction="none")(leaf, target).sum().backward()
+        gradients.append(leaf.grad)
+    assert torch.equal(*gradients)
+
+
 def test_an_upstream_factor_that_is_no_one(device: str) -> None:
     for dtype in (torch.float64, torch.bfloat16):
         p = torch.ones(5, dtype=dtype, device=device, requires_grad=True)

@@ -320,7 +320,8 @@ def _reduced(ctx: Any, input: Tensor, x: Tensor, run: Run, divisor: Sum, switche
 
 
 def _empty_like(x: Tensor) -> Tensor:
-    return torch.empty_like(x) if runs_on(x) else empty_like_huge(x)
+    """Contiguous, as the kernels write, however ``x`` lies."""
+    return torch.empty_like(x, memory_format=torch.contiguous_format) if runs_on(x) else empty_like_huge(x)
 
 
 def _is_expanded(tensor: Tensor) -> bool:
