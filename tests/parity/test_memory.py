@@ -66,6 +66,17 @@ def test_no_more_is_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None
     assert memory._resting
 
 
+def test_all_but_the_latest_is_the_systems_when_it_is_short() -> None:
+    results = [made() for _ in range(12)]
+    del results
+    warm = [block.num_bytes for block in memory._resting if not block.is_marked]
+    assert 0 < sum(warm) <= memory._WARM_BYTES < sum(block.num_bytes for block in memory._resting)
+    made(10 * LARGE)
+    assert all(block.is_marked for block in memory._resting if block.num_bytes > memory._WARM_BYTES)
+    made()  # lent, and so written to: no longer marked
+    assert not memory._resting[-1].is_marked
+
+
 def test_threads_never_get_the_same() -> None:
     wrong = []
 

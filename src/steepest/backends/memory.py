@@ -2,8 +2,8 @@
 
 The first write to a page of fresh memory is a fault that the system answers with zeros, which can take longer than the
 kernel that writes. On Linux results of a MiB or more lie on 2 MiB pages where the system gives them, and what
-is let go is kept for the next result of about the size. It is marked as free (``MADV_FREE``), so the system takes it
-back when memory is short, without a word from here.
+is let go is kept for the next result of about the size. All but the latest is marked as free (``MADV_FREE``), so the
+system takes it back when memory is short, without a word from here; marking takes longer than a small kernel.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ __all__ = ["empty_like_huge", "release"]
 
 _HUGE_PAGE_BYTES = 1 << 21
 _LEAST_BYTES = 1 << 20  # the C library keeps smaller ones itself
+_WARM_BYTES = 1 << 25  # of what was let go last are not marked: about what a processor's cache holds
 _SPARE = 1.125  # how much larger than asked for a block may be
 _HAS_BLOCKS = sys.platform == "linux" and hasattr(mmap, "MADV_HUGEPAGE") and hasattr(mmap, "MADV_FREE")
 
@@ -35,18 +36,20 @@ class _Block:
         self._map = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._map.madvise(mmap.MADV_HUGEPAGE)
         self._lease: Any = None
+        self.is_marked = False
 
     def lend(self, like: Tensor, size: int) -> Tensor:
         """A tensor in this memory, which comes back to the pool when the last tensor that shares it is gone."""
         # An object of its own for each loan: its end is the loan's.
+        self.is_marked = False
         buffer = (ctypes.c_char * self.num_bytes).from_buffer(self._map)
         self._lease = weakref.ref(buffer, lambda _: _take_back(self))
         return torch.frombuffer(buffer, dtype=like.dtype, count=size).view(like.shape)
 
-    def rest(self) -> None:
-        """The system may have the pages back whenever it needs them."""
-        self._lease = None
+    def mark(self) -> None:
+        """The system may have the pages back whenever it needs them; only for a block that nobody else can be lent."""
         self._map.madvise(mmap.MADV_FREE)
+        self.is_marked = True
 
 
 _resting: deque[_Block] = deque()  # those let go, the longest ago first
@@ -87,13 +90,30 @@ def _warm(num_bytes: int) -> _Block | None:
 
 
 def _take_back(block: _Block) -> None:
-    block.rest()
+    if block.num_bytes > _WARM_BYTES:
+        block.mark()
     _resting.append(block)
+    _mark_all_but_the_latest()
     while sum(kept.num_bytes for kept in tuple(_resting)) > _most_kept():
         try:
             _resting.popleft()
         except IndexError:
             return
+
+
+def _mark_all_but_the_latest() -> None:
+    num_warm = 0
+    for block in reversed(tuple(_resting)):
+        if block.is_marked:
+            continue
+        num_warm += block.num_bytes
+        if num_warm > _WARM_BYTES:
+            try:
+                _resting.remove(block)  # so that no other thread is lent what is marked here
+            except ValueError:
+                continue
+            block.mark()
+            _resting.appendleft(block)
 
 
 def _most_kept() -> int:
