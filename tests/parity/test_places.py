@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from steepest.backends import cpu_tensors
-from steepest.backends.cpu_tensors import Places
+from steepest.backends.cpu_tensors import KeptPlaces, Places
 from steepest.optim import Adam
 
 
@@ -53,6 +54,30 @@ def test_another_kind_of_tensor_is_not_found(name: str) -> None:
     assert places.find(tensors) is None  # type: ignore[arg-type]
     tensors[3] = torch.zeros(8, 1, 8)
     assert places.find(tensors) is not None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_kind_of_tensor_in_an_entry_is_not_found(name: str) -> None:
+    states: list[dict[str, object]] = [{"a": torch.zeros(64), "b": torch.zeros(())} for _ in range(3)]
+    places = KeptPlaces([], [(state, key) for state in states for key in "ba"])
+    for state in states:
+        state["a"] = torch.zeros(64)
+    found = places.find_kept()
+    assert found is not None
+    assert found.tolist() == [state[key].data_ptr() for state in states for key in "ba"]  # type: ignore[attr-defined]
+    states[1]["a"] = OTHERS[name]()
+    assert places.find_kept() is None
+    del states[1]["a"]
+    assert places.find_kept() is None
+
+
+def test_a_large_tensor_is_let_go_with_its_entry() -> None:
+    state = {"large": torch.zeros(1 << 20)}
+    places = KeptPlaces([], [(state, "large")])
+    gone = weakref.ref(state["large"])
+    state["large"] = torch.zeros(1 << 20)
+    assert gone() is None
+    assert places.find_kept() is not None
 
 
 @pytest.mark.parametrize("what", ["gradient", "data", "state", "state's data", "negated", "state entry"])

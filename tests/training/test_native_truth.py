@@ -112,6 +112,17 @@ HIDDEN = [(), (4,), (1, 1), (3, 4, 3, 4), (150,), (64, 64)]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    ("loss", "task"), [("mse", "regression"), ("bce", "binary"), ("bce_probability", "binary")]
+)
+def test_a_linear_model_of_any_number_of_features_a_row_at_a_time(loss: str, task: str, dtype: str) -> None:
+    for num_features in range(1, 10):
+        run = run_of(loss, "momentum", 1, NUM_STEPS, architecture=Architecture(()))
+        data = problem(task, features=num_features)
+        assert largest_difference(run, data, NUM_STEPS, dtype) <= TOLERANCE[dtype], num_features
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_every_shape_of_network(hidden: tuple[int, ...], dtype: str) -> None:
     for task, loss in (("regression", "mse"), ("multiclass", "cross_entropy")):

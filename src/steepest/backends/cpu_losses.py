@@ -43,9 +43,16 @@ _DOUBLES = types.CPointer(types.float64)
 
 
 def ENGINE_LOSS(dtype: str) -> Any:
-    """``sum = f(outputs, targets, gradient, rows, outputs_a_row, scale, parameters)``, feature-major."""
-    pointer = _pointer(dtype)
-    return types.float64(pointer, pointer, pointer, types.int64, types.int64, types.float64, _DOUBLES)
+    """``sum = f(outputs, targets, gradient, rows, outputs_a_row, scale, parameters, output, target)``, feature-major.
+
+    The last two are the first of theirs once more, in registers: a pointwise loss of one number reads these, and its
+    step need not wait until what it has just stored can be loaded.
+    """
+    pointer: Any = _pointer(dtype)
+    number: Any = _TYPES[dtype]
+    return types.float64(
+        pointer, pointer, pointer, types.int64, types.int64, types.float64, _DOUBLES, number, number
+    )
 
 
 # --- parameters: a formula's own (delta, quantile, ...) ------------------------------------------------------
@@ -419,16 +426,17 @@ def _softmax_bindings(
 
 
 def _engine_pointwise(
-    outputs: Any, targets: Any, gradients: Any, rows: int, num_outputs: int, scale: float, parameters: Any
-) -> Any:
+    outputs: Any, targets: Any, gradients: Any, rows: int, num_outputs: int, scale: float, parameters: Any,
+    output: Any, target: Any,
+) -> Any:  # fmt: skip
     n = rows * num_outputs
     p = carray(outputs, n)
     t = carray(targets, n)
     out = carray(gradients, n)
     options = at(constants(parameters), 0)
     if n == 1:  # a row at a time: the loop's way into its lanes would take longer than the loss
-        prediction = np.float64(p[0])
-        wanted = np.float64(t[0])
+        prediction = np.float64(output)
+        wanted = np.float64(target)
         out[0] = gradient(prediction, wanted, *options) * scale
         return value(prediction, wanted, *options)
     total = 0.0
@@ -445,8 +453,9 @@ with_class_terms: bool
 
 
 def _engine_softmax(
-    outputs: Any, targets: Any, gradients: Any, rows: int, num_outputs: int, scale: float, parameters: Any
-) -> Any:
+    outputs: Any, targets: Any, gradients: Any, rows: int, num_outputs: int, scale: float, parameters: Any,
+    output: Any, target: Any,
+) -> Any:  # fmt: skip
     x = carray(outputs, rows * num_outputs)
     t = carray(targets, rows * num_outputs if with_probabilities else rows)
     out = carray(gradients, rows * num_outputs)

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import torch
+from llvmlite import ir
 from numba import carray, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
 from steepest.backends import cpu
 
-__all__ = ["Places"]
+__all__ = ["KeptPlaces", "Places"]
 
 _FIND = types.int64(
     types.int64,
@@ -29,38 +31,111 @@ _FIND = types.int64(
     types.CPointer(types.int64),
     types.CPointer(types.int64),
 )  # function that looks up, number of tensors, these, type and size of each, room for the addresses
+_FIND_KEPT = types.int64(
+    types.int64,
+    types.int64,
+    types.int64,
+    types.CPointer(types.int64),
+    types.CPointer(types.int64),
+    types.CPointer(types.int64),
+    types.CPointer(types.int64),
+)  # the same; after the first the function that gets an entry, and after the layouts the lines to ask for
 _LOOK_UP = types.int32(types.int64, types.CPointer(types.int64))
+_GET_ENTRY = types.int64(types.int64, types.int64)
 _POSITION = 5  # of the function in DLPack's table, after a header of two words
+_SMALL = 1 << 14  # elements
+_LINE = 64  # bytes that the memory gives at a time
+_NUM_LINES = 6  # of a tensor
+_AHEAD = 8  # tensors: so long before their turn the memory is asked for them
+_NO_SUCH_TENSOR = (
+    BufferError,
+    RuntimeError,
+    SystemError,
+    TypeError,
+)  # a sparse one, or not even a dictionary
+_ASIDE = -1  # where a tensor lies that is not as expected
 
 look_up: Any
+get_entry: Any
+place: Any
 as_integers: Any
+num_lines: int
+
+
+def _prefetch(typingctx: Any, address: Any) -> Any:
+    """Ask the memory for a line that will be read soon. Nothing comes of an address that holds no longer."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        name, pointer, number = "llvm.prefetch.p0", ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        to_read, to_stay, data = number(0), number(3), number(1)
+        builder.call(function, [builder.inttoptr(args[0], pointer), to_read, to_stay, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+prefetch: Any = intrinsic(_prefetch)
+
+
+def _place(function: int, tensor: int, words: Any, kind: int, size: int) -> Any:
+    """Where a tensor begins, if it lies contiguous in this machine's memory and is of this type and size."""
+    if look_up(function, tensor, words) != 0:
+        return _ASIDE
+    if words[1] & 0xFFFFFFFF != 1 or words[2] >> 32 != kind:
+        return _ASIDE
+    dims = words[2] & 0xFFFFFFFF
+    shape, strides = carray(as_integers(words[3]), dims), carray(as_integers(words[4]), dims)
+    contiguous = 1
+    for d in range(dims - 1, -1, -1):
+        if shape[d] != 1 and strides[d] != contiguous:
+            return _ASIDE
+        contiguous *= shape[d]
+    if contiguous != size:
+        return _ASIDE
+    return words[0] + words[5]
 
 
 def _find(function: int, count: int, tensors: Any, layouts: Any, found: Any) -> int:
-    """How many tensors, up to the first that does not, lie contiguous in this machine's memory and are as expected."""
+    """How many tensors, up to the first that does not, lie and are as expected."""
     objects, expected, where = carray(tensors, count), carray(layouts, 2 * count), carray(found, count)
     words = np.zeros(6, np.int64)  # a DLTensor: address, device, dimensions and type, shape, strides, offset
     for k in range(count):
-        if look_up(function, objects[k], words) != 0:
+        where[k] = place(function, objects[k], words, expected[2 * k], expected[2 * k + 1])
+        if where[k] == _ASIDE:
             return k
-        if words[1] & 0xFFFFFFFF != 1 or words[2] >> 32 != expected[2 * k]:
-            return k
-        dims = words[2] & 0xFFFFFFFF
-        shape, strides = carray(as_integers(words[3]), dims), carray(as_integers(words[4]), dims)
-        size = 1
-        for d in range(dims - 1, -1, -1):
-            if shape[d] != 1 and strides[d] != size:
+    return count
+
+
+def _find_kept(
+    function: int, getter: int, count: int, kept: Any, layouts: Any, lines: Any, found: Any
+) -> int:
+    """The same for tensors known beforehand, given by themselves after a 0, or as an entry: a dictionary and a key."""
+    given, expected, where = carray(kept, 2 * count), carray(layouts, 2 * count), carray(found, count)
+    ahead = carray(lines, num_lines * count)
+    words = np.zeros(6, np.int64)
+    for k in range(-_AHEAD, count):
+        # Told early, the memory answers while other tensors are looked up.
+        if k + _AHEAD < count:
+            for line in range(num_lines):
+                prefetch(ahead[num_lines * (k + _AHEAD) + line])
+        if k < 0:
+            continue
+        tensor = given[2 * k + 1]
+        if given[2 * k] != 0:
+            tensor = get_entry(getter, given[2 * k], tensor)
+            if tensor == 0:  # no such entry
                 return k
-            size *= shape[d]
-        if size != expected[2 * k + 1]:
+        where[k] = place(function, tensor, words, expected[2 * k], expected[2 * k + 1])
+        if where[k] == _ASIDE:
             return k
-        where[k] = words[0] + words[5]
     return count
 
 
 @cache
-def _finder() -> tuple[Any, int] | None:
-    """The compiled search, called with the interpreter's lock held, and torch's function."""
+def _finder() -> tuple[Any, Any] | None:
+    """The compiled searches, called with the interpreter's lock held and told of torch's and Python's functions."""
     capsule = getattr(Tensor, "__dlpack_c_exchange_api__", None)
     if capsule is None:
         return None
@@ -70,11 +145,22 @@ def _finder() -> tuple[Any, int] | None:
     is_known = table[0] & 0xFFFFFFFF == 1  # the interface's major version
     if not is_known or not table[_POSITION]:
         return None
+    get = ctypes.cast(ctypes.pythonapi.PyDict_GetItemWithError, ctypes.c_void_p).value
     bindings = {"look_up": cpu.call(_LOOK_UP), "as_integers": cpu.pointer_at(types.int64)}
-    kernel = cpu.compile_kernel(_find, _FIND, bindings)
-    pointer = ctypes.c_void_p
-    prototype = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, pointer, pointer, pointer)
-    return prototype(kernel.address), table[_POSITION]
+    bindings = {
+        "place": cpu.bind(_place, bindings), "get_entry": cpu.call(_GET_ENTRY), "prefetch": prefetch,
+        "num_lines": _NUM_LINES,
+    }  # fmt: skip
+    look_up = int(table[_POSITION])
+    return (
+        partial(_prototype(4)(cpu.compile_kernel(_find, _FIND, bindings).address), look_up),
+        partial(_prototype(6)(cpu.compile_kernel(_find_kept, _FIND_KEPT, bindings).address), look_up, get),
+    )
+
+
+def _prototype(num_arguments: int) -> Any:
+    """Of a function that takes so many words after its first, and may leave an error behind."""
+    return ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * (1 + num_arguments))
 
 
 def _type_of(tensor: Tensor) -> int:
@@ -105,13 +191,15 @@ class Places:
         finder = _finder()
         if finder is None:
             return self._ask(list(tensors))
-        function, look_up = finder
+        objects = np.fromiter(tensors, dtype=object, count=len(self._sizes))
+        return self._search(finder[0], objects.ctypes.data, self._layouts_at)
+
+    def _search(self, function: Any, *given: int) -> NDArray[np.int64] | None:
         count = len(self._sizes)
-        objects = np.fromiter(tensors, dtype=object, count=count)
         found = np.empty(count, dtype=np.int64)
         try:
-            num_found = function(look_up, count, objects.ctypes.data, self._layouts_at, found.ctypes.data)
-        except (BufferError, RuntimeError, TypeError):  # a sparse tensor, or no tensor at all
+            num_found = function(count, *given, found.ctypes.data)
+        except _NO_SUCH_TENSOR:
             return None
         return found if num_found == count else None
 
@@ -124,3 +212,46 @@ class Places:
         ):
             return None
         return np.array(list(map(Tensor.data_ptr, tensors)), dtype=np.int64)
+
+
+class KeptPlaces(Places):
+    """The same for tensors known beforehand: themselves, or entries of dictionaries, looked up anew each time.
+
+    Args:
+        tensors: themselves.
+        entries: dictionary and key of each.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], entries: Sequence[tuple[dict[str, Any], str]]) -> None:
+        in_entries = [dictionary[key] for dictionary, key in entries]
+        together = [*tensors, *in_entries]
+        super().__init__(together)
+        self._tensors, self._entries = tensors, entries
+        kept = [(0, id(tensor)) for tensor in tensors] + [(id(owner), id(key)) for owner, key in entries]
+        self._kept = np.array(kept, dtype=np.int64).reshape(-1, 2)
+        lines = [_lines(tensor, owner) for tensor, (owner, _) in zip(together, kept, strict=True)]
+        self._lines = np.array(lines, dtype=np.int64).reshape(-1, _NUM_LINES)
+        self._given = (self._kept.ctypes.data, self._layouts_at, self._lines.ctypes.data)
+        # torch counts Python among a tensor's owners anew for each look-up, unless it has another owner all along:
+        # half of the time. What is kept so lives until the next step even if it leaves its dictionary.
+        self._owners = [
+            tensor.__dlpack__()
+            for tensor in in_entries
+            if tensor.numel() <= _SMALL and not tensor.requires_grad
+        ]
+
+    def find_kept(self) -> NDArray[np.int64] | None:
+        """Their addresses, or None if any is not there or not as before."""
+        finder = _finder()
+        if finder is not None:
+            return self._search(finder[1], *self._given)
+        try:
+            return self._ask([*self._tensors, *(dictionary[key] for dictionary, key in self._entries)])
+        except KeyError:
+            return None
+
+
+def _lines(tensor: Tensor, owner: int) -> tuple[int, ...]:
+    """Where torch and Python keep what a look-up reads."""
+    inside = tensor._cdata
+    return (owner, id(tensor), inside, inside + _LINE, inside + 2 * _LINE, tensor.untyped_storage()._cdata)

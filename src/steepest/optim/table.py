@@ -8,9 +8,8 @@ anywhere, as backward passes make them anew.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
-from operator import attrgetter, is_, itemgetter
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter, is_
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from steepest.backends import cpu_optim
 from steepest.backends.cpu_storage import Layout
-from steepest.backends.cpu_tensors import Places
+from steepest.backends.cpu_tensors import KeptPlaces, Places
 from steepest.backends.threads import run_together
 from steepest.optim.rule import Rule
 
@@ -188,14 +187,16 @@ class GroupTable:
         self._states = [state.get(p) for p in parameters]
         # Where nobody else has a state, they are compared without a search for each.
         self._in_order = len(state) == len(parameters) and all(map(is_, state.values(), self._states))
-        self._picked = [
-            ((*part.entries, *few), [state[parameters[i]] for i in part.owners])
-            for part in parts
-            if (*part.entries, *few)
-        ]
-        kept = [*parameters, *self._state_tensors()]
-        self._places = Places(kept)
-        self._addresses = self._places.find(kept)  # None, which nothing equals, if they lie in no fit place
+        self._kept = KeptPlaces(
+            parameters,
+            [
+                (state[parameters[i]], name)
+                for part in parts
+                for i in part.owners
+                for name in (*part.entries, *few)
+            ],
+        )
+        self._addresses = self._kept.find_kept()  # None, which nothing equals, if they lie in no fit place
         self._gradient_places = Places(parameters)
         # Where torch keeps no count, a rule with anything to remember is past its first step.
         first = 1.0 if rule.slots or few else 0.0
@@ -226,34 +227,32 @@ class GroupTable:
             for name in (*("step",) * counts_steps, *rule.scalars)
         )
 
-    def _state_tensors(self) -> Iterator[Tensor]:
-        return chain.from_iterable(map(_picked, self._picked))
-
     def _same_states(self, state: Mapping[Tensor, Any]) -> bool:
         in_order = self._in_order and len(state) == len(self._states)
         return all(map(is_, state.values() if in_order else map(state.get, self.parameters), self._states))
 
     def holds(self, parameters: Sequence[Tensor], state: Mapping[Tensor, Any]) -> bool:
         """Whether everything lies where it did; takes note of where the gradients lie now."""
-        gradients = [g for g in map(_gradient, parameters) if g is not None]
-        if len(gradients) != len(parameters):
+        # First, for it asks the memory for what the rest reads too.
+        addresses = self._kept.find_kept()
+        if addresses is None or self._addresses is None or not np.array_equal(addresses, self._addresses):
+            return False
+        gradients = list(map(_gradient, parameters))
+        kinds = set(map(type, gradients))
+        if type(None) in kinds:
+            gradients = [g for g in gradients if g is not None]
             parameters = [p for p in parameters if p.grad is not None]
+            kinds.remove(type(None))
         if not (
             len(parameters) == len(self.parameters)
             and all(map(is_, parameters, self.parameters))
             and self._same_states(state)
-            and _TENSORS.issuperset(map(type, gradients))
+            and kinds <= _TENSORS
             and not any(map(Tensor.is_neg, gradients))
         ):
             return False
-        try:
-            addresses = self._places.find(chain(parameters, self._state_tensors()))
-        except KeyError:  # a state without its slots
-            return False
         where = self._gradient_places.find(gradients)
-        if where is None or addresses is None or self._addresses is None:
-            return False
-        if not np.array_equal(addresses, self._addresses):
+        if where is None:
             return False
         if not all(counters.agree() for *_, counters in self._parts):
             return False
@@ -278,12 +277,6 @@ class GroupTable:
         self._gradients = []
         torch.autograd.graph.increment_version(self.parameters)
         return True
-
-
-def _picked(names_and_states: tuple[Sequence[str], Sequence[Mapping[str, Tensor]]]) -> Iterator[Tensor]:
-    names, states = names_and_states
-    tensors = map(itemgetter(*names), states)
-    return tensors if len(names) == 1 else chain.from_iterable(tensors)
 
 
 def _is_fixed(value: Any) -> bool:

@@ -226,7 +226,7 @@ def _plain_loss(
     target_width: int, loss: int, scale: float, loss_options: Any, room: Any,
 ) -> Any:  # fmt: skip
     """The sum of the losses, and their gradient in ``deltas``."""
-    return call_loss(loss, outputs, t, deltas, rows, num_out, scale, loss_options)
+    return call_loss(loss, outputs, t, deltas, rows, num_out, scale, loss_options, outputs[0], t[0])
 
 
 def _weigh_loss(
@@ -235,7 +235,7 @@ def _weigh_loss(
 ) -> Any:  # fmt: skip
     """The same weighted, where rows have weights: row by row, as a loss knows none."""
     if len(weights) == 0:
-        return call_loss(loss, outputs, t, deltas, rows, num_out, scale, loss_options)
+        return call_loss(loss, outputs, t, deltas, rows, num_out, scale, loss_options, outputs[0], t[0])
     output, slope = room[:num_out], room[num_out : 2 * num_out]
     target = room[2 * num_out : 2 * num_out + target_width]
     total = 0.0
@@ -245,7 +245,9 @@ def _weigh_loss(
         for j in range(target_width):
             target[j] = t[j * rows + r]
         weight = weights[order[start + r]]
-        total += weight * call_loss(loss, output, target, slope, 1, num_out, scale, loss_options)
+        total += weight * call_loss(
+            loss, output, target, slope, 1, num_out, scale, loss_options, output[0], target[0]
+        )
         for o in range(num_out):
             deltas[o * rows + r] = weight * slope[o]
     return total
@@ -276,22 +278,28 @@ def _differentiate_linear(
 ) -> Any:  # fmt: skip
     """One row through one unit and back: nothing is copied, and nothing goes through a layer's machinery."""
     inputs = x[row * num_features : (row + 1) * num_features]
-    # Four sums in scalars: a vector load of what the last step stored in pieces would wait for all of them.
-    first = second = third = fourth = zero_and_ones[0]
+    # Four sums in scalars: a vector load of what the last step stored in pieces would wait for all of them. None is
+    # longer than it must be, for the next step waits for the longest.
+    first = second = third = zero_and_ones[0]
+    fourth = p[num_features]
     whole = num_features // 4 * 4
     for i in range(0, whole, 4):
         first += p[i] * inputs[i]
         second += p[i + 1] * inputs[i + 1]
         third += p[i + 2] * inputs[i + 2]
         fourth += p[i + 3] * inputs[i + 3]
-    for i in range(whole, num_features):
-        first += p[i] * inputs[i]
-    output = ((first + second) + (third + fourth)) + p[num_features]
-    a[0] = sigmoid(output) if kind == PROBABILITY else output
-    t[0] = y[row]
-    total = call_loss(loss, a, t, deltas, 1, 1, scale, loss_options)
+    if num_features > whole:
+        first += p[whole] * inputs[whole]
+    if num_features > whole + 1:
+        second += p[whole + 1] * inputs[whole + 1]
+    if num_features > whole + 2:
+        third += p[whole + 2] * inputs[whole + 2]
+    output = (first + second) + (third + fourth)
     if kind == PROBABILITY:
-        deltas[0] *= a[0] * (1 - a[0])
+        output = sigmoid(output)
+    total = call_loss(loss, a, t, deltas, 1, 1, scale, loss_options, output, y[row])  # reads neither a nor t
+    if kind == PROBABILITY:
+        deltas[0] *= output * (1 - output)
     slope = deltas[0]
     for i in range(num_features):
         g[i] = slope * inputs[i]
