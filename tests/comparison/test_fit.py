@@ -47,6 +47,12 @@ def test_without_validation_rows_the_optimizers_own_rate_is_taken(fakes: list[An
     assert len(fakes[0].runs) == 1
 
 
+def test_a_step_takes_32_rows_or_all_where_there_are_fewer(fakes: list[Any], pair: Any) -> None:
+    assert fit(pair, hidden=(), lr=0.1).record.run.batch_size == 32
+    few = tuple(part[:20] for part in pair)
+    assert fit(few, hidden=(), lr=0.1).record.run.batch_size == 16  # a fifth validates
+
+
 def test_what_is_given_is_what_runs(fakes: list[Any], pair: Any) -> None:
     model = fit(
         pair,

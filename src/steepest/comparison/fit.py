@@ -47,7 +47,7 @@ def fit(
     loss: str = "auto",
     optimizer: str = "adam",
     lr: float | str = "auto",
-    batch_size: BatchSize = 32,
+    batch_size: BatchSize | None = None,
     hidden: Sequence[int] = (64, 64),
     activation: str = "relu",
     validation: float = 0.2,
@@ -78,7 +78,8 @@ def fit(
         optimizer: a name out of ``steepest.optim.OPTIMIZERS``.
         lr: the learning rate; ``"auto"`` looks at the optimizer's grid for a few epochs and takes the best on
             the validation rows, or the optimizer's default where there are none.
-        batch_size: rows a step: ``"full"`` (batch gradient descent), 1 (stochastic) or a number.
+        batch_size: rows a step: ``"full"`` (batch gradient descent), 1 (stochastic) or a number; None: 32, or all rows
+            where there are fewer.
         hidden: widths of the hidden layers; ``()`` is a linear model.
         activation: ``relu``, ``tanh``, ``gelu``, ``silu`` or ``sigmoid``.
         validation: share of the rows held out; the weights of the best epoch on them are kept. 0: none.
@@ -124,11 +125,14 @@ def fit(
     ) as prepared:
         word = default_loss(prepared.task) if loss == "auto" else check.check_loss(loss, prepared.task)
         judge = check.check_metric(metric, prepared.task)
+        num_train_rows = prepared.num_rows["train"]
         run = Run(
             loss=word,
             optimizer=optimizer,
             lr=rate,
-            batch_size=check.check_batch_size(batch_size, prepared.num_rows["train"]),
+            batch_size=check.default_batch_size(num_train_rows)
+            if batch_size is None
+            else check.check_batch_size(batch_size, num_train_rows),
             seed=seed,
             architecture=architecture,
             stop=stop,

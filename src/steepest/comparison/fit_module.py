@@ -261,8 +261,11 @@ def _check_limits(max_epochs: int | None, max_steps: int | None) -> None:
 
 
 def _rows_a_step(given: BatchSize | None, train: Part) -> BatchSize:
-    own = check.DEFAULT_BATCH_SIZE if train.batch_size is None else train.batch_size
-    return check.check_batch_size(own if given is None else given, train.num_rows)
+    if given is not None:
+        return check.check_batch_size(given, train.num_rows)
+    if train.batch_size is not None:
+        return min(train.batch_size, train.num_rows)
+    return check.default_batch_size(train.num_rows)
 
 
 def _count(name: str, given: object) -> int:

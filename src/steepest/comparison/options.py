@@ -114,9 +114,14 @@ def check_batch_sizes(
 ) -> tuple[BatchSize, ...]:
     """The batch regimes to compare: those given, or the default."""
     if given is None:
-        return (min(DEFAULT_BATCH_SIZE, num_train_rows),)
+        return (default_batch_size(num_train_rows),)
     items = _words(given) if isinstance(given, (str, int)) else tuple(given)
     return _distinct("batch size", [check_batch_size(item, num_train_rows) for item in items])
+
+
+def default_batch_size(num_train_rows: int) -> int:
+    """So many rows a step, or all where there are fewer."""
+    return min(DEFAULT_BATCH_SIZE, num_train_rows)
 
 
 def check_batch_size(given: object, num_train_rows: int) -> BatchSize:
