@@ -54,7 +54,7 @@ def test_defaults_in_the_help_are_the_librarys(command: str) -> None:
         if name in {"out", "help", "as_json", "quiet", "dry_run", "model", "module_data", "resume"}:
             continue
         default = parameters[name].default
-        if name == "batch_sizes":  # None: a loader's own, where there is one
+        if name in {"batch_sizes", "batch_size"}:  # None: fewer where there are fewer rows, or a loader's own
             default = str(DEFAULT_BATCH_SIZE)
         if isinstance(shown, str) and shown not in RULES:
             assert shown == text(default), name
