@@ -261,6 +261,27 @@ def _streamed(directory: Path, limit: str) -> Iterator[Any]:
         yield streamed
 
 
+def drawn(directory: Path, limit: str) -> dict[str, Any]:
+    """200,000 rows at random, as a comparison of data of any size takes them."""
+    from steepest.data.draw import draw
+
+    started = time.perf_counter()
+    table = draw(directory, "y", 200_000, 0)
+    return {"rows": table.num_rows, "seconds": time.perf_counter() - started, "peak_bytes": _peak()}
+
+
+def predicted(directory: Path, limit: str) -> dict[str, Any]:
+    """Predictions for all rows, which are gone through a piece at a time as under a limit of memory."""
+    import steepest
+    from steepest.data import source
+
+    model = steepest.fit(next(iter(sorted(directory.iterdir()))), "y", lr=1e-3, max_epochs=1, hidden=(16,))
+    source.bytes_in_memory = lambda *_: float("inf")
+    started = time.perf_counter()
+    predictions = model.predict(directory)
+    return {"rows": len(predictions), "seconds": time.perf_counter() - started, "peak_bytes": _peak()}
+
+
 def streamed(directory: Path, limit: str) -> dict[str, Any]:
     """Training from disk."""
     from steepest.training.streamed import StreamedEngine
@@ -366,10 +387,11 @@ def shuffle(directory: Path | None, limit: str) -> dict[str, Any]:
 
 
 CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {
-    "memory": memory, "streamed": streamed, "in_memory": in_memory, "quality": quality, "shuffle": shuffle,
+    "memory": memory, "drawn": drawn, "predicted": predicted, "streamed": streamed, "in_memory": in_memory,
+    "quality": quality, "shuffle": shuffle,
 }  # fmt: skip
 
-ON_THE_SET = frozenset({"memory", "streamed", "in_memory"})
+ON_THE_SET = frozenset({"memory", "drawn", "predicted", "streamed", "in_memory"})
 
 if __name__ == "__main__":
     main()

@@ -12,7 +12,7 @@ from steepest.bench.work import OURS, Contestant
 from steepest.errors import InputError
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what is said where there is no GPU, and here is one")
 def test_without_a_card_it_says_so() -> None:
     with pytest.raises(InputError, match="needs a GPU, and torch sees none here"):
         run("losses", device="cuda")

@@ -79,7 +79,9 @@ KERAS: list[tuple[Any, dict[str, Any], str, dict[str, Any]]] = [
 @pytest.mark.parametrize("case", range(len(KERAS)))
 def test_keras(case: int) -> None:
     os.environ.setdefault("KERAS_BACKEND", "torch")
-    keras = pytest.importorskip("keras")
+    keras = pytest.importorskip(
+        "keras", reason="keras, of the extra dev, is what the numbers are held to, and is not installed"
+    )
     cls, options, word, given = KERAS[case]
     if "betas" in options:
         given = {**given, "beta_1": options["betas"][0], "beta_2": options["betas"][1]}
@@ -111,8 +113,10 @@ OPTAX: list[tuple[Any, dict[str, Any], str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("case", range(len(OPTAX)))
 def test_optax(case: int) -> None:
-    optax = pytest.importorskip("optax")
-    jax = pytest.importorskip("jax")
+    optax = pytest.importorskip(
+        "optax", reason="optax, of the extra dev, is what the numbers are held to, and is not installed"
+    )
+    jax = pytest.importorskip("jax", reason="optax computes with jax, which is not installed")
     cls, options, word, given = OPTAX[case]
     start, gradients = start_and_gradients()
     before = jax.config.jax_enable_x64

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -29,27 +28,11 @@ from steepest.explain.surfaces import SURFACES
 from steepest.losses import LOSSES, from_formula
 from steepest.optim import OPTIMIZERS, from_rule
 
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
 DESKTOP, PHONE = (1280, 900), (390, 844)
 BYTES = 1_000_000
 DRAWN = [name for name in LOSSES if LOSSES[name].formula.family != "composite"]
 
 Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture
@@ -285,7 +268,8 @@ def test_the_page_keeps_nobody_out(scheme: str, opened: Open) -> None:
 
 def keeps_nobody_out(page: Any, scheme: str) -> None:
     axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="axe-core is not installed"
+        "axe_playwright_python.sync_playwright",
+        reason="axe, of the extra dev, looks for what keeps people out, and is not installed",
     ).Axe()
     page.emulate_media(color_scheme=scheme)
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -38,7 +37,7 @@ LOSS_BAR = 4.0  # and beyond that twice what the library's own number is off
 POWERS = ("binary_focal", "asymmetric", "focal", "barron")
 
 
-class Browser:
+class Page:
     """Calls a function of a program on rows of numbers, in a page."""
 
     def __init__(self, page: Any) -> None:
@@ -52,22 +51,13 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(
-            executable_path=chromium, headless=True, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield Browser(running.new_page())
-        running.close()
+def page(browser: Any) -> Page:
+    return Page(browser.new_page())
 
 
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.browser
-def test_words(word: str, browser: Browser) -> None:
+def test_words(word: str, page: Page) -> None:
     rng = generator("javascript", word)
     wide = 10.0 ** rng.uniform(-300, 2.8, 200) * rng.choice([-1.0, 1.0], 200)
     ends = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan, 745.0, -745.0, -720.0, 5e-324, 1.5, 6.0]
@@ -80,7 +70,7 @@ def test_words(word: str, browser: Browser) -> None:
         rows += [[1.0, math.inf], [0.0, 0.0], [0.0, 0.5], [0.5, math.inf], [2.0, -math.inf], [4.0, 0.5]]
     program = Program()
     name = program.word(word)
-    for row, result in zip(rows, browser.call(program.source, name, rows), strict=True):
+    for row, result in zip(rows, page.call(program.source, name, rows), strict=True):
         off = ulps_off(result, EXACT[word](*map(mp.mpf, row)), "float64")
         assert off <= (ERF_BAR if word == "erf" else WORD_BAR), (row, result, off)
 
@@ -88,7 +78,7 @@ def test_words(word: str, browser: Browser) -> None:
 @pytest.mark.parametrize("part", ["value", "gradient"])
 @pytest.mark.parametrize("name", COMPILED)
 @pytest.mark.browser
-def test_losses(name: str, part: str, browser: Browser) -> None:
+def test_losses(name: str, part: str, page: Page) -> None:
     formula = LOSSES[name].formula
     function = getattr(formula, part)
     program, exact, library = Program(), in_full_precision(function), on_tensors(function)
@@ -98,7 +88,7 @@ def test_losses(name: str, part: str, browser: Browser) -> None:
         rows = [[*row, *options] for row in inputs]
         exponent = max((abs(number) for number in options if math.isfinite(number)), default=0.0)
         bar = LOSS_BAR + (2 * exponent if name in POWERS else 0.0)
-        results = browser.call(program.source, called, rows)
+        results = page.call(program.source, called, rows)
         for row, result, own in zip(rows, results, library(rows), strict=True):
             truth, scale = exact(*map(mp.mpf, row)), terms(exact, formula, row)
             off = ulps_off(result, truth, "float64", scale)
@@ -113,7 +103,7 @@ def test_losses(name: str, part: str, browser: Browser) -> None:
 
 @pytest.mark.parametrize("place", range(47))
 @pytest.mark.browser
-def test_update_rules(place: int, browser: Browser) -> None:
+def test_update_rules(place: int, page: Page) -> None:
     rules = update_rules()
     assert len(rules) == 47, "as many places as rules, please"
     rule, hyper = rules[place], {}
@@ -125,7 +115,7 @@ def test_update_rules(place: int, browser: Browser) -> None:
     for step in (1.0, 2.0, 7.0, 12345.0):
         scalars = rng.uniform(0.1, 0.9, len(rule.scalars)).tolist()
         given = [step, *hyper.values(), *scalars]
-        (found,) = browser.call(program.source, coefficients, [given])
+        (found,) = page.call(program.source, coefficients, [given])
         expected = rule.coefficients(*given)
         assert len(found) == len(expected)
         for number, library in zip(found, expected, strict=True):
@@ -137,11 +127,11 @@ def test_update_rules(place: int, browser: Browser) -> None:
         rows = [[*column, *taken] for column in tensors.T]
         ours = [in_doubles(rule.update)(*row) for row in rows]
         # Addition, multiplication, division and roots are rounded alike everywhere: not one bit may differ.
-        assert browser.call(program.source, update, rows) == [list(row) for row in ours]
+        assert page.call(program.source, update, rows) == [list(row) for row in ours]
 
 
 @pytest.mark.browser
-def test_layer_wise_rules(browser: Browser) -> None:
+def test_layer_wise_rules(page: Page) -> None:
     rules = [rule for rule in update_rules() if rule.measure is not None]
     assert rules
     for rule in rules:
@@ -150,10 +140,10 @@ def test_layer_wise_rules(browser: Browser) -> None:
         program = Program()
         measure, trust = program.add(rule.measure), program.add(rule.trust)
         numbers = [0.5 + 0.125 * i for i in range(2 + len(rule.slots) + rule.num_coefficients)]
-        assert browser.call(program.source, measure, [numbers]) == [list(in_doubles(rule.measure)(*numbers))]
+        assert page.call(program.source, measure, [numbers]) == [list(in_doubles(rule.measure)(*numbers))]
         for norms in ([2.0, 3.0], [0.0, 3.0], [2.0, 0.0]):
             row = [*norms, *numbers[: rule.num_coefficients]]
-            assert browser.call(program.source, trust, [row]) == [rule.trust(*row)]
+            assert page.call(program.source, trust, [row]) == [rule.trust(*row)]
 
 
 def on_tensors(function: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,29 +13,11 @@ from steepest.report import build
 from . import sample
 from .test_build import HOSTILE
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.browser
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-]
-
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
 Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture
@@ -131,7 +112,8 @@ def test_dark_mode_is_dark(opened: Open, pages: Callable[[str], str]) -> None:
 @pytest.mark.parametrize("name", sample.ALL)
 def test_nothing_keeps_anybody_out(name: str, scheme: str, opened: Open, pages: Callable[[str], str]) -> None:
     axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="axe-core is not installed"
+        "axe_playwright_python.sync_playwright",
+        reason="axe, of the extra dev, looks for what keeps people out, and is not installed",
     ).Axe()
     page = opened(pages(name))
     page.emulate_media(color_scheme=scheme)

@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+import torch
 
 from steepest.comparison import options as check
 from steepest.comparison.budget import measure, seconds_of, trim
@@ -382,9 +383,7 @@ def _check_together(together: object, *, is_module: bool) -> None:
 
 def _check_place(device: str, cluster: str | None) -> None:
     """Where a table's runs are trained can be had."""
-    if not _is_elsewhere(device):
-        return
-    if cluster is not None:
+    if cluster is not None and device != "cpu":
         raise InputError(
             f"A cluster trains on its machines' processors; leave out cluster or device={device!r}."
         )
@@ -392,7 +391,7 @@ def _check_place(device: str, cluster: str | None) -> None:
 
 
 def _is_elsewhere(device: str) -> bool:
-    return not device.startswith("cpu")
+    return torch.device(device).type != "cpu"
 
 
 def _placed(plan: Plan, device: str, *, is_new: bool) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from steepest.backends.available import available_bytes, in_words
 from steepest.data.batches import Batches, bytes_in_memory
+from steepest.data.files import is_compressed
 from steepest.data.read import read, table_of
-from steepest.data.source import check_fits, files_of, is_compressed, open_batches
+from steepest.data.source import check_fits, files_of, open_batches
 from steepest.data.table import Table
 from steepest.errors import InputError
 from steepest.training.random import ROWS, hashed
@@ -74,15 +76,14 @@ def _kept(table: Table, numbers: NDArray[np.int64]) -> Table:
     if len(numbers) == table.num_rows:
         return table
     text = {name: series[numbers] for name, series in table.text.items()}
-    kept = Table(table.frame[numbers], table.source, table.target, table.notes, text, table.problems)
-    return _noted(kept, table.num_rows)
+    return _noted(replace(table, frame=table.frame[numbers], text=text), table.num_rows)
 
 
 def _noted(table: Table, total: int) -> Table:
     if table.num_rows == total:
         return table
     note = f"{table.num_rows:,} of {total:,} rows were drawn at random; the others take no part."
-    return Table(table.frame, table.source, table.target, (note, *table.notes), table.text, table.problems)
+    return replace(table, notes=(note, *table.notes))
 
 
 def _check_fits(batches: Batches, num_rows: int) -> None:

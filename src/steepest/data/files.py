@@ -94,6 +94,23 @@ def is_parquet(path: Path) -> bool:
     return path.suffix.lower() in PARQUET
 
 
+def is_compressed(path: Path) -> bool:
+    """Whether a file can be read whole only."""
+    return path.suffix.lower() == ".gz"
+
+
+def check_unpacked(path: Path) -> None:
+    """A file too large for memory can be read a piece at a time.
+
+    Raises:
+        InputError: it is compressed.
+    """
+    if is_compressed(path):
+        raise InputError(
+            f"{path.name!r} is compressed, and too large for memory: unpack it first, or write it as Parquet."
+        )
+
+
 def _is_text(path: Path) -> bool:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes[-1:] == [".gz"]:

@@ -19,46 +19,34 @@ class Met:
     """
 
     num_rows: int = 0
-    _missing: dict[tuple[str, str], int] = field(default_factory=dict)  # column, what stands in -> rows
-    _unseen: dict[tuple[str, str], int] = field(
-        default_factory=dict
-    )  # column, what they are taken as -> rows
-    _levels: dict[str, list[str]] = field(default_factory=dict)  # column -> the first of them
-    _order: list[str] = field(default_factory=list)
+    _counts: dict[tuple[str, str], int] = field(default_factory=dict)  # column, what is said of it -> rows
+    _levels: dict[str, list[str]] = field(default_factory=dict)  # column -> the first unseen ones
 
     def missing(self, column: str, count: int, instead: str) -> None:
         """So many rows have no value, though every training row had one."""
-        self._note(self._missing, column, count, instead)
+        self._count(column, f"have no value, though every training row had one; {instead}", count)
 
     def unseen(self, column: str, count: int, levels: Sequence[str], taken: str) -> None:
         """So many rows hold a category, one of ``levels``, that no training row had."""
-        self._note(self._unseen, column, count, taken)
+        self._count(
+            column, f"hold a category that no training row had ({{levels}}); they are taken {taken}", count
+        )
         known = self._levels.setdefault(column, [])
         known += [level for level in levels if level not in known][: _NUM_EXAMPLES + 1 - len(known)]
 
-    def _note(self, counts: dict[tuple[str, str], int], column: str, count: int, what: str) -> None:
-        counts[column, what] = counts.get((column, what), 0) + count
-        if column not in self._order:
-            self._order.append(column)
+    def _count(self, column: str, what: str, count: int) -> None:
+        self._counts[column, what] = self._counts.get((column, what), 0) + count
 
     def sentences(self) -> list[str]:
         """What there is to say, column by column."""
-        return [sentence for column in self._order for sentence in self._of(column)]
+        columns = list(dict.fromkeys(column for column, _ in self._counts))
+        return [
+            f"Column {column!r}: {count} of {self.num_rows} rows {what.format(levels=self._named(column))}."
+            for (column, what), count in sorted(
+                self._counts.items(), key=lambda found: columns.index(found[0][0])
+            )
+        ]
 
-    def _of(self, column: str) -> list[str]:
-        said = []
-        for (name, taken), count in self._unseen.items():
-            if name == column:
-                levels = self._levels[column]
-                named = ", ".join(map(repr, levels[:_NUM_EXAMPLES])) + ", ..." * (len(levels) > _NUM_EXAMPLES)
-                said.append(
-                    f"Column {column!r}: {count} of {self.num_rows} rows hold a category that no training row"
-                    f" had ({named}); they are taken {taken}."
-                )
-        for (name, instead), count in self._missing.items():
-            if name == column:
-                said.append(
-                    f"Column {column!r}: {count} of {self.num_rows} rows have no value, though every training row"
-                    f" had one; {instead}."
-                )
-        return said
+    def _named(self, column: str) -> str:
+        levels = self._levels.get(column, [])
+        return ", ".join(map(repr, levels[:_NUM_EXAMPLES])) + ", ..." * (len(levels) > _NUM_EXAMPLES)

@@ -8,9 +8,9 @@ from typing import Any
 
 from steepest.data.batches import Batches
 from steepest.data.delimited import read_pieces
-from steepest.data.files import is_parquet
+from steepest.data.files import check_unpacked, is_parquet
 from steepest.data.read import read, table_of_cells
-from steepest.data.source import is_compressed, large_files
+from steepest.data.source import large_files
 from steepest.data.table import Table
 from steepest.errors import InputError
 
@@ -40,10 +40,7 @@ def pieces(data: Any) -> Iterator[Table]:
 
 
 def _of_text(path: Path) -> Iterator[Table]:
-    if is_compressed(path):
-        raise InputError(
-            f"{path.name!r} is compressed, and too large for memory: unpack it first, or write it as Parquet."
-        )
+    check_unpacked(path)
     done = 0
     try:
         for cells, separator, _ in read_pieces(path, _PIECE_BYTES):

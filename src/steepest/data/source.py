@@ -17,7 +17,7 @@ from steepest.data.text_files import as_parquet
 from steepest.errors import InputError
 from steepest.training.rows_on_disk import temporary_directory
 
-__all__ = ["LEAST_MEMORY", "check_fits", "files_of", "is_compressed", "large_files", "open_batches"]
+__all__ = ["LEAST_MEMORY", "check_fits", "files_of", "large_files", "open_batches"]
 
 # What Python, torch, Numba and the compiler take of the limit, the first time on a machine; measured, rounded up.
 _PROGRAM = 800 * 10**6
@@ -78,11 +78,6 @@ def files_of(data: Any) -> list[Path]:
     path = expanded(data)
     suffixes = {suffix.lower() for suffix in path.suffixes[-2:]}
     return [path] if os.path.isfile(path) and suffixes & {*PARQUET, *TEXT} else []
-
-
-def is_compressed(path: Path) -> bool:
-    """Whether a file can be read whole only."""
-    return path.suffix.lower() == ".gz"
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from steepest.data.delimited import read_pieces
-from steepest.data.files import common_schema, told_files
+from steepest.data.files import check_unpacked, common_schema, told_files
 from steepest.data.kinds import DATETIME, Typed, typed_text
 from steepest.errors import InputError
 
@@ -47,10 +47,7 @@ def as_parquet(
     total, done = sum(path.stat().st_size for path in paths), 0
     header: dict[str, pl.DataType] = {}
     for path in paths:
-        if path.suffix.lower() == ".gz":
-            raise InputError(
-                f"{path.name!r} is compressed, and too large for memory: unpack it first, or write it as Parquet."
-            )
+        check_unpacked(path)
         of_file = hashlib.sha256()
         try:
             for cells, separator, raw in read_pieces(path, piece_bytes):
