@@ -1,6 +1,7 @@
 """Put the measurements in benchmarks/results into the docs, each between its two markers.
 
-``docs/performance.md`` has the times, ``docs/how-to-choose.md`` how right and how good the answers are.
+``docs/performance.md`` has the times, those on a GPU from every file ``gpu*.json``, and ``docs/how-to-choose.md`` how
+right and how good the answers are.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- begin: make bench -->", "<!-- end: make bench -->"
 
 
-def section(suite: str, result: dict) -> str:
-    """A suite's heading, what it was measured on, and its rows."""
+def section(title: str, result: dict) -> str:
+    """A heading, what it was measured on, and its rows."""
     about = ", ".join(f"{name} {value}" for name, value in result["machine"].items() if value is not None)
-    return f"### {suite}\n\nMeasured {result['measured']}: {about}.\n\n{markdown(result['rows'])}\n"
+    return f"### {title}\n\nMeasured {result['measured']}: {about}.\n\n{markdown(result['rows'])}\n"
 
 
 def between(page: str, begin: str, end: str, content: str) -> str:
@@ -70,16 +71,21 @@ def real_tables(found: dict) -> str:
 
 def main() -> None:
     write_answers()
-    results = {}
-    for suite in SUITES:
-        file = ROOT / "benchmarks" / "results" / f"{suite}.json"
-        if file.exists():
-            results[suite] = json.loads(file.read_text(encoding="utf-8"))
-            if results[suite].get("quick", True):
-                sys.exit(f"{file} is of a quick run, whose times mean nothing; run `make bench`.")
+    directory = ROOT / "benchmarks" / "results"
+    on_cpu = {suite: directory / f"{suite}.json" for suite in SUITES}
+    on_gpu = {file.stem.replace("_", " "): file for file in sorted(directory.glob("gpu*.json"))}
+    results = {title: measured(file) for title, file in (on_cpu | on_gpu).items() if file.exists()}
     page = ROOT / "docs" / "performance.md"
-    sections = "\n".join(section(suite, result) for suite, result in results.items())
+    sections = "\n".join(section(title, result) for title, result in results.items())
     page.write_text(between(page.read_text(encoding="utf-8"), BEGIN, END, sections), encoding="utf-8")
+
+
+def measured(file: Path) -> dict:
+    """What was measured at full size."""
+    result: dict = json.loads(file.read_text(encoding="utf-8"))
+    if result.get("quick", True):
+        sys.exit(f"{file} is of a quick run, whose times mean nothing; measure without --quick.")
+    return result
 
 
 def write_answers() -> None:

@@ -324,17 +324,19 @@ def test_bench_prints_its_rows_and_writes_them(
     asked = []
 
     def measure(
-        name: str, *, quick: bool, device: str, on_work: Callable[[int, int, str], None]
-    ) -> dict[str, Any]:
-        asked.append((name, quick, device))
+        name: str, *, quick: bool, device: str, only: str,
+        on_work: Callable[[int, int, str], None], on_rows: Callable[[dict[str, Any]], None],
+    ) -> dict[str, Any]:  # fmt: skip
+        asked.append((name, quick, device, only))
         on_work(0, 1, "10-5-1")
+        on_rows(result)
         return result
 
     monkeypatch.setattr("steepest.bench.run", measure)
     monkeypatch.setenv("COLUMNS", "160")
     ran = run("bench", "training", "--json", tmp_path / "b.json")
     assert ran.exit_code == 0, ran.err
-    assert asked == [("training", False, "cpu")]
+    assert asked == [("training", False, "cpu", "")]
     for words in ("10-5-1", "torch 2.0", "500 ns", "250 µs", " 500 ", "reached", "cores 2"):
         assert words in ran.out
     assert "torch: one thread [sic]\n" in ran.out
@@ -342,8 +344,8 @@ def test_bench_prints_its_rows_and_writes_them(
     assert "mean nothing" not in ran.out
     assert json.loads((tmp_path / "b.json").read_text()) == result
 
-    ran = run("bench", "losses", "--quick")
-    assert asked[1:] == [("losses", True, "cpu")]
+    ran = run("bench", "losses", "--quick", "--only", "mse")
+    assert asked[1:] == [("losses", True, "cpu", "mse")]
     assert "A quick run: the times mean nothing." in ran.out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -69,14 +70,17 @@ def _rusage_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _main(task: str, arguments: Mapping[str, Any]) -> None:
-    from steepest.bench import first_run, linear_cross_entropy
+_TASKS = {  # the module and the function that do each; only what is asked for is imported
+    "linear_cross_entropy": ("steepest.bench.linear_cross_entropy", "measured_here"),
+    "first_run": ("steepest.bench.first_run", "run_here"),
+    "gpu_peak": ("steepest.bench.gpu.device", "measured_here"),
+}
 
-    tasks: dict[str, Callable[..., Mapping[str, float]]] = {
-        "linear_cross_entropy": linear_cross_entropy.measured_here,
-        "first_run": first_run.run_here,
-    }
-    sys.stdout.write(json.dumps(tasks[task](**arguments)) + "\n")
+
+def _main(task: str, arguments: Mapping[str, Any]) -> None:
+    module, name = _TASKS[task]
+    function: Callable[..., Mapping[str, float]] = getattr(importlib.import_module(module), name)
+    sys.stdout.write(json.dumps(function(**arguments)) + "\n")
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def _field(case: Case, shape: tuple[int, ...]) -> Field:
     prediction, target = draw(case.loss, shape)
     field: dict[str, Contestant | Missing] = {}
     try:
-        ours = _loss(case.loss, shape, inplace=case.inplace)
+        ours = loss_of(case.loss, shape, inplace=case.inplace)
     except TypeError as error:
         field[OURS] = Missing(f"not measured: {error}")
     else:
@@ -107,7 +107,7 @@ def _torchs(word: str, peer: str, prediction: Tensor, target: Tensor) -> Contest
     return _fresh(compiled(loss) if peer == COMPILED else loss, prediction, target)
 
 
-def _loss(word: str, shape: tuple[int, ...], **switches: Any) -> Callable[[Tensor, Tensor], Tensor]:
+def loss_of(word: str, shape: tuple[int, ...], **switches: Any) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss with its defaults; those that ask for the classes' counts get counts that fall by half."""
     needs_counts = {"logit_adjusted", "class_balanced"}
     counts = [torch.arange(shape[-1], 0, -1, dtype=torch.float32)] if word in needs_counts else []
@@ -152,13 +152,16 @@ class _Into(torch.autograd.Function):
         return gradient, None
 
 
-def draw(word: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Predictions and targets of the kinds a loss takes, float32, the same in every run."""
+def draw(
+    word: str, shape: tuple[int, ...], generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Predictions and targets of the kinds a loss takes, float32, where the generator is; else the same each time."""
     formula = LOSSES[word].formula
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    place = generator.device
 
     def normal() -> Tensor:
-        return torch.randn(shape, generator=generator)
+        return torch.randn(shape, generator=generator, device=place)
 
     prediction = normal()
     if formula.prediction == "probability":
@@ -166,9 +169,9 @@ def draw(word: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     elif formula.prediction == "log_probability":
         prediction = prediction.abs_().neg_()
     if formula.target == "class":
-        target = torch.randint(shape[-1], shape[:1], generator=generator)
+        target = torch.randint(shape[-1], shape[:1], generator=generator, device=place)
     elif formula.target == "probability":
-        target = torch.rand(shape, generator=generator)
+        target = torch.rand(shape, generator=generator, device=place)
     elif formula.target == "sign":
         target = normal().sign_()
     elif formula.target == "count":

@@ -11,17 +11,25 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from steepest.bench.work import OURS, Bar, Contestant, Field, Limit, Missing, Ratio, Share, Within, Work
 
-__all__ = ["ROUNDS", "machine", "measure"]
+__all__ = ["ROUNDS", "failure", "machine", "measure", "without_figures"]
 
 ROUNDS = 9
 _LEAST_SEC = 0.02  # a shorter call is made several times a sample: the clock and the cache are not the work
 _LIMIT = "the limit"
 
 Samples = Mapping[str, Mapping[str, Sequence[float]]]  # contestant -> quantity -> values
+
+
+class Taken(NamedTuple):
+    """What the rounds gave."""
+
+    samples: Samples
+    absent: Mapping[str, str]  # why a contestant has none
+    untold: Mapping[str, str]  # why one has no facts
 
 
 def measure(work: Work, *, quick: bool = False) -> list[dict[str, Any]]:
@@ -37,8 +45,9 @@ def measure(work: Work, *, quick: bool = False) -> list[dict[str, Any]]:
     Returns:
         Each row has ``work``, ``peer`` and its ``version``, ``quantity`` (``time`` in seconds, or bytes), ``ours``
         and ``theirs`` (medians) with their ``_quartiles``, ``ratio`` (theirs / ours), ``bar`` (the ``bar_kind``
-        says of what: ``ratio``, ``share`` of the limit, ``seconds``) and whether it was ``reached``, ``limit`` with
-        its ``limit_rate`` (bytes or operations a second) and ``share_of_limit``, ``rounds`` and a ``note``.
+        says of what: ``ratio``, ``share`` of the limit, ``seconds``, ``bytes``) and whether it was ``reached``,
+        ``limit`` with its ``limit_rate`` (bytes or operations a second) and ``share_of_limit``, ``rounds`` and a
+        ``note``.
         What could not be measured is None.
     """
     rounds = min(2, work.rounds or 2) if quick else work.rounds or ROUNDS
@@ -46,21 +55,28 @@ def measure(work: Work, *, quick: bool = False) -> list[dict[str, Any]]:
         field = dict(work.build())
         if work.limit is not None:
             field[_LIMIT] = _limit(work.limit, quick)
-        samples, absent = _in_turns(field, rounds, work.warm_up, quick)
-    rows = [_row(work, bar, field, samples, absent, rounds) for bar in work.bars]
+        taken = _in_turns(field, rounds, work.warm_up, quick)
+    rows = [_row(work, bar, field, taken, rounds) for bar in work.bars]
     field.clear()
     gc.collect()
     return rows
 
 
+def without_figures(work: Work, reason: str) -> list[dict[str, Any]]:
+    """The rows of a work that could not be measured."""
+    taken = Taken({}, {OURS: reason}, {})
+    return [_row(work, bar, {OURS: Missing(reason)}, taken, work.rounds or ROUNDS) for bar in work.bars]
+
+
 # --- taking samples ----------------------------------------------------------------------------------------------
 
 
-def _in_turns(field: Field, rounds: int, warm_up: bool, quick: bool) -> tuple[Samples, dict[str, str]]:
+def _in_turns(field: Field, rounds: int, warm_up: bool, quick: bool) -> Taken:
     """Samples of every contestant, and why those without have none; a peer that fails leaves the field."""
     absent = {name: one.reason for name, one in field.items() if isinstance(one, Missing)}
     taking_part = {name: one for name, one in field.items() if isinstance(one, Contestant)}
     samples: defaultdict[str, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    untold: dict[str, str] = {}
     calls = dict.fromkeys(taking_part, 1)
 
     def each(act: Callable[[str, Contestant], None]) -> None:
@@ -70,8 +86,7 @@ def _in_turns(field: Field, rounds: int, warm_up: bool, quick: bool) -> tuple[Sa
             except Exception as error:
                 if name in (OURS, _LIMIT):
                     raise
-                text = (str(error).strip() or "no message").splitlines()[0][:160]
-                absent[name] = f"failed: {type(error).__name__}: {text}"
+                absent[name] = failure(error)
                 del taking_part[name]
                 samples.pop(name, None)
 
@@ -86,15 +101,24 @@ def _in_turns(field: Field, rounds: int, warm_up: bool, quick: bool) -> tuple[Sa
             samples[name][quantity].append(value)
 
     def ask(name: str, contestant: Contestant) -> None:
-        for quantity, value in contestant.facts().items():
-            samples[name][quantity] = [value]
+        try:
+            for quantity, value in contestant.facts().items():
+                samples[name][quantity] = [value]
+        except Exception as error:  # what was timed stands
+            untold[name] = failure(error)
 
     if warm_up:
         each(warm)
     for _ in range(rounds):
         each(take)
     each(ask)
-    return samples, absent
+    return Taken(samples, absent, untold)
+
+
+def failure(error: Exception) -> str:
+    """An exception in a line of a row's note."""
+    text = (str(error).strip() or "no message").splitlines()[0][:160]
+    return f"failed: {type(error).__name__}: {text}"
 
 
 def _sample(contestant: Contestant, calls: int) -> Mapping[str, float]:
@@ -118,6 +142,8 @@ def _limit(limit: Limit, quick: bool) -> Contestant:
     """The limit as a contestant: a unit is a byte moved, or a floating-point operation."""
     import torch
 
+    if limit.by is not None:
+        return limit.by(quick)
     if limit.kind == "memory bandwidth":
         buffer = torch.zeros(1_000_000 if quick else 20_000_000)
         return Contestant(lambda: _nothing(buffer.add_(1.0)), units=2.0 * buffer.nbytes)
@@ -150,12 +176,11 @@ def _threads(number: int | None) -> Iterator[None]:
 # --- rows --------------------------------------------------------------------------------------------------------
 
 
-def _row(
-    work: Work, bar: Bar, field: Field, samples: Samples, absent: Mapping[str, str], rounds: int
-) -> dict[str, Any]:
-    quantity = bar.quantity if isinstance(bar, Ratio) else "time"
+def _row(work: Work, bar: Bar, field: Field, taken: Taken, rounds: int) -> dict[str, Any]:
+    samples = taken.samples
+    quantity = "time" if isinstance(bar, Share) else bar.quantity
     ours = samples.get(OURS, {}).get(quantity)
-    peer = _peer(work, bar, quantity, samples, absent)
+    peer = _peer(work, bar, quantity, samples)
     theirs = samples[peer].get(quantity) if isinstance(bar, Ratio) and peer in samples else None
     rate = 1.0 / statistics.median(samples[_LIMIT]["time"]) if _LIMIT in samples else None
     row: dict[str, Any] = {
@@ -178,21 +203,21 @@ def _row(
     if ours and rate is not None and work.limit is not None and quantity == "time":
         row["share_of_limit"] = work.limit.amount / statistics.median(ours) / rate
     if isinstance(bar, Within):
-        row["bar"], row["bar_kind"] = bar.seconds, "seconds"
-        row["reached"] = None if row["ours"] is None else row["ours"] <= bar.seconds
+        row["bar"], row["bar_kind"] = bar.at_most, "seconds" if quantity == "time" else "bytes"
+        row["reached"] = None if row["ours"] is None else row["ours"] <= bar.at_most
     else:
         if isinstance(bar, Share):
             row["bar_kind"] = "share"
         row["bar"], found = bar.at_least, row["share_of_limit" if isinstance(bar, Share) else "ratio"]
         row["reached"] = None if found is None or bar.at_least is None else found >= bar.at_least
-    row["note"] = "; ".join(_notes(bar, peer, field, absent))
+    row["note"] = "; ".join(_notes(bar, quantity, peer, field, taken))
     return row
 
 
-def _peer(work: Work, bar: Bar, quantity: str, samples: Samples, absent: Mapping[str, str]) -> str:
+def _peer(work: Work, bar: Bar, quantity: str, samples: Samples) -> str:
     """The best of the bar's peers that is there; else the first; of the other bars, what they are held to."""
     if isinstance(bar, Within):
-        return "a time of its own"
+        return "a time of its own" if quantity == "time" else "a size of its own"
     if isinstance(bar, Share):
         return "the limit" if work.limit is None else f"{work.limit.kind}, measured"
     there = [name for name in bar.peers if quantity in samples.get(name, {})]
@@ -201,7 +226,8 @@ def _peer(work: Work, bar: Bar, quantity: str, samples: Samples, absent: Mapping
     return min(there, key=lambda name: statistics.median(samples[name][quantity]))
 
 
-def _notes(bar: Bar, peer: str, field: Field, absent: Mapping[str, str]) -> Iterator[str]:
+def _notes(bar: Bar, quantity: str, peer: str, field: Field, taken: Taken) -> Iterator[str]:
+    absent = dict(taken.absent) if quantity == "time" else {**taken.untold, **taken.absent}
     if OURS in absent:
         yield absent[OURS]
     elif isinstance(ours := field[OURS], Contestant) and ours.note:
@@ -210,7 +236,7 @@ def _notes(bar: Bar, peer: str, field: Field, absent: Mapping[str, str]) -> Iter
         return
     if isinstance(chosen := field.get(peer), Contestant) and chosen.note:
         yield chosen.note
-    measured = [name for name in bar.peers if name not in absent]
+    measured = [name for name in bar.peers if name in field and name not in absent]
     if len(measured) > 1:
         yield f"best of {', '.join(measured)}"
     gone = {name: absent[name] for name in bar.peers if name in absent}

@@ -16,7 +16,7 @@ from steepest.training.run import Architecture, Run, Stop
 from steepest.training.torch_data import Rows, as_rows
 from steepest.training.torch_engine import TorchEngine
 
-__all__ = ["works"]
+__all__ = ["Made", "together", "works"]
 
 ALONE, EAGER, VMAPPED = "steepest, one run after another", "torch eager loop", "steepest, through torch.vmap"
 _ROWS, _RUNS, _SEEDS = 1024, 64, 3
@@ -62,48 +62,65 @@ def _work(case: Case, num_runs: int, device: str) -> Work:
 
 
 def _field(case: Case, num_runs: int, device: str) -> Field:
-    torch.manual_seed(0)
-    x = torch.randn(_ROWS, case.sizes[0])
-    y = torch.randn(_ROWS, 1) if case.sizes[-1] == 1 else torch.randint(case.sizes[-1], (_ROWS,))
-    rows = as_rows((x, y), "train")
-    loss, task, metric = (
-        ("mse", "regression", "rmse") if case.sizes[-1] == 1 else ("cross_entropy", "multiclass", "log_loss")
-    )
-
-    def factory() -> torch.nn.Module:
-        return build_module(list(case.sizes), Architecture())
-
-    first = Run(loss, "adam", _RATE, _BATCH_SIZE, stop=Stop(1))
-    runs = [replace(first, lr=_RATE * 0.9 ** (i // _SEEDS), seed=i % _SEEDS) for i in range(num_runs)]
-
-    def engine(cls: type[TorchEngine], make: Callable[[], torch.nn.Module] = factory) -> TorchEngine:
-        return cls(make, rows, None, task, metric, device)  # type: ignore[arg-type]
-
+    made = Made(case, device)
+    runs = made.runs(num_runs)
     field = {
-        OURS: _of_engine(_together(engine(PopulationEngine), runs), runs),
-        ALONE: _of_engine(engine(TorchEngine), runs[: max(1, num_runs // 16)]),
-        EAGER: _eager(factory, rows, device),
+        OURS: together(made.engine(PopulationEngine), runs),
+        ALONE: _of_engine(made.engine(TorchEngine), runs[: max(1, num_runs // 16)]),
+        EAGER: _eager(made.module, made.rows, device),
     }
     if device != "cpu":
-        vmapped = engine(PopulationEngine, lambda: Wrapped(factory()))
-        field[VMAPPED] = _of_engine(_together(vmapped, runs), runs)
+        vmapped = made.engine(PopulationEngine, lambda: Wrapped(made.module()))
+        field[VMAPPED] = together(vmapped, runs)
     return field
 
 
-def _together(engine: TorchEngine, runs: Sequence[Run]) -> TorchEngine:
+class Made:
+    """A case's rows, modules, runs and engines."""
+
+    def __init__(self, case: Case, device: str) -> None:
+        torch.manual_seed(0)
+        self.case, self.device = case, device
+        self.x = torch.randn(_ROWS, case.sizes[0])
+        self.y = torch.randn(_ROWS, 1) if case.sizes[-1] == 1 else torch.randint(case.sizes[-1], (_ROWS,))
+        self.rows = as_rows((self.x, self.y), "train")
+        self._task = ("regression", "rmse") if case.sizes[-1] == 1 else ("multiclass", "log_loss")
+
+    def module(self) -> torch.nn.Module:
+        """A perceptron with torch's initial weights."""
+        return build_module(list(self.case.sizes), Architecture())
+
+    def runs(self, number: int) -> list[Run]:
+        """Of several seeds and rates, an epoch each."""
+        loss = "mse" if self.case.sizes[-1] == 1 else "cross_entropy"
+        first = Run(loss, "adam", _RATE, _BATCH_SIZE, stop=Stop(1))
+        return [replace(first, lr=_RATE * 0.9 ** (i // _SEEDS), seed=i % _SEEDS) for i in range(number)]
+
+    def engine(
+        self, cls: type[TorchEngine], make: Callable[[], torch.nn.Module] | None = None
+    ) -> TorchEngine:
+        """What trains them, or other modules."""
+        return cls(make or self.module, self.rows, None, *self._task, self.device)  # type: ignore[arg-type]
+
+
+def together(engine: TorchEngine, runs: Sequence[Run]) -> Contestant:
+    """The runs trained as one; on a GPU once beforehand, to note what was done another way there."""
     assert isinstance(engine, PopulationEngine)
     if engine.reasons(runs):
         raise AssertionError("the module is not trained together; its time would mean nothing")
-    return engine
+    if engine.device.type == "cpu":
+        return _of_engine(engine, runs)
+    engine.run_all(runs)
+    return _of_engine(engine, runs, " ".join(engine.broken))
 
 
-def _of_engine(engine: TorchEngine, runs: Sequence[Run]) -> Contestant:
+def _of_engine(engine: TorchEngine, runs: Sequence[Run], note: str = "") -> Contestant:
     def call() -> None:
         for record in engine.run_all(runs):
             if record is None or record.num_steps != _ROWS // _BATCH_SIZE:
                 raise AssertionError("a run ended early; its time would mean nothing")
 
-    return Contestant(call, units=len(runs) * _ROWS // _BATCH_SIZE)
+    return Contestant(call, units=len(runs) * _ROWS // _BATCH_SIZE, note=note)
 
 
 def _eager(factory: Callable[[], torch.nn.Module], rows: Rows, device: str) -> Contestant:

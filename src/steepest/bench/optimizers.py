@@ -70,9 +70,13 @@ def _work(word: str, size: Size, quick: bool) -> Work:
 
 def _bytes(word: str, size: Size) -> float:
     """Parameter and state are read and written, the gradient read; float32."""
+    return 4.0 * (3 + 2 * num_slots(word)) * size.tensors * size.elements
+
+
+def num_slots(word: str) -> int:
+    """How many numbers of its own an optimizer keeps beside each parameter."""
     cls, options = OPTIMIZERS[word].cls, OPTIMIZERS[word].options
-    slots = cls.rule_of(cls([torch.nn.Parameter(torch.zeros(1))], **options).param_groups[0]).slots
-    return 4.0 * (3 + 2 * len(slots)) * size.tensors * size.elements
+    return len(cls.rule_of(cls([torch.nn.Parameter(torch.zeros(1))], **options).param_groups[0]).slots)
 
 
 def _field(word: str, size: Size, peers: tuple[str, ...]) -> Field:
@@ -87,6 +91,18 @@ def _field(word: str, size: Size, peers: tuple[str, ...]) -> Field:
 
 
 def _torchs(word: str, mode: str, size: Size) -> Contestant:
+    try:
+        return _steps(way_of_torch(word, mode), size, torch.__version__)
+    except RuntimeError as error:
+        raise Absent(f"torch refuses: {str(error).splitlines()[0]}") from None
+
+
+def way_of_torch(word: str, mode: str) -> Callable[..., Any]:
+    """torch's optimizer, told which of :data:`MODES` to go.
+
+    Raises:
+        Absent: there is none.
+    """
     found = torch_optimizer(word)
     if found is None:
         raise Absent("torch has no such optimizer")
@@ -95,10 +111,7 @@ def _torchs(word: str, mode: str, size: Size) -> Contestant:
     way = {name: value for name, value in MODES[mode].items() if name in known}
     if (mode == FUSED and "fused" not in known) or (mode == FOREACH and "foreach" not in known):
         raise Absent(f"torch has no {mode.removeprefix('torch ')} form of it")
-    try:
-        return _steps(partial(cls, lr=OPTIMIZERS[word].default_lr, **options, **way), size, torch.__version__)
-    except RuntimeError as error:
-        raise Absent(f"torch refuses: {str(error).splitlines()[0]}") from None
+    return partial(cls, lr=OPTIMIZERS[word].default_lr, **options, **way)
 
 
 def _heavyball_name(word: str) -> str | None:
@@ -134,15 +147,20 @@ def _steps(make: Callable[..., Any], size: Size, of: str, note: str = "") -> Con
                 parameter.grad = gradient
         optimizer.step()
 
-    def facts() -> dict[str, float]:
-        held = (value for state in optimizer.state.values() for value in _tensors(state))
-        return {"state": float(sum(value.nbytes for value in held if value.dim()))}
+    return Contestant(call, of, facts=lambda: {"state": state_bytes(optimizer)}, note=note)
 
-    return Contestant(call, of, facts=facts, note=note)
+
+def state_bytes(optimizer: Any) -> float:
+    """What the tensors of an optimizer's state take, single numbers apart."""
+    held = (value for state in optimizer.state.values() for value in _tensors(state))
+    return float(sum(value.nbytes for value in held if value.dim()))
 
 
 def _tensors(state: Any) -> list[torch.Tensor]:
-    """The tensors in an optimizer's state, however deep."""
+    """The tensors in an optimizer's state, however deep, those inside a tensor of another kind too."""
+    inside = getattr(state, "__tensor_flatten__", None)
+    if inside is not None:
+        return [tensor for name in inside()[0] for tensor in _tensors(getattr(state, name))]
     if isinstance(state, torch.Tensor):
         return [state]
     values = state.values() if isinstance(state, dict) else state if isinstance(state, (list, tuple)) else ()

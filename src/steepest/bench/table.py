@@ -54,21 +54,18 @@ def _measured(row: Mapping[str, Any], whose: str) -> str:
     median, quartiles = row[whose], row[f"{whose}_quartiles"]
     if median is None:
         return "-"
-    scale, unit = _unit(median, _TIMES if row["quantity"] == "time" else _BYTES)
+    shown = _amount(median, _TIMES if row["quantity"] == "time" else _BYTES)
     low, high = quartiles
-    return (
-        f"{median / scale:.3g} {unit} ±{50 * (high - low) / median:.2g}%"
-        if high > low
-        else f"{median / scale:.3g} {unit}"
-    )
+    return f"{shown} ±{50 * (high - low) / median:.2g}%" if high > low else shown
 
 
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 
 
-def _unit(value: float, units: Sequence[tuple[float, str]]) -> tuple[float, str]:
-    return next((unit for unit in units if value >= unit[0]), units[-1])
+def _amount(value: float, units: Sequence[tuple[float, str]]) -> str:
+    scale, unit = next((unit for unit in units if value >= unit[0]), units[-1])
+    return f"{value / scale:.3g} {unit}"
 
 
 def _bar(row: Mapping[str, Any]) -> str:
@@ -78,9 +75,10 @@ def _bar(row: Mapping[str, Any]) -> str:
         "ratio": f"{row['bar']:g}",
         "share": f"{row['bar']:.0%} of the limit",
         "seconds": f"{row['bar']:g} s",
+        "bytes": _amount(row["bar"], _BYTES),
     }[row["bar_kind"]]
 
 
 def _rate(row: Mapping[str, Any]) -> str:
-    unit = "GB/s" if row["limit"] == "memory bandwidth" else "GFLOP/s"
+    unit = "GB/s" if row["limit"].endswith("bandwidth") else "GFLOP/s"
     return f"{row['limit_rate'] / 1e9:.3g} {unit}"

@@ -96,11 +96,11 @@ def _operations(case: Case) -> float:
 
 
 def _field(case: Case) -> Field:
-    data = _data(case.inputs, case.classes)
+    data = rows_of(case.inputs, case.classes)
     peers: dict[str, Callable[[], Contestant]] = {
         EAGER: partial(_eager, case, data),
-        JAX: partial(_jax, case, data),
-        JAX_RUNS: partial(_jax, case, data),
+        JAX: partial(by_jax, case, data),
+        JAX_RUNS: partial(by_jax, case, data),
         SKLEARN: partial(_scikit_learn, case, data),
     }
     field: dict[str, Contestant | Missing] = {OURS: _ours(case, data)}
@@ -131,7 +131,7 @@ def _ours(case: Case, data: TrainingData) -> Contestant:
     return Contestant(call, units=steps * len(runs))
 
 
-def _data(inputs: int, classes: int) -> TrainingData:
+def rows_of(inputs: int, classes: int) -> TrainingData:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(_ROWS, inputs)).astype(np.float32)
     scores = x @ rng.normal(size=inputs) / np.sqrt(inputs) + rng.normal(size=_ROWS)
@@ -168,7 +168,7 @@ def _eager(case: Case, data: TrainingData) -> Contestant:
     return Contestant(call, torch.__version__, units=steps)
 
 
-def _jax(case: Case, data: TrainingData) -> Contestant:
+def by_jax(case: Case, data: TrainingData) -> Contestant:
     """One compiled scan over an epoch's batches, which lie in order already, in a scan over the epochs.
 
     Many runs are one ``vmap`` of it over their rates, on the same batches. Adam is optax's.

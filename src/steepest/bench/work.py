@@ -38,10 +38,14 @@ Field = Mapping[str, Contestant | Missing]  # by name; ours is OURS
 
 @dataclass(frozen=True)
 class Limit:
-    """What no contestant can beat: bytes that have to move, or floating-point operations, in one work."""
+    """What no contestant can beat: bytes that have to move, or floating-point operations, in one work.
 
-    kind: Literal["memory bandwidth", "sgemm"]
+    ``by`` makes what measures its speed, told whether quickly; a unit is a byte or an operation. None: the CPU's.
+    """
+
+    kind: Literal["memory bandwidth", "sgemm", "copy bandwidth", "bfloat16 product"]
     amount: float
+    by: Callable[[bool], Contestant] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,10 @@ class Share:
 
 @dataclass(frozen=True)
 class Within:
-    """Held to a time of its own, in seconds."""
+    """Held to an amount of its own: seconds, or of another quantity bytes."""
 
-    seconds: float
+    at_most: float
+    quantity: str = "time"
 
 
 Bar = Ratio | Share | Within

@@ -34,10 +34,19 @@ def bench(
             "--device", help="cpu, or cuda: a GPU, for losses, optimizers and training.", metavar="DEVICE"
         ),
     ] = "cpu",
+    only: Annotated[
+        str,
+        typer.Option(
+            "--only", help="The works with this in their name alone.", metavar="TEXT", show_default=False
+        ),
+    ] = "",
     json_file: Annotated[
         Path | None,
         typer.Option(
-            "--json", help="Write the measurements to this file too.", metavar="FILE", show_default=False
+            "--json",
+            help="Write the measurements to this file too, after each work.",
+            metavar="FILE",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
@@ -48,8 +57,12 @@ def bench(
     from steepest.bench import run
     from steepest.cli.show import console
 
+    def keep(result: Mapping[str, Any]) -> None:
+        if json_file is not None:
+            write_file(json_file, (json.dumps(result, indent=2) + "\n").encode(), "--json {path}")
+
     with _watched() as on_work:
-        result = run(name, quick=quick, device=device, on_work=on_work)
+        result = run(name, quick=quick, device=device, only=only, on_work=on_work, on_rows=keep)
     screen = console()
     screen.print(_table(result["rows"]))
     for note in dict.fromkeys(f"{row['peer']}: {row['note']}" for row in result["rows"] if row["note"]):
@@ -57,8 +70,6 @@ def bench(
     screen.print(", ".join(f"{name} {value}" for name, value in result["machine"].items()), markup=False)
     if quick:
         screen.print("A quick run: the times mean nothing.")
-    if json_file is not None:
-        write_file(json_file, (json.dumps(result, indent=2) + "\n").encode(), "--json {path}")
 
 
 @contextmanager
