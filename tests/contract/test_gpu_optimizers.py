@@ -202,3 +202,31 @@ def test_state_goes_to_torch_and_back(device: str) -> None:
         ends.append([parameter.detach().cpu() for parameter in parameters])
     for a, b in zip(*ends, strict=True):
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_a_step_asks_for_the_places_of_many_tensors_at_once(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many calls from Python for forty tensors as for four, though every gradient lies elsewhere."""
+    asked = []
+    data_ptr = Tensor.data_ptr
+
+    def counted(tensor: Tensor) -> int:
+        asked.append(tensor)
+        return data_ptr(tensor)
+
+    counts = []
+    for number in (4, 40):
+        parameters = [nn.Parameter(torch.ones(3, device=device)) for _ in range(number)]
+        optimizer = Adam(parameters)
+        for step in range(2):
+            for parameter in parameters:
+                parameter.grad = torch.ones_like(parameter)
+            if step == 1:
+                monkeypatch.setattr(Tensor, "data_ptr", counted)
+            optimizer.step()
+        monkeypatch.undo()
+        counts.append(len(asked))
+        asked.clear()
+        assert all(isinstance(table, GpuTable) for table in optimizer._tables.values())
+    assert counts[0] == counts[1]

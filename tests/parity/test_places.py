@@ -14,10 +14,12 @@ from steepest.backends.cpu_tensors import KeptPlaces, Places
 from steepest.optim import Adam
 
 
-@pytest.fixture(params=["in one call", "one by one"], autouse=True)
+@pytest.fixture(params=["in one call", "one by one", "where one call misses the device"], autouse=True)
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "one by one":
         monkeypatch.setattr(cpu_tensors, "_finder", lambda: None)
+    elif request.param != "in one call":
+        monkeypatch.setattr(cpu_tensors, "_finds_on", lambda device: False)
     elif cpu_tensors._finder() is None:
         pytest.skip("addresses are asked through DLPack's table of C functions, and this torch has none")
 

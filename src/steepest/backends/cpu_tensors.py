@@ -1,4 +1,4 @@
-"""Where many tensors lie, looked up in one call.
+"""Where many tensors lie, on a CPU or a GPU, looked up in one call.
 
 Asking a thousand tensors one by one for their addresses and layouts takes longer than stepping them. PyTorch answers
 through DLPack's table of C functions (``__dlpack_c_exchange_api__``), an interface made for this; where a version of it
@@ -30,7 +30,7 @@ _FIND = types.int64(
     types.CPointer(types.int64),
     types.CPointer(types.int64),
     types.CPointer(types.int64),
-)  # function that looks up, number of tensors, these, type and size of each, room for the addresses
+)  # function that looks up, number of tensors, these, type, size and device of each, room for the addresses
 _FIND_KEPT = types.int64(
     types.int64,
     types.int64,
@@ -79,11 +79,11 @@ def _prefetch(typingctx: Any, address: Any) -> Any:
 prefetch: Any = intrinsic(_prefetch)
 
 
-def _place(function: int, tensor: int, words: Any, kind: int, size: int) -> Any:
-    """Where a tensor begins, if it lies contiguous in this machine's memory and is of this type and size."""
+def _place(function: int, tensor: int, words: Any, kind: int, size: int, device: int) -> Any:
+    """Where a tensor begins, if it lies contiguous in this device's memory and is of this type and size."""
     if look_up(function, tensor, words) != 0:
         return _ASIDE
-    if words[1] & 0xFFFFFFFF != 1 or words[2] >> 32 != kind:
+    if words[1] != device or words[2] >> 32 != kind:
         return _ASIDE
     dims = words[2] & 0xFFFFFFFF
     shape, strides = carray(as_integers(words[3]), dims), carray(as_integers(words[4]), dims)
@@ -99,10 +99,12 @@ def _place(function: int, tensor: int, words: Any, kind: int, size: int) -> Any:
 
 def _find(function: int, count: int, tensors: Any, layouts: Any, found: Any) -> int:
     """How many tensors, up to the first that does not, lie and are as expected."""
-    objects, expected, where = carray(tensors, count), carray(layouts, 2 * count), carray(found, count)
+    objects, expected, where = carray(tensors, count), carray(layouts, 3 * count), carray(found, count)
     words = np.zeros(6, np.int64)  # a DLTensor: address, device, dimensions and type, shape, strides, offset
     for k in range(count):
-        where[k] = place(function, objects[k], words, expected[2 * k], expected[2 * k + 1])
+        where[k] = place(
+            function, objects[k], words, expected[3 * k], expected[3 * k + 1], expected[3 * k + 2]
+        )
         if where[k] == _ASIDE:
             return k
     return count
@@ -112,7 +114,7 @@ def _find_kept(
     function: int, getter: int, count: int, kept: Any, layouts: Any, lines: Any, found: Any
 ) -> int:
     """The same for tensors known beforehand, given by themselves after a 0, or as an entry: a dictionary and a key."""
-    given, expected, where = carray(kept, 2 * count), carray(layouts, 2 * count), carray(found, count)
+    given, expected, where = carray(kept, 2 * count), carray(layouts, 3 * count), carray(found, count)
     ahead = carray(lines, num_lines * count)
     words = np.zeros(6, np.int64)
     for k in range(-_AHEAD, count):
@@ -127,7 +129,7 @@ def _find_kept(
             tensor = get_entry(getter, given[2 * k], tensor)
             if tensor == 0:  # no such entry
                 return k
-        where[k] = place(function, tensor, words, expected[2 * k], expected[2 * k + 1])
+        where[k] = place(function, tensor, words, expected[3 * k], expected[3 * k + 1], expected[3 * k + 2])
         if where[k] == _ASIDE:
             return k
     return count
@@ -158,6 +160,22 @@ def _finder() -> tuple[Any, Any] | None:
     )
 
 
+@cache
+def _finds_on(device: torch.device) -> bool:
+    """Whether the search sees a tensor of this device where torch says that it lies."""
+    finder = _finder()
+    assert finder is not None
+    probe = torch.zeros(3, device=device)
+    objects = np.array([probe, None], dtype=object)
+    layout = np.array([_type_of(probe), 3, _device_of(probe)], dtype=np.int64)
+    found = np.zeros(1, dtype=np.int64)
+    try:
+        number = finder[0](1, objects.ctypes.data, layout.ctypes.data, found.ctypes.data)
+    except _NO_SUCH_TENSOR:
+        return False
+    return bool(number == 1 and found[0] == probe.data_ptr())
+
+
 def _prototype(num_arguments: int) -> Any:
     """Of a function that takes so many words after its first, and may leave an error behind."""
     return ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * (1 + num_arguments))
@@ -172,23 +190,35 @@ def _type_of(tensor: Tensor) -> int:
     return kind | tensor.element_size() * 8 << 8 | 1 << 16
 
 
+def _device_of(tensor: Tensor) -> int:
+    """DLPack's device: its kind, and which one."""
+    if tensor.device.type == "cpu":
+        return 1
+    kind = 10 if torch.version.hip else 2
+    return kind | (tensor.device.index or 0) << 32
+
+
 class Places:
-    """The types and sizes that some tensors have, and where tensors like them lie.
+    """The types, sizes and devices that some tensors have, and where tensors like them lie.
 
     Args:
-        like: contiguous tensors in this machine's memory, of real numbers.
+        like: contiguous tensors in a CPU's or GPU's memory, of real numbers.
     """
 
     def __init__(self, like: Sequence[Tensor]) -> None:
         self._dtypes = [tensor.dtype for tensor in like]
         self._sizes = [tensor.numel() for tensor in like]
-        layouts = [(_type_of(tensor), tensor.numel()) for tensor in like]
-        self._layouts = np.array(layouts, dtype=np.int64).reshape(-1, 2)
+        self._devices = [tensor.device for tensor in like]
+        self._finder = _finder()
+        if self._finder is not None and not all(map(_finds_on, set(self._devices))):
+            self._finder = None
+        layouts = [(_type_of(tensor), tensor.numel(), _device_of(tensor)) for tensor in like]
+        self._layouts = np.array(layouts, dtype=np.int64).reshape(-1, 3)
         self._layouts_at = self._layouts.ctypes.data
 
     def find(self, tensors: Iterable[Tensor]) -> NDArray[np.int64] | None:
         """Their addresses, or None if any is not as before; as many as before."""
-        finder = _finder()
+        finder = self._finder
         if finder is None:
             return self._ask(list(tensors))
         objects = np.fromiter(tensors, dtype=object, count=len(self._sizes))
@@ -205,7 +235,8 @@ class Places:
 
     def _ask(self, tensors: list[Tensor]) -> NDArray[np.int64] | None:
         if not (
-            all(tensor.layout == torch.strided and tensor.device.type == "cpu" for tensor in tensors)
+            all(tensor.layout == torch.strided for tensor in tensors)
+            and [tensor.device for tensor in tensors] == self._devices
             and [tensor.dtype for tensor in tensors] == self._dtypes
             and [tensor.numel() for tensor in tensors] == self._sizes
             and all(map(Tensor.is_contiguous, tensors))
@@ -235,16 +266,15 @@ class KeptPlaces(Places):
         # torch counts Python among a tensor's owners anew for each look-up, unless it has another owner all along:
         # half of the time. What is kept so lives until the next step even if it leaves its dictionary.
         self._owners = [
-            tensor.__dlpack__()
+            tensor.__dlpack__(stream=None if tensor.device.type == "cpu" else -1)  # -1: nothing waits for it
             for tensor in in_entries
             if tensor.numel() <= _SMALL and not tensor.requires_grad
         ]
 
     def find_kept(self) -> NDArray[np.int64] | None:
         """Their addresses, or None if any is not there or not as before."""
-        finder = _finder()
-        if finder is not None:
-            return self._search(finder[1], *self._given)
+        if self._finder is not None:
+            return self._search(self._finder[1], *self._given)
         try:
             return self._ask([*self._tensors, *(dictionary[key] for dictionary, key in self._entries)])
         except KeyError:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import chain
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steepest.backends.cpu_storage import Layout
+from steepest.backends.cpu_tensors import KeptPlaces, Places
 from steepest.backends.cuda_devices import runs_on
 from steepest.errors import InputError
 from steepest.optim.rule import Rule
@@ -25,6 +25,8 @@ from steepest.optim.storage import Storage
 
 __all__ = ["GpuTable", "Part", "has_kernels", "on_one_gpu"]
 
+_TENSORS = {Tensor, torch.nn.Parameter}  # subclasses may keep their numbers elsewhere
+_gradient = attrgetter("grad")
 _STAND_IN = 0.731071933  # for a number that lies on the device, while the others are read
 
 
@@ -43,7 +45,7 @@ def on_one_gpu(parameters: Sequence[Tensor]) -> bool:
 
 def _fits(tensor: Tensor) -> bool:
     return (
-        type(tensor) in (Tensor, torch.nn.Parameter)
+        type(tensor) in _TENSORS
         and tensor.layout == torch.strided
         and tensor.is_contiguous()
         and not tensor.is_neg()
@@ -87,7 +89,7 @@ class Part:
     ) -> None:
         from steepest.backends import cuda_optim
 
-        self.owners, self.first_step = owners, first_step
+        self.owners, self.first_step = np.array(owners, dtype=np.int64), first_step
         self.kernels = cuda_optim.kernels(rule, layout)
         device = rows[0][0].device
         table = np.zeros((len(rows), self.kernels.width), dtype=np.int64)
@@ -110,17 +112,17 @@ class Part:
         self.factors = torch.empty(
             (len(rows), self.kernels.num_factors + 2), dtype=torch.float64, device=device
         )
-        self.squares = torch.empty((max(1, int(begins[-1])), 2), dtype=torch.float64, device=device)
+        measured = 1 if self.kernels.measure is None else max(1, int(begins[-1]))
+        self.squares = torch.empty((measured, 2), dtype=torch.float64, device=device)
         self.gradients = torch.empty(len(rows), dtype=torch.int64, device=device)
-        self._where: list[int] = []
+        self._where = np.empty(0, dtype=np.int64)
         self._sent: list[Tensor] = []
 
-    def point_at(self, gradients: Sequence[Tensor]) -> None:
-        """Where the gradients lie now."""
-        where = [gradients[i].data_ptr() for i in self.owners]
-        if where != self._where:
-            self._where = where
-            sent = _staged(np.array(where, dtype=np.int64), self.gradients.device)
+    def point_at(self, gradients: NDArray[np.int64]) -> None:
+        """Where the gradients of its tensors lie now."""
+        if not np.array_equal(gradients, self._where):
+            self._where = gradients
+            sent = _staged(gradients, self.gradients.device)
             self.gradients.copy_(sent, non_blocking=True)
             # A graph that captures this copy reads from there whenever it is replayed.
             self._sent = [*self._sent[-1:], sent] if not _is_capturing(sent) else [*self._sent, sent]
@@ -198,10 +200,22 @@ class GpuTable:
             together[layout, first_step].append(i)
         if not self.counts:
             counters = [[torch.empty(0), *row] for row in counters]  # its address is never read
-        self._kept = list(chain.from_iterable([*row, *few] for row, few in zip(rows, counters, strict=True)))
-        self._places = [t.data_ptr() for t in self._kept]
+        self._kept = KeptPlaces(
+            parameters,
+            [
+                (state, name)
+                for parameter in parameters
+                for state in [optimizer.state.get(parameter, {})]
+                for name in (
+                    *storage.entries(self.rule, parameter),
+                    *("step",) * self.counts,
+                    *self.rule.scalars,
+                )
+            ],
+        )
+        self._places = self._kept.find_kept()  # None, which nothing equals, if a tensor lies in no fit place
+        self._gradient_places = Places(parameters)
         self._states = [optimizer.state.get(p) for p in parameters]
-        self._names = storage.entries(self.rule, parameters[0]), self.rule.scalars
         self._parts = [
             Part(
                 self.rule, layout, owners, [rows[i] for i in owners], [counters[i] for i in owners],
@@ -209,36 +223,37 @@ class GpuTable:
             )
             for (layout, first_step), owners in together.items()
         ]  # fmt: skip
-        self._point_at([p.grad for p in parameters if p.grad is not None])
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        self._point_at(gradients, np.array([gradient.data_ptr() for gradient in gradients], dtype=np.int64))
 
-    def _point_at(self, gradients: list[Tensor]) -> None:
-        self._gradients = gradients
+    def _point_at(self, gradients: list[Tensor], where: NDArray[np.int64]) -> None:
+        self._gradients = gradients  # until they have been used
         for part in self._parts:
-            part.point_at(gradients)
+            part.point_at(where[part.owners])
 
     def holds(self, parameters: Sequence[Tensor], state: Mapping[Tensor, Any]) -> bool:
         """Whether everything lies where it did; takes note of where the gradients lie now."""
-        parameters = [p for p in parameters if p.grad is not None]
+        # First, for it asks the memory for what the rest reads too.
+        places = self._kept.find_kept()
+        if places is None or self._places is None or not np.array_equal(places, self._places):
+            return False
+        gradients = [gradient for gradient in map(_gradient, parameters) if gradient is not None]
+        if len(gradients) != len(parameters):
+            parameters = [p for p in parameters if p.grad is not None]
         if not (
             len(parameters) == len(self.parameters)
             and all(map(is_, parameters, self.parameters))
             and all(map(is_, map(state.get, parameters), self._states))
-            and on_one_gpu(parameters)
-            and [t.data_ptr() for t in self._kept] == self._places
-            and self._state_is_kept()
+            and set(map(type, gradients)) <= _TENSORS
+            and not any(map(Tensor.is_neg, gradients))
+            and not any(map(Tensor.is_inference, gradients))
         ):
             return False
-        self._point_at([p.grad for p in parameters if p.grad is not None])
+        where = self._gradient_places.find(gradients)
+        if where is None:
+            return False
+        self._point_at(gradients, where)
         return True
-
-    def _state_is_kept(self) -> bool:
-        """Whether the states hold the tensors whose places are known."""
-        known = set(map(id, self._kept))
-        names = [name for part in self._names for name in part]
-        return all(
-            state is None or all(name in state and id(state[name]) in known for name in names)
-            for state in self._states
-        )
 
     def find_nonfinite(self) -> None:
         """Set the mark if a gradient holds a NaN or an infinity."""
