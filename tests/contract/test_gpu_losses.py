@@ -256,3 +256,50 @@ def test_the_linear_layers_chunks(device: str, monkeypatch: pytest.MonkeyPatch) 
     whole = torch.autograd.grad(2.0 * CrossEntropyLoss(label_smoothing=0.1)(logits, target), learned)
     for a, b in zip(in_chunks, whole, strict=True):
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("rows", [30, 90])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_the_linear_layers_halves_are_as_close_as_torchs_own(
+    device: str, rows: int, reduction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows in one block, whose slopes are multiplied at once, and in three, whose products are added up in float32."""
+    from steepest.losses import linear_cross_entropy as module
+
+    monkeypatch.setattr(module, "_LEAST_ROWS_A_CHUNK", 8)
+    monkeypatch.setattr(module, "_LOGITS_A_CHUNK", 1)
+    wide_products = []
+    product = module._product
+    monkeypatch.setattr(
+        module, "_product", lambda *given: wide_products.append(found := product(*given)) or found
+    )
+    torch.manual_seed(0)
+    features, classes = 16, 50
+    drawn = [torch.randn(rows, features), torch.randn(classes, features), torch.randn(classes)]
+    learned = [t.to(device, torch.bfloat16).requires_grad_() for t in drawn]
+    target = torch.randint(0, classes, (rows,), device=device)
+    target[3] = -100
+
+    def torchs(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        logits = torch.nn.functional.linear(x, weight, bias)
+        return torch.nn.functional.cross_entropy(logits, target, reduction=reduction)
+
+    def gradients(value: Tensor, of: list[Tensor]) -> list[Tensor]:
+        by = torch.linspace(0.5, 2.0, value.numel(), dtype=value.dtype, device=device).reshape(value.shape)
+        return [value.detach().double(), *(g.double() for g in torch.autograd.grad(value, of, by))]
+
+    x, weight, bias = learned
+    ours = gradients(
+        module.linear_cross_entropy(x, weight, target, linear_bias=bias, reduction=reduction), learned
+    )
+    theirs = gradients(torchs(*learned), learned)
+    exact = [t.detach().double().requires_grad_() for t in learned]
+    truth = gradients(torchs(*exact), exact)
+    for mine, other, true in zip(ours, theirs, truth, strict=True):
+        assert (mine - true).abs().max() <= 1.01 * (other - true).abs().max()
+        assert (mine - true).square().sum() <= 1.01 * (other - true).square().sum()
+    sizes = {found.shape[0] for found in wide_products}
+    assert (classes in sizes) == (
+        rows > 2 * features
+    )  # the weight's gradient in float32 is made only where it is summed
+    assert max(sizes - {classes}) <= 8

@@ -38,6 +38,7 @@ __all__ = [
 SUM, GRADIENT, VALUES = (tl.constexpr(mode) for mode in range(3))  # as in cpu_losses
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _BLOCK = 1024
+_SCALED = 8192  # by a program that mostly has nothing to do: the fewer there are, the sooner that is seen
 _PRECISIONS = {torch.float64: "full", torch.float32: "narrow"}  # others: single
 
 # Bound by `pointwise`:
@@ -159,7 +160,9 @@ def pointwise(
 def scale_in_place(gradient: Tensor, by: Tensor) -> Tensor:
     """``gradient * by`` for a single number on the device; where it is 1 nothing is touched."""
     with on_device_of(gradient):
-        _scale[(triton.cdiv(gradient.numel(), _BLOCK),)](gradient, by, gradient.numel(), BLOCK=_BLOCK)
+        _scale[(triton.cdiv(gradient.numel(), _SCALED),)](
+            gradient, by, gradient.numel(), BLOCK=_SCALED, num_warps=8
+        )
     return gradient
 
 

@@ -28,6 +28,8 @@ __all__ = ["LinearCrossEntropyLoss", "linear_cross_entropy"]
 
 _LOGITS_A_CHUNK = 1 << 22  # 16 MiB of float32
 _LEAST_ROWS_A_CHUNK = 192  # fewer would leave the matrix products waiting for memory
+_ROWS_A_FEATURE = 2  # whose slopes, in halves, take as many bytes as the weight's gradient in float32
+_ALL = slice(None)
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _WIDE = {
     torch.float16: torch.float32,
@@ -89,7 +91,11 @@ def linear_cross_entropy(
     outputs = tuple(linear_weight.shape[:-1])
     settings = fused.SoftmaxSettings((), weight, None, ignore_index, label_smoothing, reduction)
     layer = _Layer(
-        target if batched else target.unsqueeze(0), settings, switches, outputs, _chunk(options, outputs)
+        target if batched else target.unsqueeze(0),
+        settings,
+        switches,
+        outputs,
+        _chunk(options, outputs, input),
     )
     x_NF = input if batched else input.unsqueeze(0)
     loss: Tensor
@@ -139,9 +145,13 @@ def _chunks_take(
     )
 
 
-def _chunk(options: Any, outputs: tuple[int, ...]) -> int:
+def _chunk(options: Any, outputs: tuple[int, ...], input: Tensor) -> int:
     given: int | None = None if options is None else options.batch_chunk_size
-    return given or max(_LEAST_ROWS_A_CHUNK, _LOGITS_A_CHUNK // max(1, math.prod(outputs)))
+    if given:
+        return given
+    if runs_on(input):  # logits that take no more memory than the weight's gradient
+        return max(_LEAST_ROWS_A_CHUNK, input.shape[-1] // (2 if _multiplies_halves(input) else 4))
+    return max(_LEAST_ROWS_A_CHUNK, _LOGITS_A_CHUNK // max(1, math.prod(outputs)))
 
 
 class _Layer(NamedTuple):
@@ -217,23 +227,40 @@ class _Chunked(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
             _, gradients = _gradients(x_NF, weight, bias, ctx.layer, wanted, ctx.scale)
-        if runs_on(grad_output) or float(grad_output) != 1.0:  # a GPU is not waited for
-            gradients = tuple(g if g is None else g.mul_(grad_output.to(g.dtype)) for g in gradients)
+        gradients = tuple(g if g is None else _scaled(g, grad_output) for g in gradients)
         return (*gradients, None)
 
 
 def _chunks(
-    x_NF: Tensor, weight: Tensor, bias: Tensor | None, layer: _Layer
+    x_NF: Tensor, weight: Tensor, bias: Tensor | None, layer: _Layer, among: slice = _ALL
 ) -> Iterator[tuple[slice, Tensor, fused.Run]]:
     """Rows, their logits (n, C, d1, ...) in memory of their own, and the cross-entropy kernel over them."""
     wide = _WIDE.get(x_NF.dtype, x_NF.dtype)
-    weight_OF = weight.flatten(0, -2).to(wide)
+    weight_OF = weight.flatten(0, -2)
+    weight_OF = weight_OF if _multiplies_halves(x_NF) else weight_OF.to(wide)
     bias_O = None if bias is None else bias.flatten().to(wide)
-    for start in range(0, x_NF.shape[0], layer.rows_a_chunk):
-        rows = slice(start, start + layer.rows_a_chunk)
-        logits = nn.functional.linear(x_NF[rows].to(wide), weight_OF, bias_O).reshape(-1, *layer.outputs)
+    start, stop, _ = among.indices(x_NF.shape[0])
+    for first in range(start, stop, layer.rows_a_chunk):
+        rows = slice(first, min(first + layer.rows_a_chunk, stop))
+        logits_nO = _product(x_NF[rows], weight_OF.T, bias_O)
+        logits = logits_nO.reshape(-1, *layer.outputs)
         yield rows, logits, fused.softmax_run(pair.FORMULA, logits, layer.target[rows], layer.settings)
-        del logits  # before the next are made; whoever was given them lets go too
+        del logits, logits_nO  # before the next are made; whoever was given them lets go too
+
+
+def _multiplies_halves(x_NF: Tensor) -> bool:
+    """Whether products are taken of bfloat16 numbers, as only a GPU's own units do quickly; sums are float32."""
+    return x_NF.dtype == torch.bfloat16 and runs_on(x_NF)
+
+
+def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``a b + bias``, in float32 where the factors are halves: rounded no further than float32's sum is."""
+    wide = _WIDE.get(a.dtype, a.dtype)
+    if not a.is_cuda or b.dtype == wide:
+        a, b = a.to(wide), b.to(wide)
+        return a @ b if bias is None else torch.addmm(bias, a, b)
+    found = torch.mm(a, b, out_dtype=wide)
+    return found if bias is None else found.add_(bias)
 
 
 def _gradients(
@@ -246,6 +273,8 @@ def _gradients(
     of_rows: Tensor | None = None,
 ) -> tuple[fused.Sum, tuple[Tensor | None, ...]]:
     """The summed loss, and its gradients times ``scale`` (times ``of_rows``, row by row) by input, weight and bias."""
+    if _multiplies_halves(x_NF):
+        return _gradients_of_halves(x_NF, weight, bias, layer, wanted, scale, of_rows)
     by_input = torch.empty_like(x_NF) if wanted[0] else None
     # Added up in place, chunk by chunk: a few roundings more than one product over all rows, and no memory more.
     outputs = math.prod(layer.outputs)
@@ -265,11 +294,75 @@ def _gradients(
         if by_bias is not None:
             by_bias += slopes_nO.sum(0, dtype=torch.float64)
         del logits, slopes_nO, run
-    return _sum(sums), (
-        by_input,
-        None if by_weight is None else by_weight.to(weight.dtype).reshape(weight.shape),
-        None if by_bias is None or bias is None else by_bias.to(bias.dtype).reshape(bias.shape),
-    )
+    return _sum(sums), (by_input, _like(weight, by_weight), _like(bias, by_bias))
+
+
+def _gradients_of_halves(
+    x_NF: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    layer: _Layer,
+    wanted: tuple[bool, ...],
+    scale: fused.Sum,
+    of_rows: Tensor | None,
+) -> tuple[fused.Sum, tuple[Tensor | None, ...]]:
+    """The same on a GPU in bfloat16: the slopes of many rows are kept in it, for few and large products.
+
+    Sums of products are float32 and never rounded to halves in between: of more rows than one block has, the weight's
+    gradient is added up in float32. A block is as large as that sum would be.
+    """
+    num_rows, features = x_NF.shape
+    weight_OF = weight.flatten(0, -2)
+    outputs = len(weight_OF)
+    rows_a_block = max(layer.rows_a_chunk, _ROWS_A_FEATURE * features)
+    by_input = torch.empty_like(x_NF) if wanted[0] else None
+    by_weight: Tensor | None = None
+    by_bias = x_NF.new_zeros(outputs, dtype=torch.float64) if wanted[2] else None
+    sums = []
+    for start in range(0, num_rows, rows_a_block):
+        block = slice(start, min(start + rows_a_block, num_rows))
+        slopes_nO = x_NF.new_empty((block.stop - start, outputs))
+        for rows, logits, run in _chunks(x_NF, weight, bias, layer, block):
+            sums.append(run(logits, cpu_losses.GRADIENT, scale))
+            if of_rows is not None:
+                logits *= of_rows[rows].unsqueeze(1)
+            slopes_nO[rows.start - start : rows.stop - start] = logits.flatten(1)
+            if by_bias is not None:
+                by_bias += logits.flatten(1).sum(0, dtype=torch.float64)
+            del logits, run
+        if by_input is not None:
+            torch.mm(slopes_nO, weight_OF, out=by_input[block])
+        if wanted[1] and num_rows <= rows_a_block:
+            by_weight = torch.mm(slopes_nO.T, x_NF)
+        elif wanted[1]:
+            by_weight = _added(by_weight, slopes_nO.T, x_NF[block])
+        del slopes_nO
+    return _sum(sums), (by_input, _like(weight, by_weight), _like(bias, by_bias))
+
+
+def _like(parameter: Tensor | None, gradient: Tensor | None) -> Tensor | None:
+    """A gradient in its parameter's type and shape."""
+    if parameter is None or gradient is None:
+        return None
+    return gradient.to(parameter.dtype).reshape(parameter.shape)
+
+
+def _added(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+    """``total + a b`` in float32, in place, of halves."""
+    if total is None:
+        return _product(a, b)
+    if not a.is_cuda:
+        return total.addmm_(a.float(), b.float())
+    return torch.addmm(total, a, b, out_dtype=torch.float32, out=total)
+
+
+def _scaled(gradient: Tensor, by: Tensor) -> Tensor:
+    """Times a single number, in place; where that is 1, which a GPU finds out itself, nothing is touched."""
+    if runs_on(gradient):
+        from steepest.backends import cuda_losses
+
+        return cuda_losses.scale_in_place(gradient, by)
+    return gradient if float(by) == 1.0 else gradient.mul_(by.to(gradient.dtype))
 
 
 def _sum(parts: list[Any]) -> fused.Sum:
@@ -306,9 +399,10 @@ class LinearCrossEntropyLoss(LossModule, getattr(nn, "LinearCrossEntropyLoss", _
         InputError: shapes that do not belong together, or ``label_smoothing`` outside [0, 1].
         IndexError: a class index out of range.
 
-    Numerics: exact in both tails, as :class:`CrossEntropyLoss`; the weight's gradient is added up in float64 from
-    chunk to chunk. A second backward pass recomputes the gradients; second derivatives, ``torch.func`` and
-    ``torch.compile`` make all logits at once.
+    Numerics: exact in both tails, as :class:`CrossEntropyLoss`; the weight's gradient is added up from chunk to chunk
+    in its own type, that of half types in float32. On a GPU bfloat16 is multiplied as it is and summed in float32, and
+    the logits' slopes are rounded to it in between, as torch's are. A second backward pass recomputes the gradients;
+    second derivatives, ``torch.func`` and ``torch.compile`` make all logits at once.
 
     Source: Hsu et al. 2024 (FusedLinearCrossEntropy); Bishop 2006, eq. 4.108.
 
