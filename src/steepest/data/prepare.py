@@ -77,6 +77,14 @@ class Prepared:
         """1 for regression."""
         return 1 if self.encoding.classes is None else len(self.encoding.classes)
 
+    @property
+    def y_train_original(self) -> NDArray[Any]:
+        """The training targets in the target's own units, but for the rounding of their standardised form; or class
+        indices."""
+        if self.task != "regression":
+            return self.y_train
+        return self.y_train.astype(np.float64) * self.encoding.target_scale + self.encoding.target_mean
+
     def training_data(self) -> TrainingData:
         """Training and validation rows as the engines take them."""
         from steepest.training.run import TrainingData
