@@ -319,6 +319,7 @@ def compare(
         chosen = replace(chosen, together=prepared.together_pays(chosen) if together is None else together)
     if model is None:
         chosen = _placed(chosen, device, is_new=followed is None)
+    observer.data_read(prepared.notes)
     redrawn = range(1, chosen.splits + 1) if chosen.splits > 1 else ()
     fresh = [_prepare(table, given, chosen, number) for number in redrawn]
     with connected(cluster) as pool, stop_on_interrupt() as stop_event, ExitStack() as until_written:

@@ -64,7 +64,7 @@ class Metric:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """What it can come to: no error is below 0, no share of right answers above 1; the user's own may be anything."""
+        """What it can come to: no error is below 0, no share of right answers above 1; the user's own may be any."""
         if self.is_users_own:
             return -math.inf, math.inf
         return 0.0, 1.0 if self.greater_is_better else math.inf
