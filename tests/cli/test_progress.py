@@ -172,6 +172,21 @@ def test_quiet_is_no_observer_and_a_pipe_gets_lines() -> None:
         assert isinstance(observer, PlainProgress)
 
 
+def test_what_is_odd_about_the_data_is_said_before_anything_is_trained() -> None:
+    told = io.StringIO()
+    PlainProgress(Console(file=told, width=200)).data_read(["Column 'leak' [sic] gives the target away."])
+    assert told.getvalue().splitlines() == [
+        "Note: Column 'leak' [sic] gives the target away.",
+        "Getting the kernels ready: about a minute where they have to be compiled, once.",
+    ]
+    screen = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
+    live = LiveProgress(screen)
+    with live.drawn():
+        live.data_read(["Column 'id' is left out."])
+    written = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert written.index("Note: Column 'id' is left out.") < written.rindex("getting the kernels ready")
+
+
 def test_the_plan_is_said_before_the_first_stage() -> None:
     told = io.StringIO()
     observer = PlainProgress(Console(file=told, width=200))

@@ -33,7 +33,8 @@ def test_a_dry_run_says_what_would_be_run_and_writes_nothing(run: Run, table: Pa
     command = ("compare", table, "--target", "price", "--losses", "mse,mae", "--optimizers", "adam")
     ran = run(*command, "--out", out, "--dry-run", *SMALL)
     assert ran.exit_code == 0, ran.err
-    assert ran.out.startswith("Plan: 2 losses x 1 optimizer x 1 batch size; for each of the 2, ")
+    assert ran.out.startswith("Note: Target 'price' holds numbers (")
+    assert "\nPlan: 2 losses x 1 optimizer x 1 batch size; for each of the 2, " in ran.out
     assert "runs of 5 epochs" in ran.out
     assert ran.err == ""
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +256,11 @@ def test_progress_is_told_of_every_stage_and_run(pair: Any) -> None:
         def __init__(self) -> None:
             self.seen: list[Any] = []
 
+        def data_read(self, notes: Sequence[str]) -> None:
+            self.notes = notes
+
         def plan_made(self, plan: Plan) -> None:
+            assert any("a regression task" in note for note in self.notes)
             self.seen.append(" ".join(plan.in_words()))
 
         def stage_started(self, stage: str, num_runs: int, metric: str) -> None:

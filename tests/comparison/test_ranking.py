@@ -11,7 +11,7 @@ import pytest
 
 from steepest.comparison.confirm import Finalist
 from steepest.comparison.plan import Cell, Plan, Setting
-from steepest.comparison.ranking import Contestant, winner_set
+from steepest.comparison.ranking import Contestant, _with_intervals, winner_set
 
 CELLS = {name: Cell(name, "adam", 32) for name in "abcd"}
 
@@ -111,3 +111,17 @@ def test_the_rate_interval_is_what_lies_within_one_standard_error(
     low, high = found.rate_interval
     assert within == {lr for lr in found.rates if low <= lr <= high}
     assert (low < found.best < high) is (curvature < 0.01)
+
+
+def test_an_interval_holds_no_score_that_cannot_be(plan_of: Callable[..., Plan]) -> None:
+    plan = plan_of()
+    scores = np.array([0.01, 0.02, 0.01, 3.0, 0.02, 0.01, 0.02, 0.01, 0.02, 0.01])
+    (found,) = _with_intervals(plan, [replace(contestant("a"), scores=scores)], factor=3.0)
+    assert found.interval is not None
+    assert found.interval[0] == 0
+    assert found.interval[1] > scores.mean()
+    shares = replace(plan, metric="accuracy")
+    (found,) = _with_intervals(shares, [replace(contestant("a"), scores=1 - scores / 3)], factor=3.0)
+    assert found.interval is not None
+    assert found.interval[0] < 0.9
+    assert found.interval[1] == 1

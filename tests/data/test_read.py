@@ -201,6 +201,26 @@ def test_zones_are_read_as_utc(tmp_path: Path) -> None:
     assert read(tmp_path / "t.csv").frame["a"][0] == dt.datetime(2020, 1, 31, 9)  # noqa: DTZ001
 
 
+def test_dates_with_the_year_first_are_dates_by_slashes_too(tmp_path: Path) -> None:
+    place = tmp_path / "days.csv"
+    place.write_text("day,at,y\n2012/01/02,2012/1/2 03:04,1\n2012/02/03,2012/2/3 04:05,2\n")
+    frame = read(place, "y").frame
+    assert frame["day"].dt.strftime("%F").to_list() == ["2012-01-02", "2012-02-03"]
+    assert frame["at"].dt.strftime("%F %H:%M").to_list() == ["2012-01-02 03:04", "2012-02-03 04:05"]
+
+
+@pytest.mark.parametrize("day", ["29.10.2023", "10/29/2023", "1-2-23", "29.10.2023 12:00"])
+def test_dates_that_can_mean_two_days_stay_text_and_are_said(day: str, tmp_path: Path) -> None:
+    place = tmp_path / "days.csv"
+    place.write_text(f"day,y\n{day},1\n,2\n{day},3\n")
+    table = read(place, "y")
+    assert table.frame["day"].to_list() == [day, None, day]
+    (note,) = table.notes
+    assert note.startswith(
+        f"Column 'day' is read as text: dates such as {day!r} may have the day or the month first"
+    )
+
+
 @pytest.mark.parametrize(("stray", "row", "what"), [("12", 3, "dates"), ("2020-02-30", 3, "dates")])
 def test_a_stray_text_among_dates_is_said(stray: str, row: int, what: str, tmp_path: Path) -> None:
     cells = ["2020-01-01", "2020-01-02", stray, "2020-01-03"]

@@ -99,6 +99,7 @@ def interrupted() -> Records:
         cells=cells,
         num_runs=runs.height,
         num_diverged=int(runs["diverged"].sum()),
+        baseline=None,
         notes=["Interrupted with Ctrl-C. Run the same command again to go on from here."],
         seconds=3.2,
     )
@@ -138,7 +139,7 @@ def hostile(text: str) -> Records:
     verdict["sentence"] = verdict["metric_title"] = text
     verdict["diagnosis"] = [{"name": text, "value": text, "text": text}]
     verdict["versions"] = {text: text}
-    verdict["cells"][-1]["barred"] = text
+    verdict["cells"][-1]["barred"] = verdict["baseline"]["says"] = text
     verdict["cells"][0]["test"][text] = 1.0
     return verdict, plan | {text: text, "inner": {text: [text]}}, runs
 
@@ -308,11 +309,22 @@ def _verdict(
         "notes": list(sample.notes),
         "diagnosis": _diagnosis(sample),
         "calibration": _calibration() if sample.classes else None,
+        "baseline": _baseline(sample),
         "seconds": 131.7,
         "versions": {"steepest": "0.1.0", "torch": "2.13.0", "numpy": "2.4.6", "python": "3.11.9"},
         "data_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         "seed": 0,
     }
+
+
+def _baseline(sample: Sample) -> dict[str, Any]:
+    """Of a model that is far better."""
+    if sample.task == "regression":
+        test, says = {"rmse": 2 * sample.base_score, "mae": 1.5 * sample.base_score}, "the mean"
+    else:
+        test, says = {"accuracy": 0.34, "balanced_accuracy": 1 / 3, "log_loss": 1.099}, "the largest class"
+    score = test[sample.metric]
+    return {"says": says, "score": score, "test": test, "gain": [0.4 * score, 0.5 * score], "beaten": True}
 
 
 def _diagnosis(sample: Sample) -> list[dict[str, Any]]:

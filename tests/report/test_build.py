@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from steepest.errors import InputError, inert
-from steepest.report import build, write
+from steepest.report import build, in_notebook, write
 
 from . import sample
 from .sample import Records
@@ -174,6 +174,29 @@ def test_an_interruption_is_said_first(pages: Callable[[str], str]) -> None:
     assert "best so far" in text
     assert "take this" not in text
     assert "Interrupted." not in Page(pages("regression")).text
+
+
+def test_what_needs_no_model_stands_beside_the_winner_and_under_every_metric(
+    pages: Callable[[str], str],
+) -> None:
+    text = Page(pages("regression")).text
+    assert "Without a model 4.200 always predicting the mean" in text
+    assert "none: always the same 4.200 3.150" in text
+    assert "Without a model" not in Page(pages("interrupted")).text
+    verdict, plan, runs = sample.regression()
+    del verdict["baseline"]  # as in records of an earlier version
+    assert "Without a model" not in Page(build(verdict, plan, runs)).text
+
+
+def test_a_notebook_shows_the_verdict_and_its_pairs() -> None:
+    verdict, _, _ = sample.regression()
+    text = Page(in_notebook(verdict)).text
+    assert text.startswith(verdict["sentence"])
+    first = verdict["cells"][0]
+    assert f"{first['loss']} {first['optimizer']} {first['batch_size']}" in text
+    assert "none always the mean 4.200 baseline" in text
+    assert "16 more rows are in" in text
+    assert not Page(in_notebook(sample.hostile(HOSTILE)[0])).all("img")
 
 
 def test_what_may_not_win_says_why(pages: Callable[[str], str]) -> None:

@@ -64,6 +64,9 @@ def run_here(quick: bool) -> Mapping[str, float]:
 class _Leave:
     """Ends the process at the first finished run."""
 
+    def data_read(self, notes: object) -> None:
+        """Nothing to do."""
+
     def plan_made(self, sentences: object) -> None:
         """Nothing to do."""
 

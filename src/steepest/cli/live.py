@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from steepest.cli.show import number
-from steepest.cli.tally import Tally, print_plan
+from steepest.cli.tally import Tally, print_notes, print_plan
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -174,6 +174,11 @@ class LiveProgress:
 
         with Live(get_renderable=self._picture, console=self._screen, refresh_per_second=8):
             yield
+
+    def data_read(self, notes: Sequence[str]) -> None:
+        """Say what is to be said of the data, above the bar, and what takes time now."""
+        print_notes(self._screen, notes)
+        self._bar.update(self._task, description="getting the kernels ready")
 
     def plan_made(self, plan: Plan) -> None:
         """Say what will be run, above the bar."""

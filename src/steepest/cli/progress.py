@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import typer
 
 from steepest.cli.live import LiveProgress
 from steepest.cli.show import console
-from steepest.cli.tally import Tally, print_plan
+from steepest.cli.tally import Tally, print_notes, print_plan
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,6 +52,11 @@ class PlainProgress:
         self._tally = Tally()
         self._last_line = 0.0
 
+    def data_read(self, notes: Sequence[str]) -> None:
+        """Say what is to be said of the data while there is time to do something about it, and what takes time now."""
+        print_notes(self._screen, notes)
+        self._screen.print("Getting the kernels ready: about a minute where they have to be compiled, once.")
+
     def plan_made(self, plan: Plan) -> None:
         """Say what will be run."""
         print_plan(self._screen, plan)
@@ -81,7 +86,11 @@ class PlainProgress:
 
 
 class PlanOnly:
-    """Prints the plan on standard output, and ends the command before the first run."""
+    """Prints what is to be said of the data, and the plan, on standard output; ends before the first run."""
+
+    def data_read(self, notes: Sequence[str]) -> None:
+        """Print."""
+        print_notes(console(), notes)
 
     def plan_made(self, plan: Plan) -> None:
         """Print, and leave."""

@@ -129,6 +129,11 @@ def _table(cells: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any], *, na
             row.append(" to ".join(number(end) for end in interval) if interval else "-")
         row.append(_mark(cell))
         table.add_row(*row, style="bold green" if cell["wins"] else "dim" if cell.get("barred") else None)
+    if baseline := verdict.get("baseline"):
+        between = [""] * (len(table.columns) - 4 - (not narrow))
+        row = ["none", f"always {baseline['says']}", *between, number(baseline["score"])]
+        table.add_section()
+        table.add_row(*row, *[""] * (not narrow), "baseline")
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from steepest.cli.show import number
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from steepest.training.metrics import Metric
     from steepest.training.run import Record
 
-__all__ = ["Tally", "print_plan"]
+__all__ = ["Tally", "print_notes", "print_plan"]
 
 _STAGES = {
     "rung": "pruning",
@@ -71,6 +72,12 @@ class Tally:
         if self.num_diverged:
             parts.append(f"{self.num_diverged:,} diverged")
         return "; ".join(parts)
+
+
+def print_notes(screen: Console, notes: Sequence[str]) -> None:
+    """What is to be said of the data, a line each."""
+    for note in notes:
+        screen.print(f"Note: {note}", markup=False, soft_wrap=True, style="dim")
 
 
 def print_plan(screen: Console, plan: Plan) -> None:

@@ -17,6 +17,7 @@ import polars as pl
 import torch
 
 from steepest.comparison import options as check
+from steepest.comparison.baseline import baseline_of, warning
 from steepest.comparison.budget import measure, seconds_of, trim
 from steepest.comparison.canonical import canonical_json
 from steepest.comparison.cluster import Cluster, check_cluster, connected
@@ -45,7 +46,7 @@ from steepest.comparison.verdict import assemble
 from steepest.data import Prepared, Table, prepare, read
 from steepest.data.draw import draw
 from steepest.data.source import check_fits
-from steepest.errors import InputError
+from steepest.errors import InputError, inert
 from steepest.files import SUMS, encoded, held, write_sums
 from steepest.training.metrics import Metric
 from steepest.training.run import BatchSize
@@ -62,7 +63,7 @@ _SUMMED = (VERDICT, PLAN, RUNS, QUESTION)
 _FILES = frozenset({*_SUMMED, SUMS, MODEL, REPORT, UNFINISHED})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """What a comparison found.
 
@@ -81,6 +82,17 @@ class Comparison:
     plan: Plan
     model: FittedModel | TrainedModule | None
     interrupted: bool
+
+    def __repr__(self) -> str:
+        """The verdict, and how much it rests on."""
+        count = len(self.plan.cells)
+        what = f"{count:,} pair{'s' * (count != 1)} on {self.plan.target!r}, {self.runs.height:,} runs"
+        return f"Comparison of {what}. {inert(self.verdict['sentence'])}"
+
+    def _repr_html_(self) -> str:
+        from steepest.report import in_notebook
+
+        return in_notebook(self.verdict)
 
     def report(self, path: str | os.PathLike[str], lang: str = "en") -> Path:
         """Write the report, one HTML file that opens offline, in English or Chinese (``"zh"``); return its path.
@@ -307,6 +319,7 @@ def compare(
         chosen = replace(chosen, together=prepared.together_pays(chosen) if together is None else together)
     if model is None:
         chosen = _placed(chosen, device, is_new=followed is None)
+    observer.data_read(prepared.notes)
     redrawn = range(1, chosen.splits + 1) if chosen.splits > 1 else ()
     fresh = [_prepare(table, given, chosen, number) for number in redrawn]
     with connected(cluster) as pool, stop_on_interrupt() as stop_event, ExitStack() as until_written:
@@ -500,13 +513,18 @@ def _comparison(
     except Interrupted:
         outcome = found_so_far(plan, trials)
         model = model_of(plan, splits, trials, outcome.winners, stop_event)
+    baseline = None
+    if not outcome.interrupted:
+        first = next(iter(outcome.winners), None)
+        baseline = baseline_of(plan, splits, first, None if model is None else model.record)
     verdict = assemble(
         plan,
         prepared,
         trials,
         outcome.contestants,
         outcome.winners,
-        sentence=outcome.sentence,
+        sentence=warning(plan, baseline, prepared.num_rows["test"]) + outcome.sentence,
+        baseline=baseline,
         interrupted=outcome.interrupted,
         notes=[*outcome.notes, *_notes_on_training(plan, splits.first), *notes],
         model=about_model(plan, splits, model),

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from steepest.comparison.modules import PreparedModules
     from steepest.data import Prepared
 
-__all__ = ["Finalist", "confirm", "finalists_from_tuning", "score_on_test", "scores_on_test", "test_names"]
+__all__ = [
+    "Finalist",
+    "confirm",
+    "finalists_from_tuning",
+    "in_original_units",
+    "score_on_test",
+    "scores_on_test",
+    "test_names",
+    "truth_on_test",
+]
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ def score_on_test(
     splits: Splits,
 ) -> None:
     """Score the finalists' runs on the test rows, by every metric of the task, and the calibration of classes."""
-    truth = _truth(splits.first.prepared)
+    truth = truth_on_test(splits.first.prepared)
     wanted = dict.fromkeys(
         finalist.setting.on(seed) for finalist in finalists for seed in plan.confirmation_seeds
     )
@@ -149,10 +158,10 @@ def score_on_test(
 def scores_on_test(plan: Plan, split: Split, record: Record) -> dict[str, float]:
     """A record's weights on the test rows, by every metric of the task; empty where a prediction is not finite."""
     given = split.engine.predict(record.run, record.parameters, split.prepared.x_test)
-    return _scores(split.prepared, plan.metric, _truth(split.prepared), given)
+    return _scores(split.prepared, plan.metric, truth_on_test(split.prepared), given)
 
 
-def _truth(prepared: Prepared | PreparedModules) -> NDArray[Any]:
+def truth_on_test(prepared: Prepared | PreparedModules) -> NDArray[Any]:
     """Targets as metrics take them: original units, or class indices."""
     if prepared.task == "regression":
         return np.asarray(prepared.y_test_original, dtype=np.float64)
@@ -162,12 +171,18 @@ def _truth(prepared: Prepared | PreparedModules) -> NDArray[Any]:
 def _scores(
     prepared: Prepared | PreparedModules, deciding: str, truth: NDArray[Any], given: NDArray[Any]
 ) -> dict[str, float]:
-    predictions = np.asarray(given, dtype=np.float64)
-    if prepared.task == "regression":
-        predictions = predictions * prepared.encoding.target_scale + prepared.encoding.target_mean
+    predictions = in_original_units(prepared, given)
     if not np.isfinite(predictions).all():
         return {}
     return {
         name: float(metric.compute(truth, predictions))
         for name, metric in metrics_of(prepared.task, deciding).items()
     }
+
+
+def in_original_units(prepared: Prepared | PreparedModules, given: NDArray[Any]) -> NDArray[np.float64]:
+    """What an engine predicts, as metrics take it."""
+    predictions = np.asarray(given, dtype=np.float64)
+    if prepared.task == "regression":
+        predictions = predictions * prepared.encoding.target_scale + prepared.encoding.target_mean
+    return predictions

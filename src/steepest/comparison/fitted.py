@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["FittedModel", "load"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FittedModel:
     """A trained perceptron with everything it takes to use it on new rows.
 
@@ -55,6 +55,17 @@ class FittedModel:
     record: Record
     data_sha256: str
     gives_log_rate: bool = False
+
+    def __repr__(self) -> str:
+        """What it predicts and how it was trained, without its weights."""
+        run = self.record.run
+        shown: dict[str, Any] = {
+            "task": self.task,
+            "target": self.target,
+            "hidden": tuple(run.architecture.hidden),
+        }
+        shown |= {"loss": run.loss, "optimizer": run.optimizer, "lr": run.lr}
+        return f"FittedModel({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property
     def architecture(self) -> Architecture:

@@ -154,6 +154,16 @@ class PreparedModules:
         return {part.name: len(part) for part in (self.x_train, self.x_validation, self.x_test)}
 
     @property
+    def num_classes(self) -> int:
+        """1 for regression."""
+        return 1 if self.task == "regression" else max(self.num_outputs, 2)
+
+    @property
+    def y_train_original(self) -> NDArray[Any]:
+        """The training targets, as :attr:`y_test`."""
+        return self.start_engine(default_metric(self.task)).scored(self.x_train)
+
+    @property
     def y_test(self) -> NDArray[Any]:
         """The test targets that a score is worked out from, (targets,): a row may have several."""
         return self.start_engine(default_metric(self.task)).scored(self.x_test)

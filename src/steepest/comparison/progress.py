@@ -16,6 +16,10 @@ __all__ = ["Progress", "Silent", "Together"]
 class Progress(Protocol):
     """Told what happens, in the calling thread. The stages: rung, tune, finish, extend, options, confirm, default."""
 
+    def data_read(self, notes: Sequence[str]) -> None:
+        """The rows are read, split and encoded: what was inferred, left out or found odd, a sentence each."""
+        ...
+
     def plan_made(self, plan: Plan) -> None:
         """All is decided and nothing has begun: what will be run, and what was left out."""
         ...
@@ -36,6 +40,9 @@ class Progress(Protocol):
 class Silent:
     """Watches and says nothing."""
 
+    def data_read(self, notes: Sequence[str]) -> None:
+        """Say nothing."""
+
     def plan_made(self, plan: Plan) -> None:
         """Say nothing."""
 
@@ -54,6 +61,11 @@ class Together:
 
     def __init__(self, watchers: Sequence[Progress]) -> None:
         self._watchers = watchers
+
+    def data_read(self, notes: Sequence[str]) -> None:
+        """Tell each of them."""
+        for watcher in self._watchers:
+            watcher.data_read(notes)
 
     def plan_made(self, plan: Plan) -> None:
         """Tell each of them."""

@@ -136,12 +136,12 @@ def _name(contestant: Contestant) -> tuple[str, ...]:
 
 def _with_intervals(plan: Plan, contestants: Sequence[Contestant], factor: float) -> list[Contestant]:
     # Every contestant gets the same resamples of its seeds: equal scores have equal intervals.
-    return [
-        replace(one, interval=mean_interval(one.scores, np.random.default_rng(plan.seed), factor))
-        if len(one.scores)
-        else one
-        for one in contestants
-    ]
+    def interval(scores: NDArray[np.float64]) -> tuple[float, float]:
+        low, high = mean_interval(scores, np.random.default_rng(plan.seed), factor)
+        least, most = METRICS[plan.metric].limits  # the factor may have widened it beyond
+        return max(low, least), min(high, most)
+
+    return [replace(one, interval=interval(one.scores)) if len(one.scores) else one for one in contestants]
 
 
 def _with_differences(plan: Plan, contestants: Sequence[Contestant]) -> list[Contestant]:

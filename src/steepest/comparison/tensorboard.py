@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,9 @@ class TensorBoardLog:
             raise InputError(
                 f"The log directory {str(directory)!r} cannot be made: {error.strerror}."
             ) from None
+
+    def data_read(self, notes: Sequence[str]) -> None:
+        """Nothing to write."""
 
     def plan_made(self, plan: Plan) -> None:
         """Nothing to log yet."""

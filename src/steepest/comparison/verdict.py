@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from steepest.comparison.baseline import Baseline
 from steepest.comparison.calibration import calibration_of
 from steepest.comparison.canonical import plain
 from steepest.comparison.confirm import test_names
@@ -38,6 +40,7 @@ def assemble(
     interrupted: bool,
     notes: Sequence[str],
     model: Mapping[str, Any] | None = None,
+    baseline: Baseline | None = None,
     seconds: float,
 ) -> dict[str, Any]:
     """The verdict as JSON's own types; only ``seconds`` differs between two equal comparisons."""
@@ -72,6 +75,7 @@ def assemble(
         if interrupted
         else calibration_of(plan, trials, winners, prepared.encoding.classes),
         "model": model,
+        "baseline": None if baseline is None else asdict(baseline),
         "seconds": seconds,
         "versions": versions(),
         "data_sha256": prepared.data_sha256,

@@ -37,7 +37,9 @@ MISSING_MARKERS = (
     "?",
 )
 
-_ISO = r"^\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})?)?$"
+_ISO = r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})?)?$"
+# Day or month first: nothing but the writer knows which.
+_OTHER_DATES = r"^\d{1,2}([./-])\d{1,2}[./-](\d{2}|\d{4})([T ].*)?$"
 _ISO_FORMATS = (
     "%Y-%m-%d",
     "%Y-%m-%dT%H:%M:%S%.f",
@@ -85,7 +87,7 @@ def typed(series: pl.Series) -> Typed:
 
     Args:
         series: a column of a data frame. Text in a frame was made text on purpose: it is not searched for
-            numbers, only for ISO dates.
+            numbers, only for dates with the year first.
     """
     dtype = series.dtype
     if dtype in (pl.Categorical, pl.Enum):
@@ -133,17 +135,27 @@ def typed_text(series: pl.Series, separator: str) -> Typed:
 
 
 def _typed_words(series: pl.Series) -> Typed:
-    """Text as dates where every value is an ISO date, else as it is."""
+    """Text as dates where every value is a date with the year first, else as it is."""
     values = series.drop_nulls()
     if len(values) == 0:
         return Typed(series.cast(pl.Null))
     # A look at the first values spares nearly every text column the full search.
     if not values.head(20).str.contains(_ISO).any():
-        return Typed(series)
+        return Typed(series, note=_other_dates(series, values.head(20)))
     dates = _dates(series)
     if dates.null_count() == series.null_count():
         return Typed(dates)
     return Typed(series, note=_mostly(series, dates, "dates"))
+
+
+def _other_dates(series: pl.Series, values: pl.Series) -> str | None:
+    """Says so where a text column holds dates in a form that can mean two days."""
+    if not values.str.contains(_OTHER_DATES).all():
+        return None
+    return (
+        f"Column {series.name!r} is read as text: dates such as {values[0]!r} may have the day or the month first; "
+        "write them as 2024-12-31 for their parts to be of use."
+    )
 
 
 def _integers(series: pl.Series) -> pl.Series:
@@ -174,8 +186,8 @@ def _no_date(series: pl.Series, beyond: pl.Series) -> str:
 
 
 def _dates(series: pl.Series) -> pl.Series:
-    """The values that are ISO dates, null for the others."""
-    text = series.str.replace(" ", "T", literal=True)
+    """The values that are dates with the year first, null for the others."""
+    text = series.str.replace(" ", "T", literal=True).str.replace_all("/", "-", literal=True)
     # polars takes "12-1-2" for a date too.
     text = text.zip_with(text.str.contains(_ISO).fill_null(False), pl.Series([None], dtype=pl.String))
     dates = text.str.to_datetime(_ISO_FORMATS[0], strict=False, time_unit="us")

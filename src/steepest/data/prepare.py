@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from steepest.data.diagnose import diagnose
 from steepest.data.digest import content_sha256
 from steepest.data.encoding import Encoding
+from steepest.data.leaks import repeated_rows, telling_columns
 from steepest.data.learn import learn_columns
 from steepest.data.parts import check_finite
 from steepest.data.read import read
@@ -76,6 +77,14 @@ class Prepared:
     def num_classes(self) -> int:
         """1 for regression."""
         return 1 if self.encoding.classes is None else len(self.encoding.classes)
+
+    @property
+    def y_train_original(self) -> NDArray[Any]:
+        """The training targets in the target's own units, but for the rounding of their standardised form; or class
+        indices."""
+        if self.task != "regression":
+            return self.y_train
+        return self.y_train.astype(np.float64) * self.encoding.target_scale + self.encoding.target_mean
 
     def training_data(self) -> TrainingData:
         """Training and validation rows as the engines take them."""
@@ -149,6 +158,11 @@ def prepare(
     y = _encoded_target(found, encoding, rows.source)
     x_train, x_validation, x_test = (features[part] for part in parts)
     y_train, y_validation, y_test = (y[part] for part in parts)
+    leaks = []
+    if redrawn == 0:  # the rows are the same ones however they are drawn
+        leaks = telling_columns(encoding, (x_train, y_train), (x_validation, y_validation)) + repeated_rows(
+            frame
+        )
     return Prepared(
         task=found.task,
         target=found.name,
@@ -162,7 +176,7 @@ def prepare(
         y_validation_original=found.values[parts[1]],
         y_test_original=found.values[parts[2]],
         num_rows=dict(zip(("train", "validation", "test"), map(len, parts), strict=True)),
-        notes=[*table.notes, *found.notes, *split_notes, *learned_notes, *met_notes],
+        notes=[*table.notes, *found.notes, *split_notes, *learned_notes, *met_notes, *leaks],
         diagnosis=diagnose(found.values[parts[0]], found.classes, x_train, float(found.values.min())),
         data_sha256=content_sha256(table.frame),
     )

@@ -92,7 +92,17 @@ def _choice(winner: Cell, verdict: Context, written: tables.Written) -> list[tup
         (say("Learning rate"), significant(winner["lr"]), rate_detail),
         (say("Batch"), batch, ""),
         (metric_of(verdict), written(winner["score"]), between(winner["interval"], written)),
+        *_baseline(verdict, written),
     ]
+
+
+def _baseline(verdict: Context, written: tables.Written) -> list[tuple[str, str, str]]:
+    """What needs no model, beside the winner's settings."""
+    found = verdict.get("baseline")
+    if not found:
+        return []
+    detail = say("always predicting {what}", what=recorded(found["says"]))
+    return [(say("Without a model"), written(found["score"]), detail)]
 
 
 def standing_and_matrices(verdict: Context) -> Context:
@@ -104,7 +114,7 @@ def standing_and_matrices(verdict: Context) -> Context:
     return {
         "standing": tables.standing(cells, winners, span, written, first),
         "pairs": tables.pair_matrices(cells, greater, written),
-        "metrics": tables.metric_matrix(cells, verdict["metric"], greater),
+        "metrics": tables.metric_matrix(cells, verdict["metric"], greater, verdict.get("baseline")),
     }
 
 

@@ -18,6 +18,7 @@ HOME_METRICS = {
     "cross_entropy": "log_loss",
 }
 GREATER_IS_BETTER = {"accuracy", "balanced_accuracy"}
+_CONSTANT = ""  # no loss has this name
 
 Written = Callable[[Any], str]
 
@@ -224,8 +225,11 @@ def _pair_cell(cell: Cell | None, best: tuple[str, ...], span: ScoreRange, writt
     return MatrixCell(written(score), round(100 * span.goodness(score)), cell_key(cell) == best, note)
 
 
-def metric_matrix(cells: Sequence[Cell], metric: str, greater_is_better: bool) -> Matrix | None:
-    """Mean test metrics of the best tuned optimizer of each loss; None where no test rows were touched."""
+def metric_matrix(
+    cells: Sequence[Cell], metric: str, greater_is_better: bool, baseline: Cell | None = None
+) -> Matrix | None:
+    """Mean test metrics of the best tuned optimizer of each loss, and what one constant prediction scores by each;
+    None where no test rows were touched."""
     best: dict[str, Cell] = {}
     for cell in sorted(cells, key=lambda cell: (bool(cell["barred"]), cell["kind"] == "default")):
         if cell.get("test"):
@@ -236,20 +240,26 @@ def metric_matrix(cells: Sequence[Cell], metric: str, greater_is_better: bool) -
     metrics = sorted(names, key=lambda name: (name != metric, name))
     # Of the metric that decides, which may be the user's own, the verdict knows which way is better.
     upward = GREATER_IS_BETTER | ({metric} if greater_is_better else set())
-    columns = {name: _metric_column(best, name, name in upward) for name in metrics}
+    constant = {} if baseline is None else baseline["test"]
+    columns = {name: _metric_column(best, name, name in upward, constant.get(name)) for name in metrics}
     rows = tuple(
         (f"{loss} · {best[loss]['optimizer']}", tuple(columns[name][loss] for name in metrics))
         for loss in sorted(best)
     )
+    if constant:
+        rows += ((say("none: always the same"), tuple(columns[name][_CONSTANT] for name in metrics)),)
     return Matrix(say("Test rows"), tuple(capital(humanise(name)) for name in metrics), rows)
 
 
-def _metric_column(best: dict[str, Cell], metric: str, greater: bool) -> dict[str, MatrixCell]:
+def _metric_column(
+    best: dict[str, Cell], metric: str, greater: bool, constant: float | None
+) -> dict[str, MatrixCell]:
+    """A metric's cell for each loss; that of the best constant prediction, which has no colour, under ``_CONSTANT``."""
     scores = {loss: finite(cell["test"].get(metric)) for loss, cell in best.items()}
     known = [score for score in scores.values() if score is not None]
     span, written = score_range(known, greater, least=0.0), score_format(known)
     top = (max if greater else min)(known, default=None)
-    return {
+    return {_CONSTANT: MatrixCell("" if constant is None else written(constant), 0)} | {
         loss: MatrixCell(
             written(score),
             0 if score is None or len(known) < 2 else round(100 * span.goodness(score)),

@@ -62,6 +62,13 @@ class Metric:
         """Whether it is no metric of ours, and has no form for the native engine."""
         return self.add is None or self.finish is None
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """What it can come to: no error is below 0, no share of right answers above 1; the user's own may be any."""
+        if self.is_users_own:
+            return -math.inf, math.inf
+        return 0.0, 1.0 if self.greater_is_better else math.inf
+
     def kernel(self, dtype: str) -> cpu.Kernel:
         """The engine's form: adds a micro-batch to ``sums``; with ``rows = 0`` gives the finished figure."""
         assert self.add is not None

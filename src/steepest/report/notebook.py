@@ -1,0 +1,45 @@
+"""A comparison as a notebook shows it: the sentence, the pairs best first, and what needs no model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steepest.report.build import environment
+from steepest.report.tables import cell_key
+from steepest.report.words import Cell, between, score_format, significant
+
+__all__ = ["in_notebook"]
+
+_MOST_ROWS = 20
+
+
+def in_notebook(verdict: dict[str, Any]) -> str:
+    """A piece of HTML without style or script, so that it looks as the notebook's own tables do."""
+    cells, baseline = verdict["cells"], verdict.get("baseline")
+    written = score_format(cell["score"] for cell in cells[:_MOST_ROWS])
+    winning = {cell_key(cell) for cell in verdict["winners"]}
+    rows = [
+        {
+            **cell,
+            "rate": significant(cell["lr"]),
+            "score": written(cell["score"]),
+            "interval": between(cell["interval"], written),
+            "mark": _mark(cell, cell_key(cell) in winning),
+        }
+        for cell in cells[:_MOST_ROWS]
+    ]
+    return str(
+        environment()
+        .get_template("notebook.html.j2")
+        .render(
+            verdict=verdict,
+            rows=rows,
+            baseline=baseline and written(baseline["score"]),
+            num_more=max(0, len(cells) - _MOST_ROWS),
+        )
+    )
+
+
+def _mark(cell: Cell, wins: bool) -> str:
+    marks = {"winner": wins, "default": cell["kind"] == "default", "barred": bool(cell["barred"])}
+    return ", ".join(word for word, holds in marks.items() if holds)
