@@ -45,6 +45,28 @@ def planted_truth(found: dict) -> str:
     return "\n".join(lines)
 
 
+def gpu_static(found: dict) -> str:
+    """Per work the share of the memory's bandwidth that a card's published rates allow, and what limits it else."""
+    cards = list(dict.fromkeys(row["card"] for row in found["rows"]))
+    kinds = dict.fromkeys(row["work"].rpartition(", ")[2] for row in found["rows"])
+    columns = [(card, kind) for card in cards for kind in kinds]
+    lines = [
+        "| | " + " | ".join(f"{card}, {kind}" for card, kind in columns) + " |",
+        "| --- " * (len(columns) + 1) + "|",
+    ]
+    works: dict = {}
+    for row in found["rows"]:
+        word, _, kind = row["work"].rpartition(", ")
+        limit = "" if row["limit"] == "memory" else f" ({row['limit']})"
+        works.setdefault(word, {})[row["card"], kind] = f"{row['share']:.0%}{limit}"
+    lines += [
+        f"| {word} | " + " | ".join(has.get(column, "") for column in columns) + " |"
+        for word, has in works.items()
+    ]
+    about = ", ".join(f"{name} {version}" for name, version in found["predicted, not measured"].items())
+    return "\n".join([f"Compiled with {about}.", "", *lines])
+
+
 def real_tables(found: dict) -> str:
     """Per table what the comparison said; per table and peer our advantage with its interval."""
     from steepest.training.metrics import METRICS
@@ -71,6 +93,7 @@ def real_tables(found: dict) -> str:
 
 def main() -> None:
     write_answers()
+    write_predictions()
     directory = ROOT / "benchmarks" / "results"
     on_cpu = {suite: directory / f"{suite}.json" for suite in SUITES}
     on_gpu = {file.stem.replace("_", " "): file for file in sorted(directory.glob("gpu*.json"))}
@@ -98,6 +121,20 @@ def write_answers() -> None:
             found = json.loads(file.read_text(encoding="utf-8"))
             text = between(text, f"<!-- begin: {name} -->", f"<!-- end: {name} -->", content(found))
     page.write_text(text, encoding="utf-8")
+
+
+def write_predictions() -> None:
+    """The page on GPUs."""
+    page, file = ROOT / "docs" / "gpu.md", ROOT / "benchmarks" / "results" / "predicted_gpu.json"
+    if file.exists():
+        content = gpu_static(json.loads(file.read_text(encoding="utf-8")))
+        text = between(
+            page.read_text(encoding="utf-8"),
+            "<!-- begin: gpu static -->",
+            "<!-- end: gpu static -->",
+            content,
+        )
+        page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

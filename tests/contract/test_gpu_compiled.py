@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,7 +93,7 @@ def test_softmax(name: str, target: str, kind: str) -> None:
     for soft in (False, True):
         known: dict[str, Any] = {
             **dict.fromkeys(["x", "q", "class_weight", "output"], pointer), "targets": pointer if soft else "*i64",
-            "offset": pointer, "sums": "*fp64", "scale": "*fp64", "parts": "*fp64", "table": "*fp64",
+            "offset": pointer, "sums": "*fp64", "losses": "*fp64", "scale": "*fp64", "parts": "*fp64", "table": "*fp64",
             "numbers": ("i64",) * count, "num_parts": "i32",
             **dict.fromkeys(["count", "num_classes", "inner", "ignore_index", "a_part"], "i64"),
             "smoothing_bits": "i64",
@@ -105,8 +108,8 @@ def test_softmax(name: str, target: str, kind: str) -> None:
                 continue
             names = kernel.arg_names
             for ones in ({"inner"}, {"inner", "count", "num_classes", "num_parts"}):
-                if len(ones) > 1 and (word == "peaks" or not (ALL or target == "gfx942")):
-                    continue  # peaks are of long rows alone; one compiler tells what Triton makes of a 1
+                if len(ones) > 1 and (word in ("peaks", "row") or not (ALL or target == "gfx942")):
+                    continue  # these are of long rows alone; one compiler tells what Triton makes of a 1
                 at_one = dict.fromkeys(ones & set(names), 1)  # a size of 1 is a constant to Triton
                 runtime = {name: known[name] for name in names if name in known and name not in at_one}
                 constants = {name: set_to[name] for name in names if name in set_to}
@@ -198,6 +201,37 @@ def test_perceptrons(name: str, target: str, kind: str) -> None:
             text = machine_code(kernel, target, runtime, {**constants, **at_one})
             assert "tf32" not in text
             assert "xf32" not in text
+
+
+@pytest.mark.parametrize("name", ["mse, float32", "AdamW, float32", "cross_entropy 16384 x 131072, float32"])
+def test_numbers_are_moved_16_bytes_at_once(name: str) -> None:
+    """And none is spilled; cross-entropy's two readings take one number's sum in float64 and nothing more."""
+    found = made_of(name)
+    assert found["stack"] == 0
+    wide = sum(number for width, number in found["widths"].items() if width.endswith("128"))
+    assert {"mse, float32": 3, "AdamW, float32": 14}.get(name, 12) == wide
+    assert found["counts"]["memory"] <= 4.0
+    if name.startswith("cross_entropy"):
+        assert found["counts"]["float64"] <= 1.1
+        assert found["counts"]["conversion"] <= 1.1
+
+
+def made_of(name: str) -> dict[str, Any]:
+    """What `benchmarks/gpu_static.py` finds in the kernel of a work, for an H100."""
+    place = Path(__file__).parents[2] / "benchmarks" / "gpu_static.py"
+    specification = spec_from_file_location("gpu_static", place)
+    assert specification is not None
+    assert specification.loader is not None
+    module = module_from_spec(specification)
+    sys.modules["gpu_static"] = module  # for its dataclasses
+    specification.loader.exec_module(module)
+    (work,) = [work for work in module.works() if work.name == name]
+    (found,) = [
+        module.figures(compiled, programs, work.num_elements, work.kernels[kernel])
+        for kernel, programs, compiled in module.launches(work.call, 90)
+        if kernel in work.kernels
+    ]
+    return found
 
 
 def test_nothing_is_contracted_behind_the_formula() -> None:

@@ -59,6 +59,14 @@ def walked(
     return [parameter.detach().cpu() for parameter in parameters], optimizer
 
 
+def by_the_cpu(cls: Any, options: dict[str, Any], dtype: torch.dtype) -> list[Tensor]:
+    cuda_devices.DEVICES.discard("cpu")
+    try:
+        return walked(cls, options, dtype, "cpu", by_triton=False)[0]
+    finally:
+        cuda_devices.DEVICES.update({"cpu"} if WITHOUT_A_CARD else set())
+
+
 def a_few_options(cls: Any) -> list[dict[str, Any]]:
     """Without options, and with as many of them as go together."""
     sets = list(option_sets(cls))
@@ -80,7 +88,14 @@ def test_steps_against_the_published_rule(device: str, name: str, dtype: str) ->
         ]
         ends, _ = walked(cls, given, held, device)
         off = roundings_off(paths, held, ends)
-        assert off <= BAR, f"{options}: {off:.2f} roundings off"
+        # The bar is of 20 steps. 1 - beta^t, a difference of rounded numbers, is off the most in the second step: on a
+        # CPU, too, Adam in float64 is 27 roundings off by then, of which 20 steps leave 16.
+        bar = (
+            BAR
+            if NUM_STEPS >= 20
+            else max(BAR, 1.5 * roundings_off(paths, held, by_the_cpu(cls, given, held)))
+        )
+        assert off <= bar, f"{options}: {off:.2f} roundings off"
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -88,11 +103,7 @@ def test_steps_against_the_published_rule(device: str, name: str, dtype: str) ->
 def test_half_types_are_as_on_the_cpu(device: str, name: str, dtype: str) -> None:
     """To the bit but for where a fused multiplication and addition rounds the other way."""
     ours, _ = walked(CLASSES[name], {"lr": RATE}, DTYPES[dtype], device)
-    cuda_devices.DEVICES.discard("cpu")
-    try:
-        theirs, _ = walked(CLASSES[name], {"lr": RATE}, DTYPES[dtype], "cpu", by_triton=False)
-    finally:
-        cuda_devices.DEVICES.update({"cpu"} if WITHOUT_A_CARD else set())
+    theirs = by_the_cpu(CLASSES[name], {"lr": RATE}, DTYPES[dtype])
     for a, b in zip(ours, theirs, strict=True):
         assert (a != b).double().mean() <= 0.02
         assert torch.allclose(a.double(), b.double(), rtol=2 * torch.finfo(DTYPES[dtype]).eps, atol=1e-6)

@@ -38,6 +38,7 @@ __all__ = [
 SUM, GRADIENT, VALUES = (tl.constexpr(mode) for mode in range(3))  # as in cpu_losses
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _BLOCK = 1024
+_WARPS = 8  # 4 elements a thread: with 8, the longest formulas have more numbers at once than registers
 _SCALED = 8192  # by a program that mostly has nothing to do: the fewer there are, the sooner that is seen
 _PRECISIONS = {torch.float64: "full", torch.float32: "narrow"}  # others: single
 
@@ -150,7 +151,8 @@ def pointwise(
         with on_device_of(x):
             kernel[(num_blocks, *segments)](
                 x, t, out, sums, scale, number_bits(numbers), given, count,
-                NUM=len(numbers), VARIES=varies, MODE=int(mode), WORK=work_type(x.dtype), BLOCK=_BLOCK, **OPTIONS,
+                NUM=len(numbers), VARIES=varies, MODE=int(mode), WORK=work_type(x.dtype), BLOCK=_BLOCK,
+                num_warps=_WARPS, **OPTIONS,
             )  # fmt: skip
         return sums.sum(dim=-1)
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Kernels", "block_size", "find_nonfinite", "kernels"]
 
 _BLOCK = 1024
+_A_WARP = 256  # elements, 8 a thread: one warp codes a block of 8-bit numbers, and waits for no other
 _TYPES = {"float64": tl.float64, "float32": tl.float32, "bfloat16": tl.bfloat16, "float16": tl.float16}
 # How a column lies in memory.
 _PLAIN, _RANDOM, _SIGNED, _UNSIGNED = (tl.constexpr(kind) for kind in range(4))
@@ -109,79 +110,83 @@ def _check(
 
 
 @triton.jit
-def _loaded(
-    gradients, owners, firsts, table,
-    KINDS: tl.constexpr, TYPES: tl.constexpr, NUM: tl.constexpr, PARAMETER: tl.constexpr, ROUNDING: tl.constexpr,
-    LOST: tl.constexpr, WIDTH: tl.constexpr, WORK: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """A block of which tensor, where in it, and its parameter, gradient and state."""
-    block = tl.program_id(0)
-    tensor = tl.load(owners + block).to(tl.int64)
-    i = tl.load(firsts + block) + tl.arange(0, BLOCK)
-    row = table + tensor * WIDTH
-    mask = i < tl.load(row)
-    p = _parameter(row, i, mask, PARAMETER, ROUNDING, LOST, WORK)
-    g = tl.load(tl.load(gradients + tensor).to(tl.pointer_type(PARAMETER)) + i, mask=mask, other=0.0).to(WORK)
-    return tensor, row, i, mask, p, g, _slots(row, i, mask, KINDS, TYPES, NUM, WORK, BLOCK)
-
-
-@triton.jit
-def _parameter(
-    row, i, mask, PARAMETER: tl.constexpr, ROUNDING: tl.constexpr, LOST: tl.constexpr, WORK: tl.constexpr
+def _addresses(
+    gradients, tensor, row, KINDS: tl.constexpr, NUM: tl.constexpr, ROUNDING: tl.constexpr, LOST: tl.constexpr
 ):
-    p = tl.load(tl.load(row + 1).to(tl.pointer_type(PARAMETER)) + i, mask=mask, other=0.0).to(WORK)
+    """Where a parameter, its gradient, what its rounding lost, state and headers lie; and all but the headers' bits."""
+    lost = tl.full([], 0, tl.int64)
     if ROUNDING == 2:
-        lost = tl.load(row + LOST).to(tl.pointer_type(PARAMETER))
-        p = p + tl.load(lost + i, mask=mask, other=0.0).to(WORK)
-    return p
+        lost = tl.load(row + LOST)
+    parameter, gradient = tl.load(row + 1), tl.load(gradients + tensor)
+    bits = parameter | gradient | lost
+    slots = ()
+    headers = ()
+    for k in tl.static_range(NUM):
+        slots = slots + (tl.load(row + 2 + k),)
+        bits = bits | slots[k]
+        header = tl.full([], 0, tl.int64)
+        if KINDS[k] >= 2:
+            place = 0
+            for earlier in tl.static_range(k):
+                if KINDS[earlier] >= 2:
+                    place += 1
+            header = tl.load(row + 2 + NUM + place)
+        headers = headers + (header,)
+    return (parameter, gradient, lost), slots, headers, bits
 
 
 @triton.jit
-def _slots(
-    row,
-    i,
-    mask,
-    KINDS: tl.constexpr,
-    TYPES: tl.constexpr,
-    NUM: tl.constexpr,
-    WORK: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """The state's numbers; an 8-bit slot's headers follow after all slots, in their order."""
+def _places(first, count, BLOCK: tl.constexpr, WHOLE: tl.constexpr):
+    """A block's places and which of them are some: of a whole block all."""
+    i = first + tl.arange(0, BLOCK)
+    if WHOLE:
+        mask = tl.full([BLOCK], True, tl.int1)
+    else:
+        mask = i < count
+    return i, mask
+
+
+@triton.jit
+def _at(address, i, TYPE: tl.constexpr, WHOLE: tl.constexpr):
+    """Places in memory; a whole block begins where 16 bytes can be read at once."""
+    pointer = address.to(tl.pointer_type(TYPE))
+    if WHOLE:
+        pointer = tl.multiple_of(pointer, 16)
+    return pointer + i
+
+
+@triton.jit
+def _loaded(
+    of_all, slots, headers, first, i, mask,
+    KINDS: tl.constexpr, TYPES: tl.constexpr, NUM: tl.constexpr, PARAMETER: tl.constexpr, ROUNDING: tl.constexpr,
+    WORK: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,
+):  # fmt: skip
+    """A block's parameter, gradient and state."""
+    p = tl.load(_at(of_all[0], i, PARAMETER, WHOLE), mask=mask, other=0.0).to(WORK)
+    if ROUNDING == 2:
+        p = p + tl.load(_at(of_all[2], i, PARAMETER, WHOLE), mask=mask, other=0.0).to(WORK)
+    g = tl.load(_at(of_all[1], i, PARAMETER, WHOLE), mask=mask, other=0.0).to(WORK)
     state = ()
     for k in tl.static_range(NUM):
-        address = tl.load(row + 2 + k)
         if KINDS[k] >= 2:
-            codes = tl.load(address.to(tl.pointer_type(tl.uint8)) + i, mask=mask, other=0)
-            header = _header(row, i, KINDS, NUM, k, BLOCK)
+            codes = tl.load(_at(slots[k], i, tl.uint8, WHOLE), mask=mask, other=0)
+            header = tl.load(headers[k].to(tl.pointer_type(tl.int16)) + first // BLOCK).to(tl.int32)
             if KINDS[k] == 2:
-                state = state + (signed_numbers(codes, tl.load(header).to(tl.int32)).to(WORK),)
+                state = state + (signed_numbers(codes, header).to(WORK),)
             else:
-                state = state + (unsigned_numbers(codes, tl.load(header).to(tl.int32)).to(WORK),)
+                state = state + (unsigned_numbers(codes, header).to(WORK),)
         else:
-            state = state + (
-                tl.load(address.to(tl.pointer_type(TYPES[k])) + i, mask=mask, other=0.0).to(WORK),
-            )
-    return state
-
-
-@triton.jit
-def _header(row, i, KINDS: tl.constexpr, NUM: tl.constexpr, SLOT: tl.constexpr, BLOCK: tl.constexpr):
-    place = 0
-    for k in tl.static_range(SLOT):
-        if KINDS[k] >= 2:
-            place += 1
-    first = tl.min(i, axis=0) // BLOCK
-    return tl.load(row + 2 + NUM + place).to(tl.pointer_type(tl.int16)) + first
+            state = state + (tl.load(_at(slots[k], i, TYPES[k], WHOLE), mask=mask, other=0.0).to(WORK),)
+    return p, g, state
 
 
 @triton.jit
 def _keep(
-    row, i, mask, p, new, lot,
+    of_all, slots, headers, first, i, mask, p, new, lot,
     KINDS: tl.constexpr, TYPES: tl.constexpr, NUM: tl.constexpr, PARAMETER: tl.constexpr, ROUNDING: tl.constexpr,
-    LOST: tl.constexpr, BLOCK: tl.constexpr,
+    BLOCK: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
-    target = tl.load(row + 1).to(tl.pointer_type(PARAMETER)) + i
+    target = _at(of_all[0], i, PARAMETER, WHOLE)
     if ROUNDING == 1:
         tl.store(target, _at_random(p.to(tl.float32), random_bits(lot, i, NUM), PARAMETER), mask=mask)
     else:
@@ -190,25 +195,21 @@ def _keep(
         if ROUNDING == 2:
             lost = (p - whole.to(tl.float32)).to(tl.float32)
             lost = tl.where(tl.abs(lost) < float("inf"), lost, 0.0)  # nothing is lost of an infinity
-            tl.store(
-                tl.load(row + LOST).to(tl.pointer_type(PARAMETER)) + i, _nearest(lost, PARAMETER), mask=mask
-            )
+            tl.store(_at(of_all[2], i, PARAMETER, WHOLE), _nearest(lost, PARAMETER), mask=mask)
     for k in tl.static_range(NUM):
-        address = tl.load(row + 2 + k)
         x = new[k + 1]
         if KINDS[k] == 1:
             rounded = random_bfloat16(x.to(tl.float32), random_bits(lot, i, k))
-            tl.store(address.to(tl.pointer_type(tl.bfloat16)) + i, rounded, mask=mask)
+            tl.store(_at(slots[k], i, tl.bfloat16, WHOLE), rounded, mask=mask)
         if KINDS[k] >= 2:
-            header_at = _header(row, i, KINDS, NUM, k, BLOCK)
             if KINDS[k] == 2:
                 codes, header = signed_block(x.to(tl.float32), mask, random_bits(lot, i, k))
             else:
                 codes, header = unsigned_block(x.to(tl.float32), mask, random_bits(lot, i, k))
-            tl.store(address.to(tl.pointer_type(tl.uint8)) + i, codes, mask=mask)
-            tl.store(header_at, header)
+            tl.store(_at(slots[k], i, tl.uint8, WHOLE), codes, mask=mask)
+            tl.store(headers[k].to(tl.pointer_type(tl.int16)) + first // BLOCK, header)
         if KINDS[k] == 0:
-            tl.store(address.to(tl.pointer_type(TYPES[k])) + i, _nearest(x, TYPES[k]), mask=mask)
+            tl.store(_at(slots[k], i, TYPES[k], WHOLE), _nearest(x, TYPES[k]), mask=mask)
 
 
 @triton.jit
@@ -241,22 +242,64 @@ def _factors(out, like, NUM: tl.constexpr, WORK: tl.constexpr):
 
 
 @triton.jit
+def _stepped(
+    of_all, slots, headers, first, count, out, lot,
+    KINDS: tl.constexpr, TYPES: tl.constexpr, NUM: tl.constexpr, PARAMETER: tl.constexpr, ROUNDING: tl.constexpr,
+    NUM_TAKEN: tl.constexpr, WORK: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,
+):  # fmt: skip
+    i, mask = _places(first, count, BLOCK, WHOLE)
+    p, g, state = _loaded(
+        of_all, slots, headers, first, i, mask, KINDS, TYPES, NUM, PARAMETER, ROUNDING, WORK, BLOCK, WHOLE
+    )
+    new = update(p, g, *state, *_factors(out, p, NUM_TAKEN, WORK))
+    _keep(
+        of_all,
+        slots,
+        headers,
+        first,
+        i,
+        mask,
+        new[0],
+        new,
+        lot,
+        KINDS,
+        TYPES,
+        NUM,
+        PARAMETER,
+        ROUNDING,
+        BLOCK,
+        WHOLE,
+    )
+
+
+@triton.jit
 def _step(
     gradients, owners, firsts, table, factors, nonfinite,
     KINDS: tl.constexpr, TYPES: tl.constexpr, NUM: tl.constexpr, PARAMETER: tl.constexpr, ROUNDING: tl.constexpr,
     LOST: tl.constexpr, STREAM: tl.constexpr, NUM_FACTORS: tl.constexpr, NUM_TAKEN: tl.constexpr, WIDTH: tl.constexpr,
     WORK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
+    """Blocks that are whole and well aligned go 16 bytes at once, and a tensor's last one number by number."""
     if tl.load(nonfinite) == 0:
-        tensor, row, i, mask, p, g, state = _loaded(
-            gradients, owners, firsts, table, KINDS, TYPES, NUM, PARAMETER, ROUNDING, LOST, WIDTH, WORK, BLOCK
-        )
+        block = tl.program_id(0)
+        tensor, first = tl.load(owners + block).to(tl.int64), tl.multiple_of(tl.load(firsts + block), 16)
+        row = table + tensor * WIDTH
+        count = tl.load(row)
+        of_all, slots, headers, bits = _addresses(gradients, tensor, row, KINDS, NUM, ROUNDING, LOST)
         out = factors + tensor * (NUM_FACTORS + 2)
-        new = update(p, g, *state, *_factors(out, p, NUM_TAKEN, WORK))
         lot = tl.full([], 0, tl.int64)
         if STREAM > 0:
             lot = mixed(tl.load(row + STREAM), tl.load(out).to(tl.int64))
-        _keep(row, i, mask, new[0], new, lot, KINDS, TYPES, NUM, PARAMETER, ROUNDING, LOST, BLOCK)
+        if (first + BLOCK <= count) & ((bits & 15) == 0):
+            _stepped(
+                of_all, slots, headers, first, count, out, lot,
+                KINDS, TYPES, NUM, PARAMETER, ROUNDING, NUM_TAKEN, WORK, BLOCK, True,
+            )  # fmt: skip
+        else:
+            _stepped(
+                of_all, slots, headers, first, count, out, lot,
+                KINDS, TYPES, NUM, PARAMETER, ROUNDING, NUM_TAKEN, WORK, BLOCK, False,
+            )  # fmt: skip
 
 
 @triton.jit
@@ -266,13 +309,18 @@ def _measure(
     LOST: tl.constexpr, NUM_FACTORS: tl.constexpr, WIDTH: tl.constexpr, WORK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     if tl.load(nonfinite) == 0:
-        tensor, _row, _i, mask, p, g, state = _loaded(
-            gradients, owners, firsts, table, KINDS, TYPES, NUM, PARAMETER, ROUNDING, LOST, WIDTH, WORK, BLOCK
+        block = tl.program_id(0)
+        tensor, first = tl.load(owners + block).to(tl.int64), tl.multiple_of(tl.load(firsts + block), 16)
+        row = table + tensor * WIDTH
+        of_all, slots, headers, _bits = _addresses(gradients, tensor, row, KINDS, NUM, ROUNDING, LOST)
+        i, mask = _places(first, tl.load(row), BLOCK, False)
+        p, g, state = _loaded(
+            of_all, slots, headers, first, i, mask, KINDS, TYPES, NUM, PARAMETER, ROUNDING, WORK, BLOCK, False
         )
         pair = measure(p, g, *state, *_factors(factors + tensor * (NUM_FACTORS + 2), p, NUM_FACTORS, WORK))
         for k in tl.static_range(2):
             x = tl.where(mask, pair[k].to(tl.float64), 0.0)
-            tl.store(squares + tl.program_id(0).to(tl.int64) * 2 + k, tl.sum(x * x, axis=0))
+            tl.store(squares + block.to(tl.int64) * 2 + k, tl.sum(x * x, axis=0))
 
 
 @triton.jit
@@ -331,7 +379,8 @@ def kernels(rule: Rule, layout: Layout) -> Kernels:
         },
     )
     step_taken = taken if rule.measure is None else taken + 1
-    step = bound(_step, {"update": formula(rule.update, step_taken, precision)})
+    stepped = bound(_stepped, {"update": formula(rule.update, step_taken, precision)})
+    step = bound(_step, {"_stepped": stepped})
     measuring = trusting = None
     if rule.measure is not None and rule.trust is not None:
         measuring = bound(_measure, {"measure": formula(rule.measure, taken, precision)})
@@ -384,14 +433,16 @@ def launch_step(own: Kernels, blocks: Sequence[Tensor], tables: Sequence[Tensor]
     with on_device_of(table):
         if own.measure is not None:
             own.measure[grid](
-                gradients, owners, firsts, table, factors, nonfinite, squares, **own.of_layout, **OPTIONS
-            )
+                gradients, owners, firsts, table, factors, nonfinite, squares, **own.of_layout,
+                num_warps=own.block // _A_WARP, **OPTIONS,
+            )  # fmt: skip
             own.trust[(len(begins) - 1,)](
                 begins, factors, nonfinite, squares, NUM_FACTORS=own.num_factors, BLOCK=128, **OPTIONS
             )
         step[grid](
-            gradients, owners, firsts, table, factors, nonfinite, **own.of_layout, **of_step, **OPTIONS
-        )
+            gradients, owners, firsts, table, factors, nonfinite, **own.of_layout, **of_step,
+            num_warps=own.block // _A_WARP, **OPTIONS,
+        )  # fmt: skip
 
 
 def find_nonfinite(own: Kernels, blocks: Sequence[Tensor], tables: Sequence[Tensor]) -> None:

@@ -16,7 +16,7 @@ import inspect
 import linecache
 import math
 import textwrap
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import triton
@@ -24,7 +24,19 @@ import triton.language as tl
 
 from steepest.backends import cpu_exponentials, cpu_vocabulary
 
-__all__ = ["FULL", "NARROW", "SINGLE", "exp_difference32", "exp_difference64", "log1p64", "power64"]
+__all__ = [
+    "FULL",
+    "NARROW",
+    "SINGLE",
+    "exp_difference32",
+    "exp_difference64",
+    "exp_within32",
+    "exp_within64",
+    "frame32",
+    "frame64",
+    "log1p64",
+    "power64",
+]
 
 # --- what the CPU's texts are made of ---------------------------------------------------------------------------
 
@@ -65,6 +77,11 @@ def _round_to_even32(x):
 @triton.jit
 def _power_of_two32(k):
     return ((k + (12582912.0 + 127.0)).to(tl.int32, bitcast=True) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _exponent32(rounded):
+    return (rounded.to(tl.int32, bitcast=True) << 23).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -124,7 +141,12 @@ class _Rewriter(ast.NodeTransformer):
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
         left, right = node.left, node.right
-        if not (isinstance(left, ast.BinOp) and isinstance(left.op, ast.Mult)):
+        if not _is_product(left):
+            if isinstance(node.op, ast.Add) and _is_product(right):
+                return self.fma(right, self.typed(left))
+            if isinstance(node.op, ast.Sub) and _is_product(right) and isinstance(right.right, ast.Constant):
+                right.right = _negated(right.right)
+                return self.fma(right, self.typed(left))
             return node
         if isinstance(node.op, ast.Add):
             return self.fma(left, self.typed(right))
@@ -141,7 +163,7 @@ class _Rewriter(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         called = ast.unparse(node.func)
-        if called in ("np.float64", "np.float32"):
+        if called in ("np.float64", "np.float32", "_F"):
             return node.args[0]
         if called == "_like":
             return node.args[0]  # every word stays in its own type
@@ -167,6 +189,10 @@ class _Rewriter(ast.NodeTransformer):
         if isinstance(value, (float, np.floating)):
             return ast.Constant(float(value))
         return ast.Constant(value) if isinstance(value, int) else node
+
+
+def _is_product(node: ast.expr) -> TypeGuard[ast.BinOp]:
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)
 
 
 def _negated(node: ast.Constant) -> ast.Constant:
@@ -217,7 +243,36 @@ _taken_over(
     "_decay_narrow64 _log1p_of_decay _softplus_narrow64 _sigmoid_narrow64 _power_narrow",
 )
 _taken_over(cpu_exponentials, "exp_difference64")
-_taken_over(cpu_exponentials, "exp_difference32", "float32")
+_taken_over(cpu_exponentials, "exp_difference32 exp_within32", "float32")
+
+_FAR, _DEEPEST, _ROUNDER, _LN2, _UNIT = (
+    tl.constexpr(float(getattr(cpu_exponentials, name)))
+    for name in ("_FAR", "_DEEPEST", "_ROUNDER", "_LN2", "_UNIT")
+)
+
+
+@triton.jit
+def frame32(largest):
+    """Shift, rounder and least difference of a row, for `exp_within32`, and the unit: as on the CPU."""
+    shift = tl.where(tl.abs(largest) >= _FAR, largest, 0.0)
+    near = largest - shift
+    k = _round_to_even32(near * 1.4426950408889634)
+    unit = (1.0 + _expm1_reduced_narrow(k.to(tl.float64) * _LN2 - near.to(tl.float64))) * _UNIT
+    return shift, _ROUNDER - k, near - _DEEPEST, unit
+
+
+@triton.jit
+def frame64(largest):
+    """The same for float64, where exponentials are of differences: the unit is 1."""
+    nothing = 0.0 * largest
+    return largest, nothing, nothing, tl.full([], 1.0, tl.float64)
+
+
+@triton.jit
+def exp_within64(x, shift, rounder, least):
+    """``exp(x - shift)``."""
+    return exp_difference64(x, shift)
+
 
 # --- words that the CPU has from its system's library -------------------------------------------------------------
 
@@ -442,6 +497,7 @@ _TAKEN: Any = globals()  # with what was taken over from the CPU
 log1p64: Any = _TAKEN["_log1p64"]
 exp_difference64: Any = _TAKEN["exp_difference64"]
 exp_difference32: Any = _TAKEN["exp_difference32"]
+exp_within32: Any = _TAKEN["exp_within32"]
 
 FULL: dict[str, Any] = {
     **_ANY,
