@@ -23,7 +23,13 @@ def schedule_page(schedule: Schedule) -> Explanation:
             ("of w steps, any schedule's: (k + 1)/(w + 1); then k and n count the steps after it",),
         ),
         ("in Python", (f'steepest.schedules.{ScheduleLR.__name__}(optimizer, "{name}", num_steps=n)',)),
-        ("command", (f"--schedule {name}, for a warm-up over a twentieth of the steps --warmup 0.05",)),
+        (
+            "command",
+            (
+                f"--schedule {name}; of a comparison, --schedules with several",
+                "--warmup 0.05: a rise over a twentieth of the steps first",
+            ),
+        ),
         ("source", (schedule.source,)),
         ("good at", schedule.good_at),
         ("bad at", schedule.bad_at),

@@ -14,7 +14,8 @@ class Schedule:
 
     ``factor(share)`` is what the base rate is multiplied by, a float of a float: ``share`` is how much of the steps is
     behind, k/n in step k of n (k = 0, ..., n - 1), of those that follow a warm-up where there is one. It is ordinary
-    arithmetic with :mod:`math`, so that the native engine compiles it as it stands. At a share of 1, which no step
+    arithmetic with :mod:`math`, so that the native engine compiles it as it stands, and the report
+    writes it into a program: it names nothing else. At a share of 1, which no step
     has, it may be 0.
     """
 

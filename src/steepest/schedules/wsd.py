@@ -6,11 +6,9 @@ from steepest.schedules.schedule import Schedule
 
 __all__ = ["WSD"]
 
-DECAY = 0.2  # the share of the steps over which the rate comes down
-
 
 def factor(share: float) -> float:
-    return min(1.0, (1.0 - share) / DECAY)
+    return min(1.0, (1.0 - share) / 0.2)
 
 
 WSD = Schedule(
