@@ -21,7 +21,7 @@ CONSTANT = Schedule(
     "rate fall; a constant one converges to a neighbourhood of the optimum",
     good_at=(
         "training of no fixed length: it can be stopped, or gone on with, at any step",
-        "optimizers that average their weights themselves (schedule-free, asgd): they want no other",
+        "optimizers that average their weights themselves (schedule-free): they want no other",
     ),
     bad_at=(
         "the last stretch in mini-batches: the noise of the batches keeps the weights moving by the rate",
