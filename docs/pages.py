@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 
 import steepest
-from steepest import losses, optim, testing
+from steepest import losses, optim, schedules, testing
 from steepest.backends import reference
 from steepest.errors import InputError
 from steepest.explain import Explanation, explain
@@ -50,6 +50,7 @@ def pages() -> dict[str, str]:
         made[f"optimizers/{word}"] = optimizer_page(word, entry)
     for cls in unnamed_optimizers():
         made[f"optimizers/{cls.__name__}"] = unnamed_optimizer_page(cls)
+    made["schedules"] = schedules_page()
     made["functional"] = functional_page()
     made["reference"] = reference_page()
     return made
@@ -92,7 +93,7 @@ def _derive(folder: Path, suffix: str, make: Callable[[Explanation], str]) -> se
     stamp, digest = folder / "drawn-from.txt", _digest()
     fresh = stamp.exists() and stamp.read_text(encoding="utf-8") == digest
     kept = {stamp}
-    for word in (*losses.LOSSES, *optim.OPTIMIZERS):
+    for word in (*losses.LOSSES, *optim.OPTIMIZERS, *schedules.SCHEDULES):
         page = explain(word)
         if page.make_figure is None:
             continue
@@ -106,7 +107,7 @@ def _derive(folder: Path, suffix: str, make: Callable[[Explanation], str]) -> se
 
 def _digest() -> str:
     package = Path(str(steepest.__file__)).parent
-    parts = [package / part for part in ("backends", "losses", "optim", "explain")]
+    parts = [package / part for part in ("backends", "losses", "optim", "schedules", "explain")]
     sources = sorted(path for part in parts for path in part.rglob("*.*") if path.suffix != ".pyc")
     whole = hashlib.sha256(version("altair").encode() + version("vl-convert-python").encode())
     for path in sources:
@@ -352,6 +353,42 @@ def _moved(cls: Any, options: Mapping[str, Any]) -> tuple[list[float], Any]:
 
 def _begin(start: float | str) -> str:
     return f"the first {start}" if isinstance(start, str) else f"{start:g}"
+
+
+# --- schedules -----------------------------------------------------------------------------------------------
+
+
+def schedules_page() -> str:
+    """All schedules, and the scheduler for one's own code."""
+    rows = [
+        (f"[{word}](#{word})<br>{_plain(entry.title)}", _plain(entry.formula), _plain(entry.ends))
+        for word, entry in schedules.SCHEDULES.items()
+    ]
+    parts = [
+        "# Schedules",
+        "A schedule says what the learning rate is multiplied by in step k of n.",
+        _table(("word", "factor", "its ends"), rows),
+        (
+            "Any of them can begin with a warm-up of w steps (`warmup`, a share of the steps): (k + 1)/(w + 1). The "
+            "schedule then goes over the steps that are left."
+        ),
+    ]
+    for word, entry in schedules.SCHEDULES.items():
+        parts += [
+            f"## {word}",
+            _facts({"source": (entry.source,), "good at": entry.good_at, "bad at": entry.bad_at}),
+            f"![Its factor, drawn](pictures/{word}.svg)\n",
+        ]
+    public = [getattr(schedules, name) for name in schedules.__all__]
+    return _joined(
+        *parts,
+        "## In PyTorch code",
+        *(
+            _directive("autoclass", f"steepest.schedules.{value.__name__}")
+            for value in public
+            if inspect.isclass(value)
+        ),
+    )
 
 
 # --- the rest ------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ LAYERS = [
     {"errors", "tuning_range"},
     {"files"},
     {"backends"},
-    {"losses", "optim"},
+    {"losses", "optim", "schedules"},
     {"training", "data", "testing"},
     {"report", "comparison"},
     {"explain", "bench", "estimators"},

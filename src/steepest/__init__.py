@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from steepest.errors import InputError
 
 if TYPE_CHECKING:
-    from steepest import explain, losses, optim
+    from steepest import explain, losses, optim, schedules
     from steepest.comparison.compare import Comparison, compare
     from steepest.comparison.fit import fit
     from steepest.comparison.fit_module import fit_module
@@ -34,11 +34,12 @@ __all__ = [
     "losses",
     "metric",
     "optim",
+    "schedules",
 ]
 
 __version__ = "0.1.0"
 
-_MODULES = frozenset({"explain", "losses", "optim"})
+_MODULES = frozenset({"explain", "losses", "optim", "schedules"})
 _HOMES = {
     "Comparison": "steepest.comparison.compare",
     "FittedModel": "steepest.comparison.fitted",

@@ -93,7 +93,8 @@ def test_every_option_of_fit_reaches_the_library(run: Run, fitted: SimpleNamespa
         "--task binary --loss bce --optimizer sgd --lr 0.1 --batch-size full --hidden none --activation tanh "
         "--metric accuracy --validation 0.3 --epochs 9 --max-steps 100 --max-sec 2.5 --patience 4 "
         "--min-gradient-norm 1e-6 --target-metric 0.9 --seed 5 --threads 2 --group driver --time when "
-        "--memory 1GB --loss-options pos_weight=2 --optimizer-options momentum=0.9,weight_decay=1e-4 --out m"
+        "--memory 1GB --schedule wsd --warmup 0.05 "
+        "--loss-options pos_weight=2 --optimizer-options momentum=0.9,weight_decay=1e-4 --out m"
     )
     ran = run("fit", "cars.csv", "--target", "price", *options.split())
     assert ran.exit_code == 0, ran.err
@@ -121,6 +122,8 @@ def test_every_option_of_fit_reaches_the_library(run: Run, fitted: SimpleNamespa
             "group": "driver",
             "time": "when",
             "memory": "1GB",
+            "schedule": "wsd",
+            "warmup": 0.05,
             "loss_options": {"pos_weight": 2.0},
             "optimizer_options": {"momentum": 0.9, "weight_decay": 1e-4},
         }

@@ -25,6 +25,7 @@ def test_only_what_was_given_is_handed_on(run: Run, compare: FakeCompare) -> Non
 def test_every_option_reaches_the_library(run: Run, compare: FakeCompare) -> None:
     options = (
         "--task regression --losses mse,mae --optimizers adam --batch-sizes full,1,32 --hidden 8,4 "
+        "--schedules constant,wsd --warmup 0.1 "
         "--activation tanh --metric mae --seeds 5 --epochs 7 --budget 5m --out there --seed 3 --threads 2 "
         "--plan plan.json --group driver --time when --tune all --splits 12 --rows 900 --tensorboard logs --quiet"
     )
@@ -37,6 +38,8 @@ def test_every_option_reaches_the_library(run: Run, compare: FakeCompare) -> Non
             "losses": ("mse", "mae"),
             "optimizers": ("adam",),
             "batch_sizes": ("full", 1, 32),
+            "schedules": ("constant", "wsd"),
+            "warmup": 0.1,
             "hidden": (8, 4),
             "activation": "tanh",
             "metric": "mae",

@@ -27,6 +27,7 @@ def plan(batch_sizes: tuple[Any, ...] = (32,)) -> Any:
         losses=losses,
         optimizers=optimizers,
         batch_sizes=batch_sizes,
+        schedules=("constant",),
         cells=[(a, b, c) for a in losses for b in optimizers for c in batch_sizes],
         runs_a_cell=4,
         in_words=lambda: ["Plan: 2 losses [sic].", "About 96 runs."],

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from steepest.comparison import manifest
 from steepest.comparison.fit import fit
 from steepest.comparison.fitted import load
 from steepest.errors import InputError
@@ -125,6 +126,13 @@ def test_a_column_can_decide_the_split(fakes: list[Any], pair: Any, option: str)
         ({"loss": "huber", "loss_options": {"dleta": 1}}, "did you mean 'delta'"),
         ({"optimizer_options": {"lr": 1}}, "Give the learning rate as lr"),
         ({"optimizer_options": {"epsilon": 1}}, "no option 'epsilon'"),
+        ({"schedule": "cosin"}, "There is no schedule 'cosin'; did you mean 'cosine'?"),
+        ({"schedule": None}, "There is no schedule None"),
+        ({"warmup": 1.0}, "warmup is a share of the steps, from 0 to below 1"),
+        ({"schedule": "wsd", "max_epochs": None, "max_sec": 1}, "needs a length that is known beforehand"),
+        ({"warmup": 0.1, "max_epochs": None, "max_sec": 1}, "A warm-up needs a length"),
+        ({"schedule": "wsd", "max_epochs": 1, "batch_size": "full"}, "a single step, over which a schedule"),
+        ({"warmup": 0.1, "max_steps": 1}, "a single step, over which a warm-up"),
     ],
     ids=str,
 )
@@ -165,3 +173,26 @@ def test_a_loss_for_counts_predicts_counts(tmp_path: Path) -> None:
     assert np.corrcoef(np.log(predicted), np.log(rate))[0, 1] > 0.9
     model.save(tmp_path / "model")
     np.testing.assert_array_equal(load(tmp_path / "model").predict(x), predicted)
+
+
+def test_a_schedule_is_trained_by_and_kept(pair: Any, tmp_path: Path) -> None:
+    asked = {"lr": 0.05, "max_epochs": 5, "hidden": (), "optimizer": "sgd"}
+    constant, cosine = fit(pair, **asked), fit(pair, **asked, schedule="cosine", warmup=0.1)
+    assert constant.record.curve.train_loss[-1] != cosine.record.curve.train_loss[-1]
+    cosine.save(tmp_path / "model")
+    run = load(tmp_path / "model").record.run
+    assert (run.schedule, run.warmup) == ("cosine", 0.1)
+
+
+def test_a_model_of_before_there_were_schedules_has_none(pair: Any, tmp_path: Path) -> None:
+    fit(pair, lr=0.05, max_epochs=2, hidden=()).save(tmp_path / "model")
+    content, tensors = manifest.read(tmp_path / "model")
+    older = {name: value for name, value in content.items() if name not in ("schedule", "warmup")}
+    (tmp_path / "older").mkdir()
+    manifest.write(tmp_path / "older", older, tensors)
+    assert load(tmp_path / "older").record.run.schedule == "constant"
+
+
+def test_an_automatic_rate_is_looked_for_under_the_schedule(fakes: list[Any], pair: Any) -> None:
+    fit(pair, schedule="linear", hidden=())
+    assert all(run.schedule == "linear" for fake in fakes for run in fake.runs)

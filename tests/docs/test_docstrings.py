@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import steepest
-from steepest import losses, optim, testing
+from steepest import losses, optim, schedules, testing
 from steepest.losses import LOSSES, functional
 from steepest.optim import OptimizerSwitches
 
@@ -21,11 +21,11 @@ from .place import generator
 
 SHARED = {name for names in generator().SHARED_ARGUMENTS for name in names.split(", ")}
 # What a dataclass or a class of switches holds is said beside its fields or in a list, and Python shows it so.
-RECORDS = {"Interval", "LossFormula", "OptimizerEntry", "OptimizerSwitches", "Rule", "Switches"}
+RECORDS = {"Interval", "LossFormula", "OptimizerEntry", "OptimizerSwitches", "Rule", "Schedule", "Switches"}
 
 
 def public() -> Iterator[tuple[str, Any]]:
-    for module in (steepest, losses, functional, optim, testing):
+    for module in (steepest, losses, functional, optim, schedules, testing):
         for name in module.__all__:
             yield f"{module.__name__}.{name}", getattr(module, name)
 
@@ -93,7 +93,10 @@ def test_a_class_has_all_its_sections(name: str) -> None:
 def test_a_function_says_what_it_takes(name: str) -> None:
     value = OBJECTS[name]
     text = own_docstring(value)
-    if inspect.isclass(value):  # made by the library, or a record; its fields have words of their own
+    is_made_by_the_user = name == "steepest.schedules.ScheduleLR"
+    if (
+        inspect.isclass(value) and not is_made_by_the_user
+    ):  # made by the library, or a record; its fields have words of their own
         assert value.__name__ in RECORDS or "Attributes:\n" in text or issubclass(value, Exception)
         return
     assert unsaid(arguments(value), section(text, "Args")) == []

@@ -253,6 +253,9 @@ def test_the_torch_module_gives_logits(rows: Any, labels: Any, two: bool) -> Non
         ({"batch_size": 0}, "A batch size is"),
         ({"epochs": 0}, "epochs is a positive whole number"),
         ({"hidden": (0,)}, "Hidden layers are"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"warmup": -0.1}, "warmup is a share of the steps"),
+        ({"schedule": "linear", "epochs": 1}, "a single step"),
         ({"activation": "rlu"}, "did you mean 'relu'"),
         ({"random_state": -1}, "A seed is"),
         ({"loss_options": {"width": 1.0}}, "no option 'width'"),
@@ -265,6 +268,17 @@ def test_a_wrong_parameter_is_one_clear_sentence(
 ) -> None:
     with pytest.raises(InputError, match=sentence):
         SteepestRegressor(**{"epochs": 5, **parameters}).fit(rows, numbers)
+
+
+def test_a_schedule(rows: Any, numbers: Any) -> None:
+    constant, linear = (
+        SteepestRegressor(epochs=20, lr=0.01, schedule=name).fit(rows, numbers)
+        for name in ("constant", "linear")
+    )
+    assert (constant.loss_curve_ != linear.loss_curve_).any()
+    assert linear.score(rows, numbers) > 0.9
+    with pytest.raises(InputError, match="partial_fit knows no number of steps"):
+        linear.partial_fit(rows, numbers)
 
 
 def test_the_names_are_public() -> None:

@@ -13,8 +13,9 @@ from steepest.explain.optimizer_page import optimizer_page
 from steepest.explain.regimes import REGIMES
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
+from steepest.schedules import SCHEDULES
 
-NAMES = [*LOSSES, *OPTIMIZERS, *REGIMES]
+NAMES = [*LOSSES, *OPTIMIZERS, *SCHEDULES, *REGIMES]
 
 
 def words(text: str) -> str:
@@ -40,6 +41,14 @@ def test_an_optimizer_tells_all_its_entry_knows(name: str) -> None:
     assert f"lr={entry.default_lr:g}, " in said
     for option, value in entry.options.items():
         assert f"{option}={value!r}" in said
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_tells_all_its_entry_knows(name: str) -> None:
+    entry = SCHEDULES[name]
+    said = words(explain(name).text)
+    for fact in [entry.title, entry.formula, entry.ends, entry.source, *entry.good_at, *entry.bad_at]:
+        assert words(fact) in said.replace("• ", "")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +114,7 @@ def test_a_regime_is_gradient_descent_with_a_batch_size(name: str) -> None:
     ("name", "hint"), [("adma", "'adam'"), ("MAE", "'mae'"), ("minibatch", "'mini-batch'"), ("xyz", "mse")]
 )
 def test_an_unknown_name_suggests_those_near(name: str, hint: str) -> None:
-    with pytest.raises(InputError, match="There is no loss or optimizer") as refusal:
+    with pytest.raises(InputError, match="There is no loss, optimizer or schedule") as refusal:
         explain(name)
     assert name in str(refusal.value)
     assert hint in str(refusal.value)

@@ -95,6 +95,10 @@ X = RANDOM.normal(size=(600, 4))
 LINE = X[:, 0] - 2 * X[:, 1]
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "regression": (LINE + RANDOM.normal(size=600), {"losses": ["huber"], "hidden": (8,)}),
+    "schedule": (
+        LINE + RANDOM.normal(size=600),
+        {"losses": ["mse"], "hidden": (8,), "schedules": ["wsd"], "warmup": 0.1},
+    ),
     "counts": (RANDOM.poisson(np.exp(0.4 * LINE)) * 1.0, {"losses": ["poisson_nll"], "hidden": ()}),
     "two classes": (
         np.where(LINE + RANDOM.normal(size=600) > 1, "yes", "no"),

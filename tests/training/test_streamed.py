@@ -88,6 +88,17 @@ def test_an_epoch_through_windows_is_the_same_bits_as_in_memory(task: str, batch
     assert result(record) == result(NativeEngine(arranged, METRICS[task]).run_all([run])[0])
 
 
+def test_a_schedule_goes_on_from_window_to_window() -> None:
+    data = problem("regression", rows=1536, validation=600)
+    run = Run(
+        "mse", "adam", 0.01, 32, 3, Architecture((8,)), Stop(max_epochs=1), schedule="cosine", warmup=0.1
+    )
+    (record,) = StreamedEngine(on_disk(data, seed=3), "rmse").run_all([run])
+    whole = NativeEngine(as_visited(data, LAYOUT, 3), "rmse")
+    assert result(record) == result(whole.run_all([run])[0])
+    assert result(record) != result(whole.run_all([replace(run, schedule="linear")])[0])
+
+
 @pytest.mark.parametrize("layout", [LAYOUT, Layout(block_rows=37, blocks_a_window=3)])
 def test_a_batch_of_all_rows_is_the_same_but_for_the_order_of_its_sum(layout: Layout) -> None:
     data = problem("regression", rows=1500, validation=600)

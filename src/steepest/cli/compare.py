@@ -21,6 +21,7 @@ from steepest.cli.options import (
     Task,
     Threads,
     Time,
+    Warmup,
     given,
 )
 from steepest.errors import InputError
@@ -45,6 +46,15 @@ def compare(
             help="Rows a step: full, 1 or a number; several with commas.", metavar="A,B", show_default="32"
         ),
     ] = None,
+    schedules: Annotated[
+        str | None,
+        typer.Option(
+            help="Schedules of the rate, each an axis more; see 'steepest list'.",
+            metavar="A,B",
+            show_default="constant",
+        ),
+    ] = None,
+    warmup: Warmup = None,
     hidden: Hidden = None,
     activation: Activation = None,
     metric: Metric = None,
@@ -164,6 +174,8 @@ def compare(
         losses=None if losses is None else parse.names(losses, "--losses"),
         optimizers=None if optimizers is None else parse.names(optimizers, "--optimizers"),
         batch_sizes=None if batch_sizes is None else parse.batch_sizes(batch_sizes),
+        schedules=None if schedules is None else parse.names(schedules, "--schedules"),
+        warmup=warmup,
         hidden=None if hidden is None else parse.hidden(hidden),
         activation=activation,
         metric=metric,

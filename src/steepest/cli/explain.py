@@ -1,4 +1,4 @@
-"""``steepest explain``: a loss or an optimizer in words, as a formula and drawn."""
+"""``steepest explain``: a loss, an optimizer or a schedule in words, as a formula and drawn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ __all__ = ["explain"]
 
 def explain(
     name: Annotated[
-        str, typer.Argument(help="A loss or an optimizer; see 'steepest list'.", show_default=False)
+        str,
+        typer.Argument(help="A loss, an optimizer or a schedule; see 'steepest list'.", show_default=False),
     ],
     out: Annotated[
         Path | None,
@@ -25,7 +26,7 @@ def explain(
         ),
     ] = None,
 ) -> None:
-    """Show a loss or an optimizer: formula, gradient, domain, defaults, source, its strengths and faults."""
+    """Show a loss, an optimizer or a schedule: formula, domain, defaults, source, strengths and faults."""
     if out is not None:
         check_file(out, "--out")
 

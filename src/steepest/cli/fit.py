@@ -20,6 +20,7 @@ from steepest.cli.options import (
     Task,
     Threads,
     Time,
+    Warmup,
     given,
 )
 from steepest.errors import InputError
@@ -48,6 +49,15 @@ def fit(
     batch_size: Annotated[
         str | None, typer.Option(help="Rows a step.", metavar="full|1|N", show_default="32")
     ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="How the rate goes over the steps; see 'steepest list'.",
+            metavar="NAME",
+            show_default="constant",
+        ),
+    ] = None,
+    warmup: Warmup = None,
     loss_options: Annotated[
         str | None,
         typer.Option(help="The loss's own, such as delta=1.5.", metavar="NAME=X,...", show_default=False),
@@ -191,6 +201,8 @@ def fit(
         optimizer_options=None
         if optimizer_options is None
         else parse.options(optimizer_options, "--optimizer-options"),
+        schedule=schedule,
+        warmup=warmup,
         max_epochs=epochs,
         max_steps=max_steps,
         seed=seed,

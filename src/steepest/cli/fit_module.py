@@ -53,7 +53,7 @@ class _Progress:
 
 
 def _print(fitted: FittedModule) -> None:
-    from steepest.cli.show import console, number
+    from steepest.cli.show import console, in_course, number
 
     record, screen = fitted.record, console()
     run, standing, launch = record.run.run, record.standing, record.standing.launches[-1]
@@ -63,7 +63,7 @@ def _print(fitted: FittedModule) -> None:
     where = "1 process" if ranks == 1 else f"{ranks} processes ({launch['parallel']})"
     skipped = f", {standing.num_skipped:,} of them skipped," if standing.num_skipped else ""
     screen.print(
-        f"{run.loss} with {run.optimizer}, rate {run.lr:.3g}, batch {run.batch_size}, on {where}: "
+        f"{run.loss} with {run.optimizer}, rate {run.lr:.3g}{in_course(run)}, batch {run.batch_size}, on {where}: "
         f"{standing.step:,} steps{skipped} in {standing.seconds:.1f} s, stopped by {record.stop_reason}.",
         markup=False,
         soft_wrap=True,

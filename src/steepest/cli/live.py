@@ -45,17 +45,22 @@ class Grid:
     """
 
     def __init__(self, plan: Plan, greater_is_better: bool) -> None:
+        from steepest.training.run import regime
+
         self.losses = list(plan.losses)
-        self.rows = [(name, str(size)) for name in plan.optimizers for size in plan.batch_sizes]
-        self.several_batches = len(plan.batch_sizes) > 1
+        regimes = [regime(size, schedule) for size in plan.batch_sizes for schedule in plan.schedules]
+        self.rows = [(name, each) for name in plan.optimizers for each in regimes]
+        self.several_regimes = len(regimes) > 1
         self.runs_a_cell = plan.runs_a_cell
         self.greater_is_better = greater_is_better
         self.squares = {(loss, *row): _Square() for loss in self.losses for row in self.rows}
 
     def add(self, record: Record) -> None:
         """A run ended."""
+        from steepest.training.run import regime
+
         run = record.run
-        square = self.squares.get((run.loss, run.optimizer, str(run.batch_size)))
+        square = self.squares.get((run.loss, run.optimizer, regime(run.batch_size, run.schedule)))
         if square is None:
             return
         square.num_done += 1
@@ -82,7 +87,7 @@ class Grid:
         from rich.table import Table
         from rich.text import Text
 
-        names = {row: f"{row[0]}, {_batch(row[1])}" if self.several_batches else row[0] for row in self.rows}
+        names = {row: f"{row[0]}, {_batch(row[1])}" if self.several_regimes else row[0] for row in self.rows}
         name_width = max(map(len, names.values()))
         with_meter = name_width + len(self.losses) * (self._cell_width(True) + 2) <= width
         columns = self._fitting(self.losses, (width - name_width) // (self._cell_width(with_meter) + 2))
@@ -139,7 +144,8 @@ class Grid:
 
 
 def _batch(size: str) -> str:
-    return "full batch" if size == "full" else f"batch {size}"
+    size, _, schedule = size.partition(" ")
+    return ("full batch" if size == "full" else f"batch {size}") + f", {schedule}" * bool(schedule)
 
 
 class LiveProgress:

@@ -85,6 +85,14 @@ Time = Annotated[
         show_default=False,
     ),
 ]
+Warmup = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of the steps over which the rate rises at first, such as 0.05.",
+        metavar="X",
+        show_default="0",
+    ),
+]
 Language = Annotated[
     str | None,
     typer.Option("--lang", help="The report's language: en or zh.", metavar="LANG", show_default="en"),

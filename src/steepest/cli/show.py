@@ -16,8 +16,17 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from steepest.comparison.fitted import FittedModel
+    from steepest.training.run import Run
 
-__all__ = ["console", "number", "print_fit", "print_fit_on_all_rows", "print_verdict", "rows_table"]
+__all__ = [
+    "console",
+    "in_course",
+    "number",
+    "print_fit",
+    "print_fit_on_all_rows",
+    "print_verdict",
+    "rows_table",
+]
 
 _MOST_ROWS = 20  # the report has them all
 _NARROW = 72  # columns of text; below it the table keeps only what decides
@@ -92,7 +101,7 @@ def print_fit_on_all_rows(verdict: Mapping[str, Any], data: str | None) -> None:
 
 
 def _key(cell: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(cell.get(name) for name in ("loss", "optimizer", "batch_size", "lr", "kind"))
+    return tuple(cell.get(name) for name in ("loss", "optimizer", "batch_size", "schedule", "lr", "kind"))
 
 
 def _with_marks(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -104,6 +113,8 @@ def _with_marks(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _table(cells: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any], *, narrow: bool) -> Table:
     from rich import box
     from rich.table import Table
+
+    from steepest.training.run import regime
 
     title = str(verdict.get("metric_title", verdict.get("metric", "score")))
     better = "higher" if verdict.get("greater_is_better") else "lower"
@@ -123,7 +134,7 @@ def _table(cells: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any], *, na
         interval = [end for end in cell.get("interval") or () if end is not None]
         row = [str(cell["loss"]), str(cell["optimizer"])]
         if not narrow:
-            row += [str(cell["batch_size"]), f"{cell['lr']:.3g}"]
+            row += [regime(cell["batch_size"], cell.get("schedule", "constant")), f"{cell['lr']:.3g}"]
         row.append(number(cell.get("score")))
         if not narrow:
             row.append(" to ".join(number(end) for end in interval) if interval else "-")
@@ -163,6 +174,13 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def in_course(run: Run) -> str:
+    """How a run's rate goes, where it does not stay; to stand behind the rate."""
+    named = [run.schedule] * (run.schedule != "constant")
+    named += [f"warm-up {run.warmup:g}"] * (run.warmup > 0.0)
+    return f" ({', '.join(named)})" if named else ""
+
+
 def print_fit(model: FittedModel, out: Path) -> None:
     """Print what a single run came to, and where the model is."""
     record = model.record
@@ -170,7 +188,7 @@ def print_fit(model: FittedModel, out: Path) -> None:
     screen = console()
     score = number(record.validation_score)
     screen.print(
-        f"{run.loss} with {run.optimizer}, rate {run.lr:.3g}, batch {run.batch_size}: "
+        f"{run.loss} with {run.optimizer}, rate {run.lr:.3g}{in_course(run)}, batch {run.batch_size}: "
         f"validation {model.metric} {score} at epoch {record.best_epoch} of {record.num_epochs}, "
         f"stopped by {record.stop_reason} after {record.num_steps:,} steps and {record.seconds:.1f} s.",
         markup=False,

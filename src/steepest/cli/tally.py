@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from steepest.cli.show import number
+from steepest.cli.show import in_course, number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,7 +67,8 @@ class Tally:
             run = self.best.run
             score = number(self.best.validation_score)
             parts.append(
-                f"best so far {run.loss} + {run.optimizer}, rate {run.lr:.3g}: {self.metric.title} {score}"
+                f"best so far {run.loss} + {run.optimizer}, rate {run.lr:.3g}{in_course(run)}: "
+                f"{self.metric.title} {score}"
             )
         if self.num_diverged:
             parts.append(f"{self.num_diverged:,} diverged")

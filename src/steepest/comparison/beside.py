@@ -15,11 +15,13 @@ from steepest.comparison.statistics import difference_intervals
 from steepest.files import write_file
 from steepest.report import beside as page
 from steepest.report.build import read_records, telling_of_records
+from steepest.report.summary import regimes
+from steepest.training.run import regime
 
 __all__ = ["set_beside", "write"]
 
 Records = tuple[dict[str, Any], dict[str, Any], pl.DataFrame]  # verdict, plan, runs
-Key = tuple[str, str, str, str]  # loss, optimizer, batch size, kind
+Key = tuple[str, str, str, str]  # loss, optimizer, batch size and schedule, kind
 
 # With all of these alike, both were judged by one metric on the same test rows.
 _SAME_TEST_ROWS = ("data_sha256", "task", "target", "metric", "seed", "validation", "test", "group", "time")
@@ -80,7 +82,8 @@ def set_beside(one: Records, other: Records) -> dict[str, Any]:
 
 
 def _key(cell: Mapping[str, Any]) -> Key:
-    return (cell["loss"], cell["optimizer"], str(cell["batch_size"]), cell["kind"])
+    schedule = cell.get("schedule", "constant")
+    return (cell["loss"], cell["optimizer"], regime(cell["batch_size"], schedule), cell["kind"])
 
 
 def _differences(
@@ -118,7 +121,7 @@ def _scores(side: Records, key: Key) -> dict[int, float]:
     rows = runs.filter(
         pl.col("loss") == key[0],
         pl.col("optimizer") == key[1],
-        pl.col("batch_size").cast(pl.String) == key[2],
+        regimes(runs) == key[2],
         pl.col("lr") == cell["lr"],
         pl.col("seed").is_in(plan["confirmation_seeds"]),
         pl.col(score).is_not_null(),

@@ -74,7 +74,7 @@ def _seconds_a_step(
 
 def estimate_sec(plan: Plan, seconds_per_step: Mapping[BatchSize, float], num_threads: int | None) -> float:
     """How long the plan's runs take, extensions of the grid apart."""
-    cells_a_regime = len(plan.losses) * len(plan.optimizers)
+    cells_a_regime = len(plan.losses) * len(plan.optimizers) * len(plan.schedules)
     seconds_an_epoch = sum(
         _steps_an_epoch(plan, batch_size) * seconds_per_step[batch_size] for batch_size in plan.batch_sizes
     )
@@ -91,9 +91,9 @@ def trim(
     """The largest plan on the ladder that fits the budget, and what it leaves out, in sentences.
 
     Step by step: each cell's rates are pruned; fewer settings of the other options; no confirmation of neighbouring
-    rates; fewer epochs; fewer batch regimes; fewer optimizers or losses, whichever are more, the last named first; two
-    rates a decade in place of three. Never fewer seeds, and never a narrower range of rates: those make a comparison
-    fair.
+    rates; fewer epochs; fewer batch regimes; fewer schedules; fewer optimizers or losses, whichever are more, the last
+    named first; two rates a decade in place of three. Never fewer seeds, and never a narrower range of rates:
+    those make a comparison fair.
     """
 
     def fits(candidate: Plan) -> bool:
@@ -124,6 +124,9 @@ def _ladder(plan: Plan, fits: Callable[[Plan], bool]) -> Iterator[Plan]:
     yield (smaller := _with_fitting_epochs(smaller, plan.epochs, fits))
     while len(smaller.batch_sizes) > 1:
         smaller = replace(smaller, batch_sizes=smaller.batch_sizes[:-1])
+        yield (smaller := _with_fitting_epochs(smaller, plan.epochs, fits))
+    while len(smaller.schedules) > 1:
+        smaller = replace(smaller, schedules=smaller.schedules[:-1])
         yield (smaller := _with_fitting_epochs(smaller, plan.epochs, fits))
     while len(smaller.optimizers) > 1 or len(smaller.losses) > 1:
         if len(smaller.optimizers) >= len(smaller.losses):
@@ -186,6 +189,7 @@ def _left_out(plan: Plan, trimmed: Plan) -> list[str]:
         sentences.append(f"{why}, every run has {trimmed.epochs} epochs in place of {plan.epochs}.")
     for what, before, after in (
         ("batch sizes", plan.batch_sizes, trimmed.batch_sizes),
+        ("schedules", plan.schedules, trimmed.schedules),
         ("optimizers", plan.optimizers, trimmed.optimizers),
         ("losses", plan.losses, trimmed.losses),
     ):

@@ -183,6 +183,8 @@ def compare(
     rows: int | None = None,
     cluster: str | None = None,
     together: bool | None = None,
+    schedules: Sequence[str] | str | None = None,
+    warmup: float = 0.0,
 ) -> Comparison:
     """Train every pair of loss and optimizer on a table, tune each one fairly, and say which to use.
 
@@ -244,6 +246,9 @@ def compare(
             as pays for a module of this size (None). Scores are the same to rounding; a module, a loss or an optimizer
             that cannot be stacked is trained one run after another, and a note says why. The plan keeps it, so that
             resuming gives the same bytes; an extension's are those of all asked at once to rounding.
+        schedules: names out of ``steepest.schedules.SCHEDULES``; each pair is tuned and compared under each of them.
+            None: a constant rate alone.
+        warmup: the share of the steps over which every run's rate rises at first, from 0 to below 1.
 
     Returns:
         The verdict, the runs, the plan and the trained model. An interruption (Ctrl-C) keeps what was
@@ -269,6 +274,8 @@ def compare(
         tune,
         splits,
         rows,
+        schedules,
+        warmup,
     )
     check.check_threads(num_threads)
     _check_together(together, is_module=model is not None)

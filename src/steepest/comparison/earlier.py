@@ -84,7 +84,8 @@ def _trials(row: Mapping[str, Any], plan: Plan) -> list[Trial]:
     if row.get("options"):  # a row has them in words, not to the last digit: such a run is made again
         return []
     size = row["batch_size"]
-    cell = Cell(row["loss"], row["optimizer"], size if size == "full" else int(size))
+    schedule = row.get("schedule") or "constant"  # a comparison of before there were any
+    cell = Cell(row["loss"], row["optimizer"], size if size == "full" else int(size), schedule)
     lengths = [*((epochs, epochs) for epochs in plan.rung_epochs), (None, plan.epochs)]
     return [
         Setting(cell, row["lr"], epochs).on(row["seed"])

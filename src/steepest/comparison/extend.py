@@ -69,7 +69,7 @@ def extended(plan: Plan, *, losses: Names, optimizers: Names, more_seeds: int | 
                 raise InputError(f"The comparison has the {what} {name!r} already; name those it lacks.")
     all_losses, all_optimizers = plan.losses + new_losses, plan.optimizers + new_optimizers
     num_seeds = check.check_seeds(len(plan.tuning_seeds) + more)
-    num_contestants = 2 * len(all_losses) * len(all_optimizers) * len(plan.batch_sizes)
+    num_contestants = 2 * len(all_losses) * len(all_optimizers) * len(plan.batch_sizes) * len(plan.schedules)
     # With tuning of the rates alone there are no ranges.
     more_ranges = (new_losses, new_optimizers) if plan.num_configurations else ((), ())
     num_fresh = max(len(plan.confirmation_seeds), num_seeds, seeds_to_tell(num_contestants))

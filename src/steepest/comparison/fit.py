@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,8 @@ from steepest.errors import InputError, near_names
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 from steepest.training.metrics import METRICS
+from steepest.training.native import rows_a_step
+from steepest.training.rates import check_course
 from steepest.training.run import BatchSize, Record, Run, Stop, Task
 
 __all__ = [
@@ -64,6 +67,8 @@ def fit(
     optimizer_options: Mapping[str, Any] | None = None,
     group: str | None = None,
     time: str | None = None,
+    schedule: str = "constant",
+    warmup: float = 0.0,
     memory: int | str | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> FittedModel:
@@ -96,6 +101,10 @@ def fit(
         optimizer_options: the optimizer's own, such as ``{"weight_decay": 0.01}`` (``beta1`` is the first of betas).
         group: a column none of whose values is to be in two parts of the rows; it is no feature.
         time: a column in whose order the rows are cut, validation rows last; it is no feature.
+        schedule: how the rate goes over the steps, a name out of ``steepest.schedules.SCHEDULES``. All but
+            ``"constant"`` take a length known beforehand: ``max_epochs`` or ``max_steps``, whichever ends first. What
+            else may end a run ends it early.
+        warmup: the share of the steps over which the rate rises to where the schedule begins, such as 0.05.
         memory: how much memory this process may take, Python and torch included: bytes, or ``"1GB"``; None: half of
             what is available.
         progress: called as ``progress(what, share)`` while data too large for memory are read and trained on.
@@ -138,7 +147,10 @@ def fit(
             stop=stop,
             loss_options=check_loss_options(word, loss_options or {}),
             optimizer_options=check_optimizer_options(optimizer, optimizer_options or {}),
+            schedule=check.check_schedule(schedule).name,
+            warmup=check.check_warmup(warmup),
         )
+        check_course(run, math.ceil(num_train_rows / rows_a_step(run, num_train_rows)))
         engine = engine_for(prepared, judge, progress)
         if lr == "auto" and prepared.num_rows["validation"]:
             epochs = 1 if isinstance(prepared, StreamedRows) else _EPOCHS_TO_LOOK

@@ -21,16 +21,18 @@ from steepest.comparison.module_files import CHECKPOINTS, OURS, RECORD, write_mo
 from steepest.comparison.output import check_directory, place_of
 from steepest.errors import InputError, near_names
 from steepest.optim import OPTIMIZERS
+from steepest.schedules.course import Course
 from steepest.training.distributed.checkpoint import Checkpoints
 from steepest.training.distributed.interruption import asked_to_stop
 from steepest.training.distributed.loading import Part, as_parts
 from steepest.training.distributed.parallel import parallelized
 from steepest.training.distributed.ranks import Ranks, joined
 from steepest.training.distributed.run import ModuleRecord, ModuleRun
-from steepest.training.distributed.train import OnStep, Training, len_of_batch, train
+from steepest.training.distributed.train import OnStep, Training, len_of_batch, order_of, train
 from steepest.training.layout import layout_of
 from steepest.training.metrics import default_metric
 from steepest.training.native import formula_of
+from steepest.training.rates import check_course, course_of
 from steepest.training.run import BatchSize, Run, Stop, Task
 from steepest.training.seeds import borrowed
 from steepest.training.torch_data import Rows
@@ -38,6 +40,8 @@ from steepest.training.torch_engine import TorchEngine, has_batch_norm
 
 __all__ = ["FittedModule", "fit_module"]
 
+# What a question says of the rate's course, and means where it is an older one's that says nothing.
+_CONSTANT = {"schedule": "constant", "num_steps": None, "warmup": 0.0}
 _TASKS: tuple[Task, ...] = ("regression", "binary", "multiclass")
 
 
@@ -76,6 +80,8 @@ def fit_module(
     device: str = "auto",
     task: str = "auto",
     seed: int = 0,
+    schedule: str = "constant",
+    warmup: float = 0.0,
     loss_options: Mapping[str, float] | None = None,
     optimizer_options: Mapping[str, Any] | None = None,
     on_step: OnStep | None = None,
@@ -102,6 +108,7 @@ def fit_module(
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         task: ``"regression"``, ``"binary"``, ``"multiclass"`` or ``"auto"``, by the targets and the module's outputs.
         seed: decides initial weights and the order of the rows.
+        schedule, warmup: how the rate goes over the steps, as in :func:`steepest.fit`; resumed, it goes on.
         loss_options, optimizer_options: their own, as in :func:`steepest.fit`.
         on_step: called on the first process after each step with where the training stands, the number of steps in all
             and the step's loss.
@@ -134,14 +141,18 @@ def fit_module(
                     ),
                     loss_options=check_loss_options(word, loss_options or {}),
                     optimizer_options=check_optimizer_options(optimizer, optimizer_options or {}),
+                    schedule=check.check_schedule(schedule).name,
+                    warmup=check.check_warmup(warmup),
                 ),
                 accumulate=_count("accumulate", accumulate),
                 parallel=parallel,  # type: ignore[arg-type]  # parallelized refuses others
                 checkpoint_every=_count("checkpoint_every", checkpoint_every),
             )
             checked.check(run)
+            steps_an_epoch = order_of(run, parts[0]).steps_per_epoch
+            check_course(run.run, steps_an_epoch)
             module = checked.engine.make(seed)
-            question = checked.question(run, module)
+            question = checked.question(run, module, course_of(run.run, steps_an_epoch))
             checkpoints = Checkpoints(place / CHECKPOINTS, ranks)
             last = _last(checkpoints, place, question, resume)
         notes = checked.notes(module)
@@ -242,13 +253,14 @@ class _Checked:
         )
         return [note]
 
-    def question(self, run: ModuleRun, module: nn.Module) -> dict[str, Any]:
+    def question(self, run: ModuleRun, module: nn.Module, course: Course | None) -> dict[str, Any]:
         """All that decides the result: what a checkpoint is to be gone on with for alone."""
         asked = asdict(run.run)
         kept = ("loss", "optimizer", "lr", "batch_size", "seed", "loss_options", "optimizer_options")
         parts = {part.name: [part.num_rows, part.sha256] for part in self.parts if part is not None}
         num_parameters = sum(parameter.numel() for parameter in module.parameters())
         plain = {name: asked[name] for name in kept}
+        plain |= _CONSTANT if course is None else asdict(course)
         whole: dict[str, Any] = json.loads(
             canonical_json({**plain, "task": self.task, "parameters": num_parameters, "rows": parts})
         )
@@ -292,7 +304,7 @@ def _last(
             return None
         raise InputError(f"There is nothing to resume in {str(place)!r}.")
     for name, value in question.items():
-        before = last["question"].get(name)
+        before = last["question"].get(name, _CONSTANT.get(name))
         if before != value:
             raise InputError(
                 f"The checkpoint in {str(place)!r} is of a training with {name} {before!r}, this one has {value!r}; "

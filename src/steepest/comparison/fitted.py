@@ -192,6 +192,8 @@ class FittedModel:
             "batch_size": run.batch_size,
             "seed": run.seed,
             "stop": asdict(run.stop),
+            "schedule": run.schedule,
+            "warmup": run.warmup,
             "record": _record_json(self.record),
             "encoding": self.encoding.to_json(),
             "versions": versions(),
@@ -234,6 +236,8 @@ def _model(given: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> FittedMod
         stop=Stop(**given["stop"]),
         loss_options=given["loss_options"],
         optimizer_options=given["optimizer_options"],
+        schedule=given.get("schedule", "constant"),  # an older model's file has neither
+        warmup=given.get("warmup", 0.0),
     )
     encoding = Encoding.from_json(given["encoding"])
     if (encoding.task, encoding.target) != (given["task"], given["target"]):

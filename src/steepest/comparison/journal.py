@@ -173,7 +173,7 @@ def _lock(file: BinaryIO, path: Path) -> None:
 
 def _key(trial: Trial) -> str:
     cell, setting = trial.cell, trial.setting
-    key: list[Any] = [cell.loss, cell.optimizer, str(cell.batch_size), trial.lr, trial.seed]
+    key: list[Any] = [cell.loss, cell.optimizer, cell.regime, trial.lr, trial.seed]
     if setting != Setting(cell, trial.lr):
         key += [setting.epochs, setting.loss_options, setting.optimizer_options]
     return json.dumps(key)

@@ -19,6 +19,7 @@ from steepest.comparison.ranking import Contestant, still_improving
 from steepest.comparison.splits import Splits
 from steepest.comparison.trials import Interrupted, Trials
 from steepest.training.metrics import METRICS
+from steepest.training.rates import has_course
 from steepest.training.run import Record, Stop
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def _trained_on_more(
     stop_event: threading.Event | None,
 ) -> Record:
     """The record's run on all rows but the test rows."""
-    run = replace(record.run, stop=Stop(max_epochs=_epochs(plan, engine, record, winner, stop_event)))
+    stop = Stop(max_epochs=_epochs(plan, engine, record, winner, stop_event))
+    run = replace(record.run, stop=stop)  # a schedule goes over all of this length
     more = start_engine(prepared.all_but_test(), plan.metric)
     again = more.run_all([run], num_threads=1, stop_event=stop_event)[0]
     if again is None or again.diverged or not np.isfinite(again.parameters).all():
@@ -97,14 +99,32 @@ def _epochs(
     """How long to train where no validation rows are left to tell: as long as the fresh seeds took to their best.
 
     Together they are less subject to luck than one. Where they were still improving at their end, one run goes on until
-    it no longer does: a comparison's runs may be short, the model need not be.
+    it no longer does: a comparison's runs may be short, the model need not be. Under a schedule, whose end is its best
+    part whatever the length, runs of twice the length each are tried instead, the whole schedule over each, as long as
+    that makes them better.
     """
     taken = max(1, round(winner.epochs_to_best))
     if not still_improving(plan, winner):
         return taken
+    if has_course(record.run):
+        return _epochs_under_schedule(plan, engine, record, taken, stop_event)
     stop = Stop(max_epochs=_MOST_TIMES * plan.epochs, patience=_PATIENCE_TIMES * plan.epochs)
     longer = engine.run_all([replace(record.run, stop=stop)], num_threads=1, stop_event=stop_event)[0]
     return taken if longer is None else max(taken, longer.best_epoch)
+
+
+def _epochs_under_schedule(
+    plan: Plan, engine: Engine, record: Record, taken: int, stop_event: threading.Event | None
+) -> int:
+    sign = -1.0 if METRICS[plan.metric].greater_is_better else 1.0
+    best, epochs = sign * record.validation_score, plan.epochs
+    while (epochs := 2 * epochs) <= _MOST_TIMES * plan.epochs:
+        run = replace(record.run, stop=Stop(max_epochs=epochs))
+        longer = engine.run_all([run], num_threads=1, stop_event=stop_event)[0]
+        if longer is None or longer.diverged or not sign * longer.validation_score < best:
+            break
+        best, taken = sign * longer.validation_score, epochs
+    return taken
 
 
 def about_model(

@@ -110,6 +110,8 @@ class TrainedModule:
             "optimizer": run.optimizer,
             "hyperparameters": self.record.hyperparameters,
             "batch_size": run.batch_size,
+            "schedule": run.schedule,
+            "warmup": run.warmup,
             "seed": run.seed,
             "data_sha256": self.data_sha256,
             "versions": versions(),

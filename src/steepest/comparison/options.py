@@ -11,10 +11,11 @@ from steepest.comparison.forward import ACTIVATIONS
 from steepest.errors import InputError, near_names
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
+from steepest.schedules.course import check_schedule, check_warmup
 from steepest.training.metrics import METRICS, Metric
 from steepest.training.run import Architecture, BatchSize, Task
 
-__all__ = ["MIN_SEEDS", "Options"]
+__all__ = ["MIN_SEEDS", "Options", "check_schedule", "check_warmup"]
 
 MIN_SEEDS = 3
 MAX_SEEDS = 1000
@@ -43,6 +44,8 @@ class Options:
     tune: str = "rates"
     splits: int | None = None
     rows: int | None = None
+    schedules: Sequence[str] | str | None = None
+    warmup: float = 0.0
 
 
 def check_losses(given: Sequence[str] | str | None, task: Task) -> tuple[str, ...]:
@@ -137,6 +140,12 @@ def check_batch_size(given: object, num_train_rows: int) -> BatchSize:
             f"give {num_train_rows} or less, or 'full'."
         )
     return size
+
+
+def check_schedules(given: Sequence[str] | str | None) -> tuple[str, ...]:
+    """The schedules to compare: those given, or a constant rate."""
+    words = ("constant",) if given is None else _distinct("schedule", _words(given))
+    return tuple(check_schedule(word).name for word in words)
 
 
 def check_architecture(hidden: Sequence[int], activation: str) -> Architecture:

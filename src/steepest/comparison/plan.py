@@ -24,7 +24,8 @@ from steepest.errors import MALFORMED, InputError
 from steepest.files import parse_json, read_bytes
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
-from steepest.training.run import Architecture, BatchSize, Run, Stop, Task
+from steepest.training.rates import check_course
+from steepest.training.run import Architecture, BatchSize, Run, Stop, Task, regime
 from steepest.tuning_range import TuningRange
 
 if TYPE_CHECKING:
@@ -52,11 +53,17 @@ _FRESH = 5_000
 
 @dataclass(frozen=True)
 class Cell:
-    """What is compared: a loss with an optimizer in one batch regime."""
+    """What is compared: a loss with an optimizer in one batch regime, under one schedule of the rate."""
 
     loss: str
     optimizer: str
     batch_size: BatchSize
+    schedule: str = "constant"
+
+    @property
+    def regime(self) -> str:
+        """The batch size and the schedule in one word."""
+        return regime(self.batch_size, self.schedule)
 
 
 OptionValues = tuple[tuple[str, float], ...]  # names and values, in a form that a setting can be looked up by
@@ -142,16 +149,19 @@ class Plan:
     splits: int = 1  # of the rows beside the test's; more than one: each fresh seed has its own
     rows: int | None = None  # so many were drawn at random before anything else; None: all take part
     together: bool = False  # runs are trained many at once: of a module, or of a table on a GPU
+    schedules: tuple[str, ...] = ("constant",)
+    warmup: float = 0.0  # of every run, a share of its steps
     left_out: tuple[str, ...] = ()  # what a budget took away, in sentences
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """Every loss with every optimizer in every batch regime."""
+        """Every loss with every optimizer in every batch regime under every schedule."""
         return tuple(
-            Cell(loss, optimizer, batch_size)
+            Cell(loss, optimizer, batch_size, schedule)
             for loss in self.losses
             for optimizer in self.optimizers
             for batch_size in self.batch_sizes
+            for schedule in self.schedules
         )
 
     @property
@@ -221,6 +231,7 @@ class Plan:
             (len(self.losses), "loss", "es"),
             (len(self.optimizers), "optimizer", "s"),
             (len(self.batch_sizes), "batch size", "s"),
+            *[(len(self.schedules), "schedule", "s")] * (len(self.schedules) > 1),
         ]
         axes = " x ".join(f"{count} {name}{ending * (count != 1)}" for count, name, ending in counted)
         cells = len(self.cells)
@@ -236,10 +247,20 @@ class Plan:
         return [
             f"Plan: {axes}; for each of the {cells}, {tried}, then {confirmed}.",
             f"About {runs}, more where a best rate is the last of its grid.",
+            *self._courses_in_words(),
             *self._split_in_words(),
             *self._losses_in_words(),
             *self.left_out,
         ]
+
+    def _courses_in_words(self) -> list[str]:
+        told = [f"The rate of every run goes by the schedule {self.schedules[0]}."]
+        if len(self.schedules) > 1:
+            told = [f"The rate goes by these schedules: {', '.join(self.schedules)}."]
+        if self.schedules == ("constant",):
+            told = []
+        rising = f"It rises at first, over {self.warmup:.3g} of the steps of every run."
+        return told + [rising if told else rising.replace("It", "The rate", 1)] * (self.warmup > 0.0)
 
     def _split_in_words(self) -> list[str]:
         drawn = []
@@ -275,6 +296,10 @@ class Plan:
             optimizer_options=OPTIMIZERS[trial.cell.optimizer].arguments(
                 dict(trial.setting.optimizer_options)
             ),
+            schedule=trial.cell.schedule,
+            warmup=self.warmup,
+            # A run up to a rung is the beginning of the long one: its schedule is laid out over all epochs.
+            schedule_epochs=self.epochs if trial.setting.epochs else None,
         )
 
     def to_json(self) -> str:
@@ -312,11 +337,13 @@ def make_plan(prepared: Prepared | PreparedModules, options: Options) -> Plan:
         check.check_losses(options.losses, prepared.task) if options.losses is not None else tuple(reasons)
     )
     batch_sizes = check.check_batch_sizes(options.batch_sizes, num_train_rows)
-    num_contestants = 2 * len(losses) * len(optimizers) * len(batch_sizes)  # each cell tuned, and untuned
+    schedules = check.check_schedules(options.schedules)
+    num_cells = len(losses) * len(optimizers) * len(batch_sizes) * len(schedules)
+    num_contestants = 2 * num_cells  # each cell tuned, and untuned
     num_fresh = max(CONFIRMATION_SEEDS, num_seeds, seeds_to_tell(num_contestants))
     splits = _num_splits(prepared, options, num_fresh)
     num_fresh = num_fresh if splits == 1 else splits
-    return Plan(
+    plan = Plan(
         task=prepared.task,
         asked_task=options.task,
         target=prepared.target,
@@ -343,7 +370,23 @@ def make_plan(prepared: Prepared | PreparedModules, options: Options) -> Plan:
         group=options.group,
         time=options.time,
         rows=check.check_count("rows", options.rows),
+        schedules=schedules,
+        warmup=check.check_warmup(options.warmup),
     )
+    _check_courses(plan)
+    return plan
+
+
+def _check_courses(plan: Plan) -> None:
+    """Every schedule has steps to go over.
+
+    Raises:
+        InputError: in some batch regime a run has one.
+    """
+    for cell in plan.cells:
+        run = plan.run(Setting(cell, 1.0).on(plan.seed))
+        size = plan.num_train_rows if cell.batch_size == "full" else int(cell.batch_size)
+        check_course(run, math.ceil(plan.num_train_rows / size))
 
 
 def _num_splits(prepared: Prepared | PreparedModules, options: Options, num_fresh: int) -> int:
@@ -414,7 +457,8 @@ def _plan_of(given: object) -> Plan:
         if isinstance(error, InputError):
             raise
         raise InputError(f"The plan has an entry of the wrong kind: {error}.") from None
-    num_runs = len(plan.losses) * len(plan.optimizers) * len(plan.batch_sizes) * plan.runs_a_cell
+    num_cells = len(plan.losses) * len(plan.optimizers) * len(plan.batch_sizes) * len(plan.schedules)
+    num_runs = num_cells * plan.runs_a_cell
     if num_runs > MOST_RUNS:
         raise InputError(f"The plan has {num_runs:,} runs; {MOST_RUNS:,} would take years.")
     changed = [name for name, value in asdict(plan).items() if value != _tuples(given[name])]
@@ -470,6 +514,8 @@ def _typed(given: Mapping[str, Any]) -> Plan:
         loss_ranges=_ranges(given["loss_ranges"]),
         optimizer_ranges=_ranges(given["optimizer_ranges"]),
         together=bool(given["together"]),
+        schedules=check.check_schedules(given["schedules"]),
+        warmup=check.check_warmup(given["warmup"]),
         left_out=tuple(given["left_out"]),
     )
 

@@ -4,7 +4,7 @@ All rates of a cell run a short way on all tuning seeds; by their seed means the
 and from the last rung to full length. Never a whole cell is left. The best rate that each rung cut is finished all the
 same: it is the likeliest to have been cut wrongly, and what it shows is published as the regret.
 
-A run has no schedule, so a short run is the beginning of the long one, to the bit.
+A schedule of the rate is laid out over the full length, so a short run is the beginning of the long one, to the bit.
 Source: Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", 2016.
 """
 

@@ -131,7 +131,7 @@ def _sorted(plan: Plan, contestants: Sequence[Contestant]) -> list[Contestant]:
 def _name(contestant: Contestant) -> tuple[str, ...]:
     finalist = contestant.finalist
     cell = finalist.cell
-    return (cell.loss, cell.optimizer, str(cell.batch_size), finalist.kind)
+    return (cell.loss, cell.optimizer, cell.regime, finalist.kind)
 
 
 def _with_intervals(plan: Plan, contestants: Sequence[Contestant], factor: float) -> list[Contestant]:

@@ -68,18 +68,19 @@ def _better_than(plan: Plan, contestants: Sequence[Contestant], *, alone: str) -
 
 
 def _pairs(plan: Plan) -> str:
-    return "pairs" if len(plan.batch_sizes) == 1 else "combinations"
+    return "pairs" if len(plan.batch_sizes) == len(plan.schedules) == 1 else "combinations"
 
 
 def _name(contestant: Contestant) -> str:
     finalist = contestant.finalist
     size = finalist.cell.batch_size
     batch = "full batch" if size == "full" else f"batch {size}"
+    schedule = [finalist.cell.schedule] * (finalist.cell.schedule != "constant")
     options = [f"{name} {value:g}" for name, value in finalist.setting.options]
     rate = "its default learning rate" if finalist.kind == "default" else "learning rate"
     return (
         f"{loss_name(finalist.cell.loss)} with {optimizer_name(finalist.cell.optimizer)} "
-        f"at {rate} {finalist.lr:g} ({', '.join([batch, *options])})"
+        f"at {rate} {finalist.lr:g} ({', '.join([batch, *schedule, *options])})"
     )
 
 

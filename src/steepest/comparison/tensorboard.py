@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from steepest.errors import InputError
-from steepest.training.run import Record, Run
+from steepest.training.run import Record, Run, regime
 
 if TYPE_CHECKING:
     from steepest.comparison.plan import Plan
@@ -20,7 +20,7 @@ __all__ = ["TensorBoardLog"]
 
 
 class TensorBoardLog:
-    """Writes a folder a run, ``loss-optimizer-batch/stage-rate-seed``, as soon as the run has ended.
+    """Writes a folder a run, ``loss-optimizer-batch[-schedule]/stage-rate-seed``, as soon as the run has ended.
 
     Args:
         directory: TensorBoard's log directory; made where there is none.
@@ -64,7 +64,7 @@ class TensorBoardLog:
             InputError: they cannot be written.
         """
         run = record.run
-        pair = f"{run.loss}-{run.optimizer}-{run.batch_size}"
+        pair = f"{run.loss}-{run.optimizer}-{regime(run.batch_size, run.schedule).replace(' ', '-')}"
         folder = (
             self._directory / pair / "-".join([self._stage, f"{run.lr:g}", str(run.seed), *self._apart(run)])
         )
@@ -83,6 +83,7 @@ class TensorBoardLog:
                     "loss": run.loss,
                     "optimizer": run.optimizer,
                     "batch_size": str(run.batch_size),
+                    "schedule": run.schedule,
                     "stage": self._stage,
                     "seed": run.seed,
                     **record.hyperparameters,

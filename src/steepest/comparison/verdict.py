@@ -64,6 +64,7 @@ def assemble(
         "num_features": prepared.num_features,
         "architecture": _architecture(plan, prepared),
         "epochs": plan.epochs,
+        "warmup": plan.warmup,
         "pruning": pruning,
         "notes": [*prepared.notes, *plan.left_out, *notes, *pruning_notes],
         "diagnosis": (
@@ -103,6 +104,7 @@ def _cell(plan: Plan, trials: Trials, contestant: Contestant) -> dict[str, Any]:
         "loss": cell.loss,
         "optimizer": cell.optimizer,
         "batch_size": cell.batch_size,
+        "schedule": cell.schedule,
         "lr": lr,
         "loss_options": dict(finalist.setting.loss_options),
         "optimizer_options": dict(finalist.setting.optimizer_options),

@@ -36,6 +36,9 @@ class SteepestClassifier(ClassifierMixin, Network):  # type: ignore[misc]  # sci
         epochs: passes over the rows; ``"auto"``: about 200,000 examples and at least 1,000 steps.
         random_state: decides the initial weights and the order of the rows; a number, a ``RandomState``, or
             None for another result each time.
+        schedule: how the rate goes over the steps: a name out of ``steepest.schedules.SCHEDULES``. ``partial_fit``
+            takes ``"constant"`` alone.
+        warmup: the share of the steps over which the rate rises to where the schedule begins, from 0 to below 1.
         loss_options: the loss's own parameters, such as ``{"gamma": 2.0}``.
         optimizer_options: the optimizer's own, such as ``{"weight_decay": 0.01}``.
 

@@ -31,6 +31,7 @@ from steepest.estimators import files
 from steepest.optim import OPTIMIZERS
 from steepest.training.metrics import default_metric
 from steepest.training.native import NativeEngine, formula_of, layer_sizes, num_outputs, rows_a_step
+from steepest.training.rates import check_course, has_course
 from steepest.training.run import BatchSize, Record, Run, Stop, Task, TrainingData
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         activation: str = "relu",
         epochs: int | str = "auto",
         random_state: Any = 0,
+        schedule: str = "constant",
+        warmup: float = 0.0,
         loss_options: Mapping[str, float] | None = None,
         optimizer_options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -73,6 +76,8 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         self.activation = activation
         self.epochs = epochs
         self.random_state = random_state
+        self.schedule = schedule
+        self.warmup = warmup
         self.loss_options = loss_options
         self.optimizer_options = optimizer_options
 
@@ -81,6 +86,7 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     ) -> None:
         """Learn the standardisation and the network from rows and encoded targets."""
         run = self._run(len(x), task)
+        check_course(run, _steps_an_epoch(run, len(x)))
         self._scaler = StandardScaler().fit(x, sample_weight=weights)
         rows = self._standardised(x)
         if weights is not None:
@@ -97,6 +103,11 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         if self.lr == "tuned":
             raise InputError("partial_fit cannot tune the learning rate; give lr a number, or 'auto'.")
         run = self._run(len(x), task)
+        if has_course(run):
+            raise InputError(
+                "partial_fit knows no number of steps for a schedule or a warm-up to go over; leave these out, or use "
+                "fit."
+            )
         passes, initial = 0, None
         if hasattr(self, "layers_"):
             passes = self.n_iter_
@@ -152,14 +163,15 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             architecture=check.check_architecture(self.hidden, self.activation),
             loss_options=check_loss_options(loss, self.loss_options or {}),
             optimizer_options=check_optimizer_options(optimizer, self.optimizer_options or {}),
+            schedule=check.check_schedule(self.schedule).name,
+            warmup=check.check_warmup(self.warmup),
         )
         return replace(run, stop=Stop(max_epochs=self._num_epochs(run, num_rows)))
 
     def _num_epochs(self, run: Run, num_rows: int) -> int:
         if self.epochs != "auto":
             return check.check_count("epochs", self.epochs) or 1
-        steps_an_epoch = math.ceil(num_rows / rows_a_step(run, num_rows))
-        return max(default_epochs(num_rows), math.ceil(_STEPS_AT_LEAST / steps_an_epoch))
+        return max(default_epochs(num_rows), math.ceil(_STEPS_AT_LEAST / _steps_an_epoch(run, num_rows)))
 
     def _rate(
         self, run: Run, x: NDArray[Any], y: NDArray[Any], weights: Weights, task: Task, num_classes: int
@@ -295,3 +307,7 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         check_is_fitted(self)
         x = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         return outputs(self.layers_, self._architecture.activation, self._standardised(x))
+
+
+def _steps_an_epoch(run: Run, num_rows: int) -> int:
+    return math.ceil(num_rows / rows_a_step(run, num_rows))

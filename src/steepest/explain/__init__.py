@@ -1,4 +1,4 @@
-"""Losses and optimizers explained: in words, as formulas, and drawn from those very formulas.
+"""Losses, optimizers and schedules explained: in words, as formulas, and drawn from those very formulas.
 
 :func:`explain` takes the word a command takes and gives an :class:`Explanation`.
 """

@@ -7,14 +7,16 @@ from steepest.explain.loss_page import loss_page
 from steepest.explain.optimizer_page import optimizer_page
 from steepest.explain.page import Explanation
 from steepest.explain.regimes import REGIMES
+from steepest.explain.schedule_page import schedule_page
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
+from steepest.schedules import SCHEDULES
 
 __all__ = ["explain"]
 
 
 def explain(name: str) -> Explanation:
-    """The page of a loss, an optimizer or a regime of gradient descent.
+    """The page of a loss, an optimizer, a schedule or a regime of gradient descent.
 
     Args:
         name: a word from ``steepest list``, or ``"batch"``, ``"mini-batch"`` or ``"stochastic"``.
@@ -30,7 +32,9 @@ def explain(name: str) -> Explanation:
         return loss_page(LOSSES[name])
     if name in OPTIMIZERS:
         return optimizer_page(OPTIMIZERS[name])
+    if name in SCHEDULES:
+        return schedule_page(SCHEDULES[name])
     if name in REGIMES:
         return optimizer_page(OPTIMIZERS["sgd"], regime=REGIMES[name])
-    known = [*LOSSES, *OPTIMIZERS, *REGIMES]
-    raise InputError(f"There is no loss or optimizer {name!r}{near_names(name, known)}")
+    known = [*LOSSES, *OPTIMIZERS, *SCHEDULES, *REGIMES]
+    raise InputError(f"There is no loss, optimizer or schedule {name!r}{near_names(name, known)}")

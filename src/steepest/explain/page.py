@@ -24,7 +24,7 @@ _WIDEST = 100  # columns; longer lines are hard to read
 
 @dataclass(frozen=True)
 class Explanation:
-    """What there is to know of a loss or an optimizer.
+    """What there is to know of a loss, an optimizer or a schedule.
 
     ``sections`` are a label and its paragraphs, in order; more than one paragraph makes a list. The drawing
     is computed when it is first looked at; ``make_figure`` is ``None`` where there is nothing to draw.

@@ -21,6 +21,10 @@ def fit_command(verdict: Mapping[str, Any], data: str, out: str) -> str:
                 ",".join(f"{name}={value}" for name, value in given.items()),
             ]
     words += ["--batch-size", str(winner["batch_size"]), "--epochs", str(verdict["epochs"])]
+    if winner.get("schedule", "constant") != "constant":
+        words += ["--schedule", str(winner["schedule"])]
+    if verdict.get("warmup"):
+        words += ["--warmup", repr(verdict["warmup"])]
     words += ["--hidden", ",".join(map(str, network["hidden"])) or "none"]
     words += ["--activation", str(network["activation"])]
     for option in ("group", "time"):

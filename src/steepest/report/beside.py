@@ -64,8 +64,9 @@ def _side(letter: str, name: str, verdict: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name(key: Sequence[str]) -> dict[str, str]:
-    loss, optimizer, size, kind = key
-    batch = "full batch" if size == "full" else f"batch {size}"
+    loss, optimizer, regime, kind = key
+    size, _, schedule = regime.partition(" ")
+    batch = ("full batch" if size == "full" else f"batch {size}") + f", {schedule}" * bool(schedule)
     return {
         "pair": f"{loss} + {optimizer}",
         "how": f"{batch}, {'untuned default' if kind == 'default' else 'tuned'}",

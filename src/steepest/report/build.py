@@ -120,6 +120,7 @@ def build(verdict: dict[str, Any], plan: dict[str, Any], runs: pl.DataFrame, lan
 def _build(verdict: dict[str, Any], plan: dict[str, Any], runs: pl.DataFrame) -> str:
     _check_format(verdict)
     runs = summary.check_runs(runs)
+    given, verdict = verdict, summary.with_regimes(verdict)
     found = summary.configurations(runs, verdict["greater_is_better"])
     rates, curves = sections.rates(verdict, found), sections.curves(verdict, runs)
     calibration = sections.calibration(verdict)
@@ -145,7 +146,7 @@ def _build(verdict: dict[str, Any], plan: dict[str, Any], runs: pl.DataFrame) ->
         diagnosis=sections.diagnosis(verdict),
         reasons=sections.reasons(verdict, plan),
         tried=sections.tried(verdict, plan, found),
-        use=sections.use(verdict, plan, runs),
+        use=sections.use(given, plan, runs),
     )
 
 

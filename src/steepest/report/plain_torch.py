@@ -6,6 +6,7 @@ What stands here are formulas as text; tests hold each one to the loss it stands
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from steepest.report.words import Cell
+from steepest.schedules import SCHEDULES
 
 __all__ = ["LOSSES", "OPTIMIZERS", "arrays_code", "training_code"]
 
@@ -169,6 +171,7 @@ def training_code(verdict: Mapping[str, Any], winner: Cell, hyper: Mapping[str, 
     if any(name not in hyper for name in loss.parameters):
         return None
     size = "len(x_train)" if winner["batch_size"] == "full" else str(int(winner["batch_size"]))
+    course = _course(verdict, winner, size)
     lines = [
         "import copy",
         "import math",
@@ -184,6 +187,7 @@ def training_code(verdict: Mapping[str, Any], winner: Cell, hyper: Mapping[str, 
         f"torch.manual_seed({int(verdict['seed'])})",
         *_model(verdict, loss),
         _optimizer(optimizer, float(winner["lr"]), hyper),
+        *course,
         *loss.before,
         "",
         "",
@@ -199,6 +203,7 @@ def training_code(verdict: Mapping[str, Any], winner: Cell, hyper: Mapping[str, 
         "        optimizer.zero_grad()",
         "        loss(model(x_train[batch]), y_train[batch]).backward()",
         "        optimizer.step()",
+        *["        scheduler.step()"] * bool(course),
         '    now = score("validation")',
         f"    if now {'>' if verdict['greater_is_better'] else '<'} best:",
         "        best, kept = now, copy.deepcopy(model.state_dict())",
@@ -239,6 +244,27 @@ def _optimizer(optimizer: PlainOptimizer, lr: float, hyper: Mapping[str, float])
         given["betas"] = f"({own['beta1']:.12g}, {own['beta2']:.12g})"
     options = ", ".join(f"{name}={value}" for name, value in (given | dict(optimizer.fixed)).items())
     return f"optimizer = torch.optim.{optimizer.cls}(model.parameters(), {options})"
+
+
+def _course(verdict: Mapping[str, Any], winner: Cell, size: str) -> list[str]:
+    """The schedule's own formula as it stands in the library, and a scheduler of torch's that goes by it."""
+    schedule, warmup = SCHEDULES[winner.get("schedule", "constant")], float(verdict.get("warmup") or 0.0)
+    if schedule.name == "constant" and not warmup:
+        return []
+    rising = f"min(max(1, round({warmup!r} * num_steps)), num_steps - 1)" if warmup else "0"
+    return [
+        "",
+        "",
+        *inspect.getsource(schedule.factor).splitlines(),
+        "",
+        "",
+        f"num_steps = {int(verdict['epochs'])} * math.ceil(len(x_train) / {size})",
+        f"warmup = {rising}",
+        "scheduler = torch.optim.lr_scheduler.LambdaLR(",
+        "    optimizer,",
+        "    lambda k: (k + 1) / (warmup + 1) if k < warmup else factor((k - warmup) / (num_steps - warmup)),",
+        ")",
+    ]
 
 
 def _loss(loss: PlainLoss, hyper: Mapping[str, float]) -> list[str]:

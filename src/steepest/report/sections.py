@@ -82,14 +82,18 @@ def metric_of(verdict: Context) -> str:
 def _choice(winner: Cell, verdict: Context, written: tables.Written) -> list[tuple[str, str, str]]:
     """The first winner's settings as (name, value, detail)."""
     is_default = winner["kind"] == "default"
-    size = str(winner["batch_size"])
+    size, _, schedule = str(winner["batch_size"]).partition(" ")
     batch = size if size not in ("full", "1") else tables.batch_words(size)
+    rising = verdict.get("warmup") or 0.0
+    course = [schedule or "constant"] * bool(schedule or rising)
+    warmup = say("warm-up over {share} % of the steps", share=significant(100 * rising)) if rising else ""
     near = between(winner["rate_interval"], significant)
     rate_detail = say("the default") if is_default else say("as good: {rates}", rates=near) if near else ""
     return [
         (say("Loss"), str(winner["loss"]), ""),
         (say("Optimizer"), str(winner["optimizer"]), ""),
         (say("Learning rate"), significant(winner["lr"]), rate_detail),
+        *((say("Schedule"), name, warmup) for name in course),
         (say("Batch"), batch, ""),
         (metric_of(verdict), written(winner["score"]), between(winner["interval"], written)),
         *_baseline(verdict, written),
@@ -144,7 +148,14 @@ def rates(verdict: Context, found: list[dict[str, Any]]) -> Context:
         )
         notes = [_rate_note(loss, batch, own_cells) for loss in losses for batch in batches]
         panels.append(_panel(f"rate-{index}", optimizer, index, spec) | {"notes": notes})
-    return {"panels": panels, "losses": losses, "batches": batches, "first": first}
+    has_schedules = any(" " in batch for batch in batches)
+    return {
+        "panels": panels,
+        "losses": losses,
+        "batches": batches,
+        "first": first,
+        "has_schedules": has_schedules,
+    }
 
 
 def _tried_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -377,7 +388,12 @@ def _model_in_words(architecture: Context) -> str:
 
 
 def use(verdict: Context, plan: Context, runs: pl.DataFrame) -> dict[str, str | None]:
-    """Commands and code that use the model and train it again; nothing where there is no model."""
+    """Commands and code that use the model and train it again; nothing where there is no model.
+
+    Args:
+        verdict: as it was recorded.
+        plan, runs: of the comparison.
+    """
     if not verdict["winners"]:
         return {}
     winner = verdict["winners"][0]
@@ -389,7 +405,7 @@ def use(verdict: Context, plan: Context, runs: pl.DataFrame) -> dict[str, str | 
                 'model.load_state_dict(load_file("model/model.safetensors"))\nmodel.eval()'
             )
         }
-    hyper = winner.get("hyperparameters") or summary.hyperparameters(runs, winner)
+    hyper = winner.get("hyperparameters") or summary.hyperparameters(runs, summary.with_regime(winner))
     return {
         "predict": "steepest predict model new_rows.csv --out predictions.csv",
         "python": (

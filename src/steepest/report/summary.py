@@ -11,6 +11,7 @@ import polars as pl
 
 from steepest.errors import InputError
 from steepest.report.words import Cell, finite
+from steepest.training.run import regime
 
 COLUMNS = (
     *("stage", "loss", "optimizer", "batch_size", "lr", "seed", "num_steps", "num_examples", "diverged"),
@@ -37,9 +38,29 @@ def check_runs(runs: pl.DataFrame) -> pl.DataFrame:
     absent = [pl.lit(None, dtype).alias(name) for name, dtype in _COUNTED.items() if name not in runs.columns]
     return runs.with_columns(
         *absent,
-        pl.col("batch_size").cast(pl.String),
+        regimes(runs).alias("batch_size"),
         pl.when(usable).then(score).otherwise(None).alias("validation_score"),
     )
+
+
+def regimes(runs: pl.DataFrame) -> pl.Expr:
+    """Each run's batch size, and its schedule where its rate does not stay; older records name none."""
+    size = pl.col("batch_size").cast(pl.String)
+    if "schedule" not in runs.columns:
+        return size
+    schedule = pl.col("schedule")
+    return pl.when(schedule == "constant").then(size).otherwise(size + " " + schedule)
+
+
+def with_regimes(verdict: dict[str, Any]) -> dict[str, Any]:
+    """The verdict, each cell's batch size as :func:`regimes` has it: the report treats the two as one."""
+
+    return {**verdict, **{name: list(map(with_regime, verdict[name])) for name in ("cells", "winners")}}
+
+
+def with_regime(cell: Cell) -> dict[str, Any]:
+    """A cell so."""
+    return {**cell, "batch_size": regime(cell["batch_size"], cell.get("schedule", "constant"))}
 
 
 def configurations(runs: pl.DataFrame, greater_is_better: bool) -> list[dict[str, Any]]:

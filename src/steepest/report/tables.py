@@ -79,16 +79,17 @@ def cell_key(cell: Cell) -> tuple[str, ...]:
 
 
 def batch_words(batch_size: Any) -> str:
-    """``"batch 32"``, ``"full batch"``, ``"one row a step"``."""
-    if str(batch_size) == "full":
-        return say("full batch")
-    return say("one row a step") if str(batch_size) == "1" else say("batch {size}", size=batch_size)
+    """``"batch 32"``, ``"full batch"``, ``"one row a step"``; ``"batch 32, cosine"`` where a schedule is named."""
+    size, _, schedule = str(batch_size).partition(" ")
+    words = say("full batch") if size == "full" else say("batch {size}", size=size)
+    words = say("one row a step") if size == "1" else words
+    return say("{batch}, {schedule}", batch=words, schedule=schedule) if schedule else words
 
 
-def batch_order(batch_size: Any) -> tuple[bool, int]:
-    """A key that sorts batch sizes: small to large, the full batch last."""
-    text = str(batch_size)
-    return (not text.isdigit(), int(text) if text.isdigit() else 0)
+def batch_order(batch_size: Any) -> tuple[bool, int, str]:
+    """A key that sorts batch sizes: small to large, the full batch last; of one size, by the schedule."""
+    size, _, schedule = str(batch_size).partition(" ")
+    return (not size.isdigit(), int(size) if size.isdigit() else 0, schedule)
 
 
 def standing_range(cells: Sequence[Cell], winners: Sequence[Cell], greater_is_better: bool) -> ScoreRange:
@@ -110,10 +111,11 @@ def standing(
 ) -> Standing:
     """Every cell with its interval, winners first; ``first`` is what the first winner is marked with."""
     marks = {cell_key(cell): say("winner") if place else first for place, cell in enumerate(winners)}
-    several_batches = len({str(cell["batch_size"]) for cell in cells}) > 1
+    regimes = {str(cell["batch_size"]) for cell in cells}
+    is_said = len(regimes) > 1 or any(" " in regime for regime in regimes)
     ordered = sorted(cells, key=lambda cell: cell_key(cell) not in marks)
     rows = tuple(
-        _standing_row(cell, marks.get(cell_key(cell), ""), span, written, several_batches) for cell in ordered
+        _standing_row(cell, marks.get(cell_key(cell), ""), span, written, is_said) for cell in ordered
     )
     places = tuple((span.percent(tick), significant(tick, 6)) for tick in ticks(span, 4))
     best = finite(ordered[0]["score"]) if ordered else None
@@ -243,12 +245,16 @@ def metric_matrix(
     constant = {} if baseline is None else baseline["test"]
     columns = {name: _metric_column(best, name, name in upward, constant.get(name)) for name in metrics}
     rows = tuple(
-        (f"{loss} · {best[loss]['optimizer']}", tuple(columns[name][loss] for name in metrics))
-        for loss in sorted(best)
+        (_pair_name(best[loss]), tuple(columns[name][loss] for name in metrics)) for loss in sorted(best)
     )
     if constant:
         rows += ((say("none: always the same"), tuple(columns[name][_CONSTANT] for name in metrics)),)
     return Matrix(say("Test rows"), tuple(capital(humanise(name)) for name in metrics), rows)
+
+
+def _pair_name(cell: Cell) -> str:
+    schedule = str(cell["batch_size"]).partition(" ")[2]
+    return " · ".join([cell["loss"], cell["optimizer"], *[schedule] * bool(schedule)])
 
 
 def _metric_column(

@@ -36,6 +36,7 @@ from steepest.training.activations import activation_of
 from steepest.training.metrics import LOG_RATE, LOGIT, LOGITS, METRICS, PROBABILITY, REAL
 from steepest.training.native_kernel import INTEGERS, MICRO_BATCH, PROGRESS, train_kernel
 from steepest.training.random import initial_parameters
+from steepest.training.rates import course_of, rate_kernel
 from steepest.training.run import STOP_REASONS, Curve, Record, Run, TrainingData, named_apart
 
 __all__ = ["NativeEngine", "formula_of", "layer_sizes", "num_outputs", "rows_a_step"]
@@ -461,6 +462,8 @@ class Job:
         self.activate, self.derive = activation.kernels(dtype)
         self.metric = engine.metric.kernel(dtype)
         self.kernel = train_kernel(dtype)
+        self.course = course_of(run, -(-engine.num_rows // rows_a_step(run, engine.num_rows)))
+        self.schedule = 0 if self.course is None else rate_kernel(run.schedule).address
 
     def ask_to_stop(self, reason: int) -> None:
         if self.control[0] == 0:
@@ -514,7 +517,10 @@ class Job:
             ],
             dtype=np.int64,
         )  # fmt: skip
-        numbers = np.array([stop.min_gradient_norm or 0.0, self._target_metric(), DIVERGENCE_FACTOR])
+        course = (0, 0) if self.course is None else (self.course.num_steps, self.course.warmup_steps)
+        numbers = np.array(
+            [stop.min_gradient_norm or 0.0, self._target_metric(), DIVERGENCE_FACTOR, run.lr, *course]
+        )
         scalars = self.rule.scalars_at_first(self.hyperparameters)
         hyper = np.array([*self.hyperparameters.values(), *scalars], dtype=np.float64)
         options = np.array([*self.loss_parameters.values(), *self.class_terms.ravel()], dtype=np.float64)
@@ -549,6 +555,7 @@ class Job:
         _entry(self.kernel.address)(
             *map(_address, arrays),
             self.loss.address, self.metric.address, self.activate.address, self.derive.address, self.step.address,
+            self.schedule,
         )  # fmt: skip
 
     def _slots(self, parameters: NDArray[Any]) -> list[NDArray[Any]]:
@@ -639,7 +646,7 @@ class Job:
 @cache
 def _entry(address: int) -> Any:
     """The compiled run, which takes what it is given as bare addresses; the interpreter lock is released."""
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 25)(address)
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 26)(address)
 
 
 def _address(array: NDArray[Any]) -> int:

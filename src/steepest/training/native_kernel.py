@@ -21,6 +21,7 @@ from steepest.training.activations import activation_signature
 from steepest.training.lanes import dots, outer, row, row_dots, transpose
 from steepest.training.metrics import PROBABILITY, metric_signature
 from steepest.training.random import permute
+from steepest.training.rates import RATE_FACTOR
 from steepest.training.run import STOP_REASONS
 
 __all__ = ["INTEGERS", "MICRO_BATCH", "NUMBERS", "PROGRESS", "train_kernel"]
@@ -43,7 +44,7 @@ PROGRESS = (
     "epoch", "step", "examples", "reason", "best_evaluation", "best_score", "loss_limit", "epoch_loss",
     "epoch_examples", "batch_loss", "batch_rows",
 )  # fmt: skip
-NUMBERS = ("min_gradient_norm", "target_metric", "divergence_factor")
+NUMBERS = ("min_gradient_norm", "target_metric", "divergence_factor", "lr", "schedule_steps", "warmup_steps")
 
 _EPOCHS, _STEPS, _SECONDS, _PATIENCE, _GRADIENT, _TARGET, _DIVERGED, _INTERRUPTED = range(len(STOP_REASONS))
 
@@ -52,6 +53,7 @@ loss_of: Any
 call_metric: Any
 call_activation: Any
 call_step: Any
+call_schedule: Any
 product: Any
 forward_layer: Any
 weight_gradient: Any
@@ -330,7 +332,7 @@ def _train(
     integers: Any, numbers: Any, layer_sizes: Any, x_rows: Any, y_rows: Any, row_weights: Any, x_validation: Any,
     y_validation: Any, parameters: Any, gradient: Any, best: Any, workspace: Any, row_order: Any, table: Any,
     hyper: Any, loss_options: Any, metric_sums: Any, curve: Any, control: Any, progress: Any,
-    loss: int, metric: int, activate: int, derive: int, step_rule: int,
+    loss: int, metric: int, activate: int, derive: int, step_rule: int, schedule: int,
 ) -> None:  # fmt: skip
     given = carray(integers, len_integers)
     (n, num_features, target_width, num_validation, num_layers, batch_size, seed, max_epochs, max_steps, patience,
@@ -340,8 +342,10 @@ def _train(
         given[10], given[11], given[12], given[13], given[14], given[15], given[16], given[17], given[18],
         given[19], given[20], given[21], given[22],
     )  # fmt: skip
-    bounds = carray(numbers, 3)
+    bounds = carray(numbers, 6)
     min_gradient_norm, target_metric, divergence_factor = bounds[0], bounds[1], bounds[2]
+    lr, schedule_steps, warmup_steps = bounds[3], bounds[4], bounds[5]
+    rate = carray(hyper, 1)  # a rule's first hyperparameter
     sizes = carray(layer_sizes, num_layers + 1)
     num_out = sizes[num_layers]
     num_parameters = 0
@@ -437,6 +441,8 @@ def _train(
             elif min_gradient_norm > 0.0 and norm(g) <= min_gradient_norm:
                 reason = GRADIENT_NORM
             else:
+                if schedule != 0:
+                    rate[0] = lr * call_schedule(schedule, float(step), schedule_steps, warmup_steps)
                 step += 1
                 call_step(step_rule, float(step), num_tensors, table, hyper)
                 if step == 1:
@@ -491,6 +497,8 @@ def _train(
             break
     if all_validation == 0:
         keep(kept, p)
+    if schedule != 0:
+        rate[0] = lr
     state[0] = epoch
     state[1] = step
     state[2] = examples
@@ -527,13 +535,14 @@ def train_kernel(dtype: str) -> cpu.Kernel:
         integers, numbers, integers, data, data, numbers, data, data,
         data, data, data, data, integers, integers, numbers,
         numbers, numbers, numbers, integers, numbers,
-        address, address, address, address, address,
+        address, address, address, address, address, address,
     )  # fmt: skip
     calls = {
         "call_loss": cpu.call(ENGINE_LOSS(dtype)),
         "call_metric": cpu.call(metric_signature(dtype)),
         "call_activation": cpu.call(activation_signature(dtype)),
         "call_step": cpu.call(ENGINE_STEP),
+        "call_schedule": cpu.call(RATE_FACTOR),
     }
     product = {"product": cpu.bind(_product, inline=False)}
     layers = {

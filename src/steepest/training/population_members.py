@@ -70,9 +70,14 @@ class Population:
         self._stack = kind(modules, [self._seeds.index(run.seed) for run in self._runs])
         self._losses = {loss_key(run): engine.loss(run) for run in self._runs}
         in_order = [rules[place] for place in self._places]
+        courses = [engine.course(run, self._stack.module.train()) for run in self._runs]
         self._rules = [
             rule_group(
-                rule, [own for one, own in in_order if one == rule], self._stack.sizes, self._stack.flat
+                rule,
+                [own for one, own in in_order if one == rule],
+                self._stack.sizes,
+                self._stack.flat,
+                [course for course, (one, _) in zip(courses, in_order, strict=True) if one == rule],
             )
             for rule in distinct_rules
         ]

@@ -13,6 +13,7 @@ from steepest.backends.cpu_storage import Layout
 from steepest.backends.cuda_devices import runs_on
 from steepest.optim.gpu import Part, has_kernels
 from steepest.optim.rule import Rule
+from steepest.schedules.course import Course
 
 __all__ = ["RuleGroup", "rule_group"]
 
@@ -29,13 +30,20 @@ class RuleGroup:
         rule: of all of them.
         hyperparameters: of each, as the live optimizer gives them.
         sizes: how many numbers each of a module's tensors has, in the order in which they lie side by side.
+        courses: the schedule of each run's rate; None: it is constant.
     """
 
     may_be_captured = False  # the numbers of a step are worked out beside it
 
-    def __init__(self, rule: Rule, hyperparameters: Sequence[dict[str, float]], sizes: Sequence[int]) -> None:
+    def __init__(
+        self,
+        rule: Rule,
+        hyperparameters: Sequence[dict[str, float]],
+        sizes: Sequence[int],
+        courses: Sequence[Course | None],
+    ) -> None:
         self.rule = rule
-        values = [tuple(own.values()) for own in hyperparameters]
+        values = [(tuple(own.values()), course) for own, course in zip(hyperparameters, courses, strict=True)]
         self._distinct = list(dict.fromkeys(values))  # runs that differ in their seeds share these
         self._which = torch.tensor([self._distinct.index(one) for one in values])
         self._sizes = torch.tensor(sizes)
@@ -108,8 +116,9 @@ class RuleGroup:
     def _coefficients(self, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
         """The numbers of this step, a column (runs, 1) each; the scalars go on."""
         rows = []
-        for place, hyper in enumerate(self._distinct):
-            worked_out = self.rule.coefficients(float(self._step), *hyper, *self._scalars[place])
+        for place, ((lr, *others), course) in enumerate(self._distinct):
+            rate = lr if course is None else lr * course.factor(self._step - 1)
+            worked_out = self.rule.coefficients(float(self._step), rate, *others, *self._scalars[place])
             self._scalars[place] = list(worked_out[: len(self.rule.scalars)])
             rows.append(tuple(worked_out[len(self.rule.scalars) :]))
         if rows != self._rows or not self._columns:
@@ -152,9 +161,16 @@ class KernelRuleGroup(RuleGroup):
 
     may_be_captured = True
 
-    def __init__(self, rule: Rule, hyperparameters: Sequence[dict[str, float]], sizes: Sequence[int]) -> None:
-        super().__init__(rule, hyperparameters, sizes)
+    def __init__(
+        self,
+        rule: Rule,
+        hyperparameters: Sequence[dict[str, float]],
+        sizes: Sequence[int],
+        courses: Sequence[Course | None],
+    ) -> None:
+        super().__init__(rule, hyperparameters, sizes, courses)
         self._own = [list(own.values()) for own in hyperparameters]
+        self._courses = list(courses)
         # Layer-wise rules are to see each tensor, others a run's numbers as one.
         self._parts = list(sizes) if rule.measure is not None else [sum(sizes)]
         self._counts: Tensor | None = None
@@ -166,6 +182,7 @@ class KernelRuleGroup(RuleGroup):
         """Go on with these runs alone."""
         super().keep(rows)
         self._own = [self._own[row] for row in rows]
+        self._courses = [self._courses[row] for row in rows]
         self._part = None
         if self._counts is not None:
             at = torch.tensor(rows, dtype=torch.int64).to(self._counts.device)
@@ -184,6 +201,10 @@ class KernelRuleGroup(RuleGroup):
             starts = np.cumsum([0, *self._parts[:-1]])
             places = np.arange(len(gradients))[:, None] * gradients.stride(0) + starts
             self._part.point_at((gradients.data_ptr() + gradients.itemsize * places).ravel())
+        if self._factors is not None:
+            assert self._counts is not None
+            steps = self._counts.view(-1).long()  # those behind; on the device, so that it may be captured
+            self._hyper[:, 0] = self._rates * self._factors[self._whose, steps]
         self._part.step(self.rule, self._hyper, self._nonfinite, counts=True)
 
     def _begin(self, parameters: Tensor) -> None:
@@ -210,11 +231,34 @@ class KernelRuleGroup(RuleGroup):
         self._parameters_at, self._gradients_at = parameters.data_ptr(), 0
         hyper = torch.tensor(self._own, dtype=torch.float64).repeat_interleave(len(self._parts), dim=0)
         self._hyper = hyper.to(parameters.device)
+        self._lay_out_courses(parameters.device)
+
+    def _lay_out_courses(self, device: torch.device) -> None:
+        """The factor of every step, a row a schedule, where any is not constant."""
+        distinct = list(dict.fromkeys(self._courses))
+        self._factors: Tensor | None = None
+        if distinct == [None]:
+            return
+        longest = max(course.num_steps for course in distinct if course is not None)
+        table = torch.ones(len(distinct), longest, dtype=torch.float64)
+        for row, course in zip(table, distinct, strict=True):
+            if course is not None:
+                own = [course.factor(step) for step in range(course.num_steps)]
+                row[: course.num_steps] = torch.tensor(own, dtype=torch.float64)
+        which = torch.tensor([distinct.index(course) for course in self._courses])
+        self._factors = table.to(device)
+        self._whose = which.repeat_interleave(len(self._parts)).to(device)
+        self._rates = self._hyper[:, 0].clone()
 
 
 def rule_group(
-    rule: Rule, hyperparameters: Sequence[dict[str, float]], sizes: Sequence[int], like: Tensor
+    rule: Rule,
+    hyperparameters: Sequence[dict[str, float]],
+    sizes: Sequence[int],
+    like: Tensor,
+    courses: Sequence[Course | None] | None = None,
 ) -> RuleGroup:
     """Runs of one rule on weights like these: on a GPU by its kernels, if the rule has a form there."""
     in_kernels = runs_on(like) and like.is_floating_point() and has_kernels(rule)
-    return (KernelRuleGroup if in_kernels else RuleGroup)(rule, hyperparameters, sizes)
+    kind = KernelRuleGroup if in_kernels else RuleGroup
+    return kind(rule, hyperparameters, sizes, courses or [None] * len(hyperparameters))

@@ -58,6 +58,16 @@ class Run:
     stop: Stop = Stop()
     loss_options: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     optimizer_options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    schedule: str = "constant"
+    warmup: float = 0.0  # the share of the steps over which the rate rises
+    schedule_epochs: int | None = (
+        None  # the schedule goes over; None: the run's own, however early it is stopped
+    )
+
+
+def regime(batch_size: BatchSize, schedule: str) -> str:
+    """What a run's batches and rate are called together: ``"32"``, or ``"32 cosine"`` where the rate does not stay."""
+    return str(batch_size) if schedule == "constant" else f"{batch_size} {schedule}"
 
 
 def named_apart(optimizer: Mapping[str, float], loss: Mapping[str, float]) -> dict[str, float]:

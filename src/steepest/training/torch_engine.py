@@ -20,6 +20,7 @@ from steepest.losses import LOSSES
 from steepest.losses.apply import softmax_loss
 from steepest.losses.formula import LossFormula
 from steepest.optim import OPTIMIZERS
+from steepest.schedules.course import Course
 from steepest.training.layout import alike, class_rows, is_kept, rows_of_outputs
 from steepest.training.metrics import METRICS
 from steepest.training.native import (
@@ -33,6 +34,7 @@ from steepest.training.native import (
 )
 from steepest.training.progress import Progress
 from steepest.training.random import data_order, epoch_seed
+from steepest.training.rates import course_of, has_course, set_rate
 from steepest.training.run import Record, Run, Task, named_apart
 from steepest.training.seeds import borrowed, seed_all
 from steepest.training.torch_data import Rows
@@ -129,11 +131,12 @@ class TorchEngine:
         with borrowed(run.seed, self.device):
             module = self.make(run.seed)
             optimizer = self.optimizer(run, module)
+            course = self.course(run, module.train())
             progress = Progress(run, self.metric.greater_is_better, lambda: time.perf_counter() - started)
             epoch = 0
             while not progress.has_all_epochs(epoch):
                 try:
-                    self._epoch(run, epoch, module, loss_function, optimizer, progress, stop_event)
+                    self._epoch(run, epoch, module, loss_function, optimizer, course, progress, stop_event)
                     score = self._validate(module, run, stop_event)
                 except Stopped:
                     progress.reason = "interrupted"
@@ -145,6 +148,7 @@ class TorchEngine:
                     break
                 epoch += 1
                 progress.evaluate(epoch, score, lambda: _state(module), self.validation is not None)
+        set_rate(optimizer, run.lr)
         return progress.record(
             hyperparameters=named_apart(
                 OPTIMIZERS[run.optimizer].cls.hyperparameters_of(optimizer.param_groups[0]),
@@ -160,6 +164,7 @@ class TorchEngine:
         module: nn.Module,
         loss_function: nn.Module,
         optimizer: torch.optim.Optimizer,
+        course: Course | None,
         progress: Progress,
         stop_event: threading.Event | None,
     ) -> None:
@@ -171,6 +176,8 @@ class TorchEngine:
             loss = self.loss_of(run, loss_function, outputs, targets.to(self.device))
             backward(loss)
             if progress.step_allowed(float(loss.detach()), len(targets), lambda: _gradient_norm(module)):
+                if course is not None:
+                    set_rate(optimizer, run.lr * course.factor(progress.steps))
                 optimizer.step()
                 progress.count_step()
             if stop_event is not None and stop_event.is_set():
@@ -185,14 +192,32 @@ class TorchEngine:
         n = len(self.train)
         batch_size = rows_a_step(run, n)
         order = np.arange(n) if batch_size == n else data_order(n, run.seed, epoch)
-        least = 1
-        if self.train.drops_last:
-            least = batch_size
-        elif batch_size > 1 and has_batch_norm(module):
-            least = 2
+        least = self._least_rows(batch_size, module)
         for number, (inputs, targets) in enumerate(self.train.batches(order.tolist(), batch_size)):
             if number == 0 or len(targets) >= least:
                 yield inputs, targets
+
+    def course(self, run: Run, module: nn.Module) -> Course | None:
+        """The run's schedule over its steps, as many an epoch as :meth:`batches` gives; None: a constant rate.
+
+        Raises:
+            InputError: how many there are is not known before the loader is gone through.
+        """
+        if has_course(run) and self.train.batches_are_own:
+            raise InputError(
+                "The train loader's own sampler decides the batches, so the number of steps, which a schedule or a "
+                "warm-up needs, is not known beforehand; leave these out, or give the data set."
+            )
+        n = len(self.train)
+        batch_size = rows_a_step(run, n)
+        whole, rest = divmod(n, batch_size)
+        return course_of(run, whole + (rest >= self._least_rows(batch_size, module) if rest else 0))
+
+    def _least_rows(self, batch_size: int, module: nn.Module) -> int:
+        """Fewer are no step, where they are the last of several."""
+        if self.train.drops_last:
+            return batch_size
+        return 2 if batch_size > 1 and has_batch_norm(module) else 1
 
     def _validate(self, module: nn.Module, run: Run, stop_event: threading.Event | None) -> float:
         if self.validation is None:

@@ -18,6 +18,7 @@ from steepest.comparison.fit_module import fit_module
 from steepest.errors import InputError
 from steepest.losses import CrossEntropyLoss
 from steepest.optim import AdamW
+from steepest.schedules import ScheduleLR
 from steepest.training.distributed import train
 from steepest.training.random import data_order
 
@@ -128,6 +129,37 @@ def test_resumed_it_goes_on_as_if_nothing_had_been(tmp_path: Path, dropout: bool
     again = fitted(tmp_path / "cut", model=model, resume=True)
     for name, values in whole.items():
         assert torch.equal(values, again[name])  # to the bit: dropout draws by the step
+
+
+def test_resumed_a_schedule_goes_on(tmp_path: Path) -> None:
+    schedule = {"schedule": "cosine", "warmup": 0.2}
+    whole = fitted(tmp_path / "whole", **schedule)
+    with pytest.raises(Stop):
+        fitted(tmp_path / "cut", checkpoint_every=2, on_step=stop_at(5), **schedule)
+    with pytest.raises(InputError, match="is of a training with schedule 'cosine', this one has 'constant'"):
+        fitted(tmp_path / "cut", resume=True)
+    with pytest.raises(InputError, match="is of a training with num_steps 12, this one has 15"):
+        fitted(tmp_path / "cut", resume=True, max_epochs=5, **schedule)
+    again = fitted(tmp_path / "cut", resume=True, **schedule)
+    assert all(torch.equal(values, again[name]) for name, values in whole.items())
+    about = json.loads((tmp_path / "cut" / "record.json").read_text(encoding="utf-8"))
+    assert about["hyperparameters"]["lr"] == 0.02
+    assert not torch.equal(whole["0.weight"], by_hand()["0.weight"])
+
+
+def test_a_schedule_is_that_of_the_scheduler(tmp_path: Path) -> None:
+    (x, y), _ = parts()
+    torch.manual_seed(5)
+    model, loss = module(), CrossEntropyLoss()
+    optimizer = AdamW(model.parameters(), lr=0.02)
+    scheduler = ScheduleLR(optimizer, "wsd", num_steps=12, warmup=0.2)
+    for epoch in range(4):
+        for rows in torch.as_tensor(data_order(ROWS, 5, epoch)).split(BATCH):
+            optimizer.zero_grad()
+            loss(model(x[rows].double()), y[rows]).backward()
+            optimizer.step()
+            scheduler.step()
+    close(fitted(tmp_path / "out", schedule="wsd", warmup=0.2), model.state_dict())
 
 
 def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ HERE = Path(__file__).parent
 STEPS = 100
 OPTIMIZERS = {"momentum": 0.05, "adamw": 0.01, "rmsprop": 0.003, "lamb": 0.02}
 LOSSES = ("cross_entropy", "focal", "generalized_cross_entropy")
+SCHEDULE = {"schedule": "cosine", "warmup": 0.1, "checkpoint_every": 30}
 FULL = os.environ.get("STEEPEST_TEST_RANKS") == "full"
 # float64; sums in another order, and 100 steps that amplify it
 CLOSE = 1e-9
@@ -105,6 +106,7 @@ def on_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
         job("adamw", "cross_entropy", place / "ddp", accumulate=2),
         job("lamb", "focal", place / "fsdp", parallel="fsdp", accumulate=4),
         job("adamw", "cross_entropy", place / "again", parallel="fsdp", max_steps=57),
+        job("adamw", "cross_entropy", place / "scheduled", parallel="fsdp", **SCHEDULE),
         with_nan(place / "nan-ddp", parallel="ddp"),
         with_nan(place / "nan-fsdp", parallel="fsdp"),
     ]
@@ -134,6 +136,14 @@ def test_sharded_by_two_and_gone_on_with_by_one(on_two: Path, tmp_path: Path) ->
         (each["from_step"], each["world_size"]) for each in launch.record(on_two / "again")["launches"]
     ]
     assert launches == [(0, 2), (40, 1)]
+
+
+def test_a_schedule_goes_on_at_another_world_size(on_two: Path, tmp_path: Path) -> None:
+    reference = alone("adamw", "cross_entropy", tmp_path / "one", **SCHEDULE)
+    stopped_at(on_two / "scheduled", 60)
+    shutil.rmtree(on_two / "scheduled" / "model")
+    alone("adamw", "cross_entropy", on_two / "scheduled", resume=True, **SCHEDULE)
+    assert launch.gap(reference, on_two / "scheduled") < CLOSE
 
 
 @pytest.mark.parametrize("how", ["ddp", "fsdp"])

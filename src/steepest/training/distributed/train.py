@@ -25,11 +25,12 @@ from steepest.training.distributed.run import Epoch, ModuleRecord, ModuleRun, St
 from steepest.training.distributed.share import ShareOfLoss
 from steepest.training.native import loss_parameters
 from steepest.training.random import epoch_seed
+from steepest.training.rates import course_of, set_rate
 from steepest.training.run import named_apart
 from steepest.training.seeds import borrowed, seed_all
 from steepest.training.torch_engine import SCORING_SEED, TorchEngine, backward
 
-__all__ = ["MOST_SKIPPED", "OnStep", "Training", "len_of_batch", "train"]
+__all__ = ["MOST_SKIPPED", "OnStep", "Training", "len_of_batch", "order_of", "train"]
 
 MOST_SKIPPED = 100  # steps in a row: then nothing is learned any more
 
@@ -63,8 +64,8 @@ class Training:
         self.rows, self.validation_rows = parts
         self.loss = ShareOfLoss(engine, run, has_indices)
         self.optimizer = engine.optimizer(run.run, parallel.module)
-        batch_size = len_of_batch(run, self.rows)
-        self.order = Order(self.rows.num_rows, batch_size, run.run.seed, self.rows.drops_last)
+        self.order = order_of(run, self.rows)
+        self.course = course_of(run.run, self.order.steps_per_epoch)
         self.standing = Standing()
         self.num_skipped_in_a_row = 0
 
@@ -140,6 +141,8 @@ class Training:
         mean, num_bad = ranks.total([own_loss / ranks.world_size, float(not all_finite(gradients))])
         if num_bad:
             return math.nan
+        if self.course is not None:
+            set_rate(self.optimizer, self.run.run.lr * self.course.factor(step))
         self.optimizer.step()
         return mean
 
@@ -251,6 +254,7 @@ def train(
                 training.end_epoch()
         by_steps = standing.step == run.run.stop.max_steps
         reason = "steps" if by_steps else "epochs"
+    set_rate(training.optimizer, run.run.lr)
     entry = OPTIMIZERS[run.run.optimizer]
     return ModuleRecord(
         run=run,
@@ -266,6 +270,11 @@ def train(
 def len_of_batch(run: ModuleRun, rows: Part) -> int:
     """Rows a step."""
     return rows.num_rows if run.run.batch_size == "full" else int(run.run.batch_size)
+
+
+def order_of(run: ModuleRun, rows: Part) -> Order:
+    """Which rows each step takes."""
+    return Order(rows.num_rows, len_of_batch(run, rows), run.run.seed, rows.drops_last)
 
 
 def _whole(module: nn.Module) -> dict[str, Any]:
