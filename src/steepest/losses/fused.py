@@ -21,7 +21,7 @@ from steepest.backends.cuda_devices import runs_on
 from steepest.backends.memory import empty_like_huge
 from steepest.backends.threads import run_together
 from steepest.errors import InputError
-from steepest.losses.checks import is_concrete
+from steepest.losses.checks import is_concrete, is_transformed
 from steepest.losses.formula import LossFormula
 from steepest.losses.switches import Switches
 
@@ -66,7 +66,7 @@ def takes(
         and not any(t.requires_grad for t in others)
         # A wider result is rounded once from what the reference computes, not twice; on a GPU it is so anyway.
         and (on_gpu or output_dtype is None or torch.promote_types(output_dtype, first.dtype) == first.dtype)
-        and not torch._C._functorch.peek_interpreter_stack()
+        and not is_transformed()
         and (not on_gpu or formula is None or has_kernel(formula))
     )
 
