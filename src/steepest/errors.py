@@ -7,9 +7,10 @@ The command line prints it and exits with 2; nothing else is printed and nothing
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 
-__all__ = ["MALFORMED", "InputError", "inert", "near_names", "told"]
+__all__ = ["MALFORMED", "InputError", "arguments_of", "inert", "near_names", "told"]
 
 
 # What a terminal obeys in place of showing it: control characters, and those that turn the direction of writing.
@@ -31,6 +32,12 @@ class InputError(ValueError):
 def inert(text: str) -> str:
     """The text with what a terminal would obey written out (``\\x1b``), new lines and tabs apart."""
     return text.translate(_OBEYED)
+
+
+def arguments_of(made: Callable[..., object]) -> tuple[str, ...]:
+    """The names that a class or function takes, for :func:`near_names`."""
+    parameters = inspect.signature(made).parameters.values()
+    return tuple(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
 
 
 def near_names(word: str, known: Iterable[str]) -> str:

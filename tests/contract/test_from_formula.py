@@ -366,3 +366,12 @@ def test_numbers_chosen_by_where_keep_their_digits() -> None:
     leaf = p.clone().requires_grad_()
     (again,) = torch.autograd.grad(loss(leaf, y).sum(), leaf, create_graph=True)
     torch.testing.assert_close(again.detach(), gradient, rtol=1e-14, atol=0)
+
+
+def test_a_formula_that_would_write_over_the_predictions_is_refused() -> None:
+    def in_place(p: Any, y: Any) -> Any:
+        p -= y
+        return p * p
+
+    with pytest.raises(InputError, match=r"in_place uses \+=, -=.* write e = e - y"):
+        from_formula(in_place)

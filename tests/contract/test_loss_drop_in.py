@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from steepest import losses
 from steepest.errors import InputError
 from steepest.losses import LOSSES, functional
 
@@ -370,3 +371,99 @@ def test_inputs_are_never_written_to_and_changed_ones_are_noticed(name: str, red
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.sum().backward()
     assert torch.equal(targets, before[1])
+
+
+# --- mixed precision -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", COMPILED)
+def test_under_autocast_a_loss_is_computed_in_float32(name: str, reduction: str, half: torch.dtype) -> None:
+    """And by the kernel, which half types lack: as if the predictions had come in float32."""
+    predictions, targets = (t.to(half) if t.is_floating_point() else t for t in ordinary(name, "float32"))
+    loss = LOSSES[name](reduction=reduction)
+    with torch.autocast("cpu", half):
+        value, slope = value_and_gradient(loss, predictions, targets)
+        assert "Fused" in type(loss(predictions.clone().requires_grad_(), targets).grad_fn).__name__
+    wide = targets.float() if targets.is_floating_point() else targets
+    expected, expected_slope = value_and_gradient(loss, predictions.float(), wide)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, expected, rtol=0, atol=0)
+    torch.testing.assert_close(slope, expected_slope.to(half), rtol=0, atol=0)
+
+
+OF_WHOLE_TENSORS = {
+    "NLLLoss": lambda x, c, y: (x.log_softmax(1), c),
+    "MultiMarginLoss": lambda x, c, y: (x, c),
+    "GaussianNLLLoss": lambda x, c, y: (x, y, torch.ones_like(y)),
+}
+
+
+@pytest.mark.parametrize("name", OF_WHOLE_TENSORS)
+def test_under_autocast_a_loss_of_whole_tensors_is_float32_as_torchs(name: str) -> None:
+    x = torch.tensor(generator("autocast").normal(size=(6, 3))).bfloat16()
+    given = OF_WHOLE_TENSORS[name](x, torch.arange(6) % 3, x.roll(1, 0))
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, theirs = getattr(losses, name)()(*given), getattr(nn, name)()(*given)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, theirs.float(), rtol=1e-2 if name == "GaussianNLLLoss" else 1e-6, atol=0)
+
+
+def test_under_autocast_a_linear_layer_and_its_loss_are_float32() -> None:
+    torch.manual_seed(0)
+    loss, x, y = (
+        losses.LinearCrossEntropyLoss(4, 3),
+        torch.randn(6, 4, requires_grad=True),
+        torch.arange(6) % 3,
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(x, y)
+    value.backward()
+    assert value.dtype == x.grad.dtype == torch.float32  # type: ignore[union-attr]
+    torch.testing.assert_close(value, loss(x, y), rtol=0, atol=0)
+
+
+# --- what users do to a class ----------------------------------------------------------------------------------
+
+
+def test_a_subclass_may_leave_the_constructor_out() -> None:
+    class Bare(losses.MSELoss):
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+            self.reduction = "sum"
+
+    assert float(Bare()(torch.ones(3), torch.zeros(3))) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "said"),
+    [
+        (lambda: losses.MSELoss(reducton="sum"), TypeError, "keyword 'reducton'; did you mean 'reduction'"),  # type: ignore[call-arg]
+        (
+            lambda: losses.MSELoss()(torch.ones(2), 0.0),
+            InputError,
+            "mse: the target is of type float; it must",
+        ),
+        (
+            lambda: losses.CrossEntropyLoss()(torch.ones(2, 3).numpy(), torch.arange(2)),
+            InputError,
+            "cross_entropy: the input is of type ndarray; it must be a torch.Tensor",
+        ),
+        (
+            lambda: losses.CrossEntropyLoss()(torch.ones(2, 3), torch.ones(2, 3, dtype=torch.int64)),
+            InputError,
+            r"the target has shape \(2, 3\) \(one-hot rows must be floating: target.float\(\)\)",
+        ),
+        (
+            lambda: losses.CrossEntropyLoss()(torch.ones(2, 3), torch.ones(2, 1, dtype=torch.int64)),
+            InputError,
+            r"the target has shape \(2, 1\) \(target.squeeze\(1\) has it\)",
+        ),
+    ],
+)
+def test_a_common_mistake_is_answered_by_what_would_do(
+    use: Callable[[], Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        use()

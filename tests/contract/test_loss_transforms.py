@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 from steepest.losses import LOSSES, CrossEntropyLoss, HuberLoss
 
@@ -143,3 +143,21 @@ def test_a_compiled_loss_calls_the_fused_kernel(name: str, reduction: str) -> No
     upstream = torch.linspace(-1, 2, value.numel()).reshape(value.shape)
     gradients = [torch.autograd.grad(result, predictions, upstream)[0] for result in (value, plain)]
     assert torch.equal(*gradients)
+
+
+# --- forward mode ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script` is deprecated:DeprecationWarning"
+)  # torch's own rules forwards
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_derivative_taken_forwards_is_the_one_taken_backwards(name: str) -> None:
+    predictions, targets = smooth_points(name)
+    direction = torch.linspace(0.5, 2.0, predictions.numel(), dtype=torch.float64).reshape(predictions.shape)
+    leaf = predictions.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss_of(name)(leaf, targets), leaf)
+    with forward_ad.dual_level():
+        dual = loss_of(name)(forward_ad.make_dual(predictions, direction), targets)
+        tangent = forward_ad.unpack_dual(dual).tangent
+    torch.testing.assert_close(tangent, (gradient * direction).sum(), rtol=1e-13, atol=1e-15)

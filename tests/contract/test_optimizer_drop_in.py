@@ -568,3 +568,50 @@ def test_peer_options_are_what_the_ema_test_uses() -> None:
     assert averaged == {"momentum": 0.9, "lr": pytest.approx(0.1)}
     assert peer_options("SGD", {"momentum": 0.9, "convention": "keras"}, 1.0) is None
     assert len(list(itertools.chain.from_iterable(option_sets(cls) for cls in CLASSES.values()))) > 40
+
+
+# --- torch.compile ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"
+)  # the compiler's
+@pytest.mark.parametrize("lr", ["number", "tensor"])
+@pytest.mark.parametrize("cls", [SGD, RMSprop, AdamW])
+def test_a_compiled_training_step_is_the_plain_one(cls: Any, lr: str) -> None:
+    """The step is left out of the graph around it, hooks, scheduler and all."""
+    x, y = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3), torch.arange(4) % 2
+    curves, called = [], []
+    for compiled in (False, True):
+        torch.compiler.reset()
+        model = nn.Linear(3, 2, dtype=torch.float64)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(torch.linspace(-1, 1, parameter.numel()).reshape(parameter.shape))
+        optimizer = cls(model.parameters(), lr=0.1 if lr == "number" else torch.tensor(0.1))
+        optimizer.register_step_post_hook(lambda *_: called.append(compiled))  # noqa: B023
+        scheduler = lr_scheduler.StepLR(optimizer, 2, 0.5)
+
+        def train() -> Tensor:
+            optimizer.zero_grad()  # noqa: B023
+            loss = nn.functional.cross_entropy(model(x), y)  # noqa: B023
+            loss.backward()
+            optimizer.step()  # noqa: B023
+            return loss.detach()
+
+        step = torch.compile(train, backend="aot_eager") if compiled else train
+        curve = []
+        for _ in range(5):
+            curve.append(float(step()))
+            scheduler.step()
+        curves.append(curve)
+    assert curves[1] == pytest.approx(curves[0], rel=1e-12)
+    assert curves[0][-1] < curves[0][0]
+    assert called == [False] * 5 + [True] * 5
+
+
+def test_a_misspelt_option_is_told_the_right_one() -> None:
+    with pytest.raises(
+        TypeError, match="Adam: there is no keyword 'wieght_decay'; did you mean 'weight_decay'"
+    ):
+        Adam([nn.Parameter(torch.ones(1))], wieght_decay=0.1)  # type: ignore[call-arg]

@@ -156,6 +156,10 @@ class Symbol:
     __mod__ = __rmod__ = _refusal("%")
     __floordiv__ = __rfloordiv__ = _refusal("//")
     __matmul__ = __rmatmul__ = _refusal("@")
+    # On tensors these would write over the caller's predictions.
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = _refusal(
+        "+=, -=, *=, /= or **=", "write e = e - y"
+    )
     __invert__ = _refusal("~", "turn the comparison round instead")
     __getitem__ = _refusal("[ ]", "it sees one element at a time")
     __iter__ = __len__ = _refusal("a value as a sequence", "it sees one element at a time")

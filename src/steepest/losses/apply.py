@@ -12,11 +12,20 @@ from steepest.backends import reference_losses
 from steepest.backends.reference import compute_dtype
 from steepest.errors import InputError
 from steepest.losses import fused, operators
-from steepest.losses.checks import check_classes, check_parameters, check_reduction, number, same_shape
+from steepest.losses.checks import (
+    check_classes,
+    check_parameters,
+    check_reduction,
+    check_tensors,
+    number,
+    same_shape,
+)
 from steepest.losses.formula import LossFormula
 from steepest.losses.switches import Switches, check_switches
 
-__all__ = ["composite_loss", "pointwise_loss", "softmax_loss", "weighted_mean"]
+__all__ = ["autocasts", "composite_loss", "pointwise_loss", "softmax_loss", "weighted_mean", "widened"]
+
+_HALF = (torch.float16, torch.bfloat16)
 
 
 def pointwise_loss(
@@ -38,6 +47,8 @@ def pointwise_loss(
     check_reduction(reduction)
     check_switches(formula.name, switches, reduction)
     check_parameters(formula, parameters)
+    check_tensors(formula.name, input, target)
+    input, target, weight, *parameters = widened(input, target, weight, *parameters)
     input, target = same_shape(formula.name, input, target, switches.get("strict_shape", True))
     numbers = [number(parameter) for parameter in parameters]
     operands = (weight, *(None if n is not None else p for n, p in zip(numbers, parameters, strict=True)))
@@ -92,6 +103,8 @@ def softmax_loss(
     check_reduction(reduction)
     check_switches(formula.name, switches, reduction)
     check_parameters(formula, parameters)
+    check_tensors(formula.name, input, target)
+    input, target, weight = widened(input, target, weight)
     check_classes(formula.name, input, target, weight, ignore_index, label_smoothing)
     settings = fused.SoftmaxSettings(
         tuple(parameters), weight, offset, ignore_index, label_smoothing, reduction
@@ -119,6 +132,7 @@ def composite_loss(
     """
     check_reduction(reduction)
     check_switches(formula.name, switches, reduction)
+    tensors = widened(*tensors)
     dtype = tensors[0].dtype
     for tensor in tensors[1:]:
         if tensor.is_floating_point():
@@ -132,6 +146,22 @@ def composite_loss(
         switches.get("output_dtype") or dtype,
         divisor if given is None else given,
         switches.get("on_empty", "nan"),
+    )
+
+
+def autocasts(tensor: Tensor) -> bool:
+    """Whether torch's autocast is on for the tensor's device."""
+    device = tensor.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def widened(first: Tensor, *others: Any) -> tuple[Any, ...]:
+    """What is given; under autocast, which has losses in float32, with half-precision tensors in float32."""
+    if not autocasts(first):
+        return (first, *others)
+    return tuple(
+        each.float() if isinstance(each, Tensor) and each.dtype in _HALF else each
+        for each in (first, *others)
     )
 
 

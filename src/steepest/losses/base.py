@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from steepest.errors import arguments_of
 from steepest.losses.formula import LossFormula
 from steepest.losses.switches import Switches, check_switches
 
@@ -15,11 +16,12 @@ class LossModule:
 
     formula: LossFormula
     reduction: str
-    switches: Switches
+    switches: Switches = Switches()  # of a subclass that leaves the constructor out
 
     def _set_switches(self, switches: Switches) -> None:
         """Keep what was asked for beyond torch's arguments; called last by a constructor."""
-        check_switches(self.formula.name, switches, self.reduction)
+        own = arguments_of(type(self)) if switches else ()
+        check_switches(self.formula.name, switches, self.reduction, own)
         self.switches = switches
 
     def extra_repr(self) -> str:

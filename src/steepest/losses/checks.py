@@ -7,11 +7,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from steepest.errors import InputError
 from steepest.losses.formula import LossFormula
 
-__all__ = ["check_classes", "check_parameters", "check_reduction", "is_concrete", "number", "same_shape"]
+__all__ = [
+    "check_classes",
+    "check_parameters",
+    "check_reduction",
+    "check_tensors",
+    "is_concrete",
+    "number",
+    "same_shape",
+]
 
 
 def check_reduction(reduction: str) -> None:
@@ -26,6 +35,16 @@ def check_parameters(formula: LossFormula, parameters: Sequence[Any]) -> None:
         interval = formula.valid.get(name)
         if interval is not None and not isinstance(value, Tensor) and not interval.holds(value):
             raise InputError(f"{formula.name}: {name} is {value}; it must lie in {interval}.")
+
+
+def check_tensors(name: str, input: Any, target: Any) -> None:
+    """Both are tensors, and no arrays, lists or numbers."""
+    for word, given in (("input", input), ("target", target)):
+        if not isinstance(given, Tensor):
+            kind = type(given).__name__
+            raise InputError(
+                f"{name}: the {word} is of type {kind}; it must be a torch.Tensor (torch.as_tensor makes one)."
+            )
 
 
 def check_floating(name: str, input: Tensor) -> None:
@@ -64,7 +83,7 @@ def check_classes(
         kind = "probability" if target.is_floating_point() else "class-index"
         raise InputError(
             f"{name}: logits of shape {tuple(input.shape)} need {kind} targets of shape {expected}; "
-            f"the target has shape {tuple(target.shape)}."
+            f"the target has shape {tuple(target.shape)}{_remedy(input, target, expected)}."
         )
     if target.is_complex() or target.dtype == torch.bool:
         raise InputError(
@@ -83,6 +102,17 @@ def check_classes(
         raise InputError(f"{name}: label_smoothing is {smoothing}; it must lie in [0, 1].")
     if not target.is_floating_point() and target.device.type == "cpu" and is_concrete(input, target):
         check_class_indices(name, target, classes, ignore_index)
+
+
+def _remedy(input: Tensor, target: Tensor, expected: tuple[int, ...]) -> str:
+    """The end of a sentence: what would make a target of classes fit, where its shape tells."""
+    if target.is_floating_point():
+        return ""
+    if target.shape == input.shape:
+        return " (one-hot rows must be floating: target.float())"
+    if input.dim() > 1 and tuple(target.shape) == (*expected[:1], 1, *expected[1:]):
+        return " (target.squeeze(1) has it)"
+    return ""
 
 
 def check_class_indices(name: str, target: Tensor, classes: int, ignore_index: int) -> None:
@@ -119,3 +149,8 @@ def is_concrete(*tensors: Tensor) -> bool:
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
         for tensor in tensors
     )
+
+
+def is_transformed() -> bool:
+    """Whether something in flight needs more than values and gradients: ``torch.func``, forward-mode derivatives."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0

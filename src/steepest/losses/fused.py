@@ -21,7 +21,7 @@ from steepest.backends.cuda_devices import runs_on
 from steepest.backends.memory import empty_like_huge
 from steepest.backends.threads import run_together
 from steepest.errors import InputError
-from steepest.losses.checks import is_concrete
+from steepest.losses.checks import is_concrete, is_transformed
 from steepest.losses.formula import LossFormula
 from steepest.losses.switches import Switches
 
@@ -67,7 +67,7 @@ def takes(
         # A wider result is rounded once from what the reference computes, not twice. On a GPU a half type's is in
         # float32 anyway; float64 has more digits than is computed with.
         and _is_no_wider(output_dtype, torch.float32 if on_gpu else first.dtype, first.dtype)
-        and not torch._C._functorch.peek_interpreter_stack()
+        and not is_transformed()
         and (not on_gpu or formula is None or has_kernel(formula))
     )
 

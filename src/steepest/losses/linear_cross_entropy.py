@@ -18,9 +18,9 @@ from steepest.backends.cuda_devices import runs_on
 from steepest.errors import InputError
 from steepest.losses import cross_entropy as pair
 from steepest.losses import fused
-from steepest.losses.apply import softmax_loss
+from steepest.losses.apply import autocasts, softmax_loss, widened
 from steepest.losses.base import LossModule
-from steepest.losses.checks import check_classes, check_reduction, is_concrete
+from steepest.losses.checks import check_classes, check_reduction, is_concrete, is_transformed
 from steepest.losses.formula import LossFormula
 from steepest.losses.switches import Switches, check_switches
 
@@ -78,6 +78,13 @@ def linear_cross_entropy(
     """``reduction`` over rows of the cross-entropy of a linear layer; see :class:`LinearCrossEntropyLoss`."""
     check_reduction(reduction)
     check_switches(FORMULA.name, switches, reduction)
+    if autocasts(input):  # all of it in float32; torch rounds the logits to the half type
+        input, linear_weight, linear_bias, weight = widened(input, linear_weight, linear_bias, weight)
+        with torch.autocast(input.device.type, enabled=False):
+            return linear_cross_entropy(
+                input, linear_weight, target, linear_bias=linear_bias, weight=weight, reduction=reduction,
+                ignore_index=ignore_index, label_smoothing=label_smoothing, options=options, **switches,
+            )  # fmt: skip
     logits_shape = _logits_shape(input, linear_weight, linear_bias)
     if target.is_floating_point() and ignore_index is not None:
         raise InputError(
@@ -141,7 +148,7 @@ def _chunks_take(
         and all(tensor.numel() and tensor.device == input.device for tensor in (*layer, *constant))
         and is_concrete(*layer, *constant)
         and not any(tensor.requires_grad for tensor in constant)
-        and not torch._C._functorch.peek_interpreter_stack()
+        and not is_transformed()
     )
 
 

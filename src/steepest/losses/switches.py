@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypedDict
 
 import torch
@@ -38,8 +38,16 @@ class Switches(TypedDict, total=False):
 _KNOWN = tuple(Switches.__annotations__)
 
 
-def check_switches(name: str, switches: Mapping[str, Any], reduction: str) -> None:
+def check_switches(
+    name: str, switches: Mapping[str, Any], reduction: str, others: Iterable[str] = ()
+) -> None:
     """Refuse an unknown switch, or a value it does not take, in one sentence.
+
+    Args:
+        name: what the sentence calls the loss.
+        switches: the keywords that are no arguments of its own.
+        reduction: its reduction.
+        others: its own arguments, of which one may have been meant.
 
     Raises:
         TypeError: there is no such keyword.
@@ -49,7 +57,7 @@ def check_switches(name: str, switches: Mapping[str, Any], reduction: str) -> No
         return
     for word in switches:
         if word not in _KNOWN:
-            raise TypeError(f"{name}: there is no keyword {word!r}{near_names(word, _KNOWN)}")
+            raise TypeError(f"{name}: there is no keyword {word!r}{near_names(word, (*others, *_KNOWN))}")
     if switches.get("on_empty", "nan") not in ("nan", "zero"):
         raise InputError(f"{name}: on_empty is {switches['on_empty']!r}; choose 'nan' or 'zero'.")
     for word in ("strict_shape", "inplace"):

@@ -14,9 +14,10 @@ from typing import Any, TypedDict, get_args
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo  # torch.compiler's would import the compiler here and now
 
 from steepest.backends.cpu_storage import Layout
-from steepest.errors import InputError, near_names
+from steepest.errors import InputError, arguments_of, near_names
 from steepest.optim.gpu import GpuTable, has_kernels, on_one_gpu
 from steepest.optim.rule import Rule
 from steepest.optim.sharded import all_finite, is_sharded, over_all_parts, own_parts
@@ -120,7 +121,9 @@ class FusedStep:
         name = type(self).__name__
         for word in switches:
             if word not in _KNOWN:
-                raise TypeError(f"{name}: there is no keyword {word!r}{near_names(word, _KNOWN)}")
+                raise TypeError(
+                    f"{name}: there is no keyword {word!r}{near_names(word, (*arguments_of(type(self)), *_KNOWN))}"
+                )
         skip = switches.get("skip_nonfinite", False)
         if not isinstance(skip, bool):
             raise InputError(f"{name}: skip_nonfinite is {skip!r}; it is True or False.")
@@ -267,6 +270,13 @@ class FusedStep:
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if torch.compiler.is_compiling():
+            _step_outside_graph(self)
+        else:
+            self._step()
+        return loss
+
+    def _step(self) -> None:
         if len(self._tables) > len(self.param_groups) + len(self._alone):  # lists of parameters were replaced
             self._tables.clear()
         if self.skip_nonfinite and self._are_on_gpu():
@@ -278,7 +288,6 @@ class FusedStep:
                 self._step_group(group)
         else:
             self._torch_step()
-        return loss
 
     def _are_on_gpu(self) -> bool:
         """Whether a GPU knows every group, as it does after the first step, and can tell by itself what is finite."""
@@ -462,6 +471,12 @@ class FusedStep:
         for name, value in zip(rule.scalars, scalars, strict=True):
             for parameter in parameters:
                 self.state[parameter][name] = _scalar(value)
+
+
+@_disable_dynamo
+def _step_outside_graph(optimizer: FusedStep) -> None:
+    """The step while torch compiles what calls it: one kernel already, of which no graph could make a better one."""
+    optimizer._step()
 
 
 def convention_of(name: str, group: Mapping[str, Any], known: Any, *torchs_own: str) -> str:
