@@ -27,7 +27,9 @@ class FakeModel:
     metric = "rmse"
     classes = ("no", "sí")
     record = SimpleNamespace(
-        run=SimpleNamespace(loss="mae", optimizer="adam", lr=0.01, batch_size=32),
+        run=SimpleNamespace(
+            loss="mae", optimizer="adam", lr=0.01, batch_size=32, schedule="constant", warmup=0.0
+        ),
         validation_score=12.5,
         best_epoch=7,
         num_epochs=9,
@@ -142,7 +144,9 @@ def module_fitted(fake: Fake) -> SimpleNamespace:
     launch = {"from_step": 0, "world_size": 2, "parallel": "fsdp"}
     epoch = SimpleNamespace(epoch=3, train_loss=0.5, validation_loss=0.75, step=30)
     standing = SimpleNamespace(step=30, num_skipped=1, seconds=2.0, launches=[launch], curve=[epoch])
-    run = SimpleNamespace(loss="focal", optimizer="adam", lr=0.01, batch_size=32)
+    run = SimpleNamespace(
+        loss="focal", optimizer="adam", lr=0.01, batch_size=32, schedule="constant", warmup=0.0
+    )
     world = SimpleNamespace(calls=[], standing=standing, is_first=True, stop_reason="epochs")
 
     def fit_module(model: Any, data: Any, *, on_step: Any, **options: Any) -> SimpleNamespace:
@@ -363,12 +367,22 @@ def test_list_shows_every_name(run: Run, fake: Fake) -> None:
     formula = SimpleNamespace(title="mean absolute error", tasks=("regression",))
     fake("steepest.losses", LOSSES={"mae": SimpleNamespace(formula=formula)})
     fake("steepest.optim", OPTIMIZERS={"adam": SimpleNamespace(title="Adam", default_lr=0.001)})
+    fake("steepest.schedules", SCHEDULES={"cosine": SimpleNamespace(title="half a wave", formula="cos")})
     metric = SimpleNamespace(title="RMSE", tasks=("regression",))
     fake("steepest.training.metrics", METRICS={"rmse": metric})
     said = run("list").out
-    for words in ("mae", "mean absolute error", "adam", "0.001", "rmse", "regression"):
+    for words in (
+        "mae",
+        "mean absolute error",
+        "adam",
+        "0.001",
+        "rmse",
+        "regression",
+        "cosine",
+        "half a wave",
+    ):
         assert words in said
-    assert run("list", "--names").out == "mae\nadam\n"
+    assert run("list", "--names").out == "mae\nadam\ncosine\n"
 
 
 def test_a_score_reads_as_a_person_writes_it() -> None:

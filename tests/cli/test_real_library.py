@@ -139,11 +139,12 @@ def test_explain_of_a_loss_without_a_drawing_is_words_alone(run: Run, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_list_knows_every_loss_and_optimizer(run: Run) -> None:
+def test_list_knows_every_loss_optimizer_and_schedule(run: Run) -> None:
     from steepest.losses import LOSSES
     from steepest.optim import OPTIMIZERS
+    from steepest.schedules import SCHEDULES
 
-    assert run("list", "--names").out.split() == [*LOSSES, *OPTIMIZERS]
+    assert run("list", "--names").out.split() == [*LOSSES, *OPTIMIZERS, *SCHEDULES]
 
 
 def test_predictions_take_the_place_of_neither_table_nor_model(run: Run, table: Path, tmp_path: Path) -> None:

@@ -334,3 +334,39 @@ def test_rows_drawn_at_random_are_all_that_takes_part(
 def test_rows_are_counted_in_whole_numbers(pair: Any, rows: Any) -> None:
     with pytest.raises(InputError, match="rows is a positive whole number"):
         compare(pair, rows=rows)
+
+
+@pytest.mark.usefixtures("fakes")
+def test_an_ignored_column_takes_no_part(pair: Any, tmp_path: Path) -> None:
+    """Nor in a resumed or extended comparison, nor in the model, which does not miss it."""
+    frame = pl.DataFrame({"a": pair[0][:, 0], "answer": pair[1], "y": pair[1]})
+    frame.write_csv(tmp_path / "rows.csv")
+    asked: dict[str, Any] = {"losses": ["mse"], "optimizers": ["sgd"], "hidden": ()}
+    telling = [note for note in compare(frame, "y", **asked).verdict["notes"] if "all but gives away" in note]
+    assert "'answer'" in telling[0]
+    one = compare(tmp_path / "rows.csv", "y", ignore="answer", out=tmp_path / "out", **asked)
+    assert one.verdict["num_features"] == 1
+    assert one.verdict["ignore"] == ["answer"]
+    assert not [note for note in one.verdict["notes"] if "'answer'" in note]
+    assert "Without 'answer'." in one.plan.in_words()
+    assert one.verdict["data_sha256"] == compare(frame.drop("answer"), "y", **asked).verdict["data_sha256"]
+    again = compare(tmp_path / "rows.csv", plan=tmp_path / "out" / "plan.json")
+    assert again.verdict | {"seconds": 0} == one.verdict | {"seconds": 0}
+    more = compare(extend=tmp_path / "out", add_optimizers=["adam"])
+    assert more.verdict["num_features"] == 1
+    assert one.model is not None
+    assert (one.model.predict(frame) == one.model.predict(frame.drop("answer"))).all()
+
+
+@pytest.mark.parametrize(
+    ("ignore", "words"),
+    [
+        (["anwser"], "There is no column 'anwser' to ignore in the data frame; did you mean 'answer'"),
+        (["y"], "The target 'y' cannot be ignored"),
+        (["answer", "answer"], "The column to ignore 'answer' is given twice"),
+    ],
+)
+def test_what_cannot_be_ignored_is_said(pair: Any, ignore: list[str], words: str) -> None:
+    frame = pl.DataFrame({"a": pair[0][:, 0], "answer": pair[1], "y": pair[1]})
+    with pytest.raises(InputError, match=words):
+        compare(frame, "y", ignore=ignore)

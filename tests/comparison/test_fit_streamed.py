@@ -172,3 +172,19 @@ def test_the_command(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "validation rmse" in said.out
     assert main(["fit", str(files / "*.csv"), "--target", "y", "--out", str(tmp_path / "n")]) == 2
     assert capsys.readouterr().err.startswith("steepest: No file matches")
+
+
+@pytest.mark.parametrize("memory", ["1GB", None])
+def test_an_ignored_column_takes_no_part(
+    files: Path, memory: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if memory is None:
+        monkeypatch.setattr(source, "_ALWAYS_READ", 10**18)
+    options = {"hidden": (), "lr": 0.01, "max_epochs": 1, "memory": memory}
+    model = fit(files, "y", ignore=["kind", "x3"], **options)
+    assert [column.name for column in model.encoding.columns] == ["x0", "x1", "x2"]
+    assert model.predict(rows(1)).shape == (NUM_ROWS,)
+    with pytest.raises(InputError, match=r"There is no column 'kin' to ignore .*; did you mean 'kind'"):
+        fit(files, "y", ignore="kin", **options)
+    with pytest.raises(InputError, match="The target 'y' cannot be ignored"):
+        fit(files, "y", ignore="y", **options)

@@ -14,6 +14,7 @@ from steepest.cli.options import (
     DataIfAny,
     Group,
     Hidden,
+    Ignore,
     Language,
     Metric,
     Seed,
@@ -58,6 +59,7 @@ def compare(
     hidden: Hidden = None,
     activation: Activation = None,
     metric: Metric = None,
+    ignore: Ignore = None,
     group: Group = None,
     time: Time = None,
     seeds: Annotated[
@@ -179,6 +181,7 @@ def compare(
         hidden=None if hidden is None else parse.hidden(hidden),
         activation=activation,
         metric=metric,
+        ignore=None if ignore is None else parse.names(ignore, "--ignore"),
         group=group,
         time=time,
         seeds=seeds,

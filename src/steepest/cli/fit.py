@@ -13,6 +13,7 @@ from steepest.cli.options import (
     DataIfAny,
     Group,
     Hidden,
+    Ignore,
     Memory,
     Metric,
     Seed,
@@ -71,6 +72,7 @@ def fit(
     hidden: Hidden = None,
     activation: Activation = None,
     metric: Metric = None,
+    ignore: Ignore = None,
     group: Group = None,
     time: Time = None,
     validation: Annotated[
@@ -181,6 +183,7 @@ def fit(
         hidden=None if hidden is None else parse.hidden(hidden),
         activation=activation,
         metric=metric,
+        ignore=None if ignore is None else parse.names(ignore, "--ignore"),
         group=group,
         time=time,
         validation=validation,

@@ -13,6 +13,7 @@ __all__ = [
     "DataIfAny",
     "Group",
     "Hidden",
+    "Ignore",
     "Language",
     "Memory",
     "Metric",
@@ -69,6 +70,14 @@ Memory = Annotated[
         show_default=False,
     ),
 ]
+Ignore = Annotated[
+    str | None,
+    typer.Option(
+        help="Columns that take no part: identifiers, what is not known yet when one predicts.",
+        metavar="A,B",
+        show_default=False,
+    ),
+]
 Group = Annotated[
     str | None,
     typer.Option(
@@ -90,7 +99,7 @@ Warmup = Annotated[
     typer.Option(
         help="Share of the steps over which the rate rises at first, such as 0.05.",
         metavar="X",
-        show_default="0",
+        show_default="0.0",
     ),
 ]
 Language = Annotated[

@@ -46,6 +46,7 @@ from steepest.comparison.verdict import assemble
 from steepest.data import Prepared, Table, prepare, read
 from steepest.data.draw import draw
 from steepest.data.source import check_fits
+from steepest.data.table import without
 from steepest.errors import InputError, inert
 from steepest.files import SUMS, encoded, held, write_sums
 from steepest.training.metrics import Metric
@@ -183,8 +184,9 @@ def compare(
     rows: int | None = None,
     cluster: str | None = None,
     together: bool | None = None,
-    schedules: Sequence[str] | str | None = None,
+    schedules: Sequence[str] | str = "constant",
     warmup: float = 0.0,
+    ignore: Sequence[str] | str | None = None,
 ) -> Comparison:
     """Train every pair of loss and optimizer on a table, tune each one fairly, and say which to use.
 
@@ -249,6 +251,7 @@ def compare(
         schedules: names out of ``steepest.schedules.SCHEDULES``; each pair is tuned and compared under each of them.
             None: a constant rate alone.
         warmup: the share of the steps over which every run's rate rises at first, from 0 to below 1.
+        ignore: columns that take no part, such as an identifier, or what is not known yet when one predicts.
 
     Returns:
         The verdict, the runs, the plan and the trained model. An interruption (Ctrl-C) keeps what was
@@ -276,6 +279,7 @@ def compare(
         rows,
         schedules,
         warmup,
+        ignore,
     )
     check.check_threads(num_threads)
     _check_together(together, is_module=model is not None)
@@ -433,21 +437,21 @@ def _placed(plan: Plan, device: str, *, is_new: bool) -> Plan:
 
 
 def _check_no_choice_of_rows(given: Options) -> None:
-    for name in ("group", "time", "rows"):
+    for name in ("group", "time", "rows", "ignore"):
         if getattr(given, name) is not None:
             raise InputError(f"With model=..., data holds the three parts already; leave {name} out.")
 
 
 def _read(data: Any, target: str | None, given: Options, followed: Plan | None) -> Table:
-    """The table, or rows drawn from it; a plan to follow has decided the target, and how many."""
-    rows, seed = check.check_count("rows", given.rows), given.seed
+    """The columns that take part, of all rows or some drawn; a plan to follow has decided the target and these."""
+    rows, seed, ignored = check.check_count("rows", given.rows), given.seed, check.check_ignore(given.ignore)
     if followed is not None:
         target = None if isinstance(data, tuple) else followed.target
-        rows, seed = followed.rows, followed.seed
+        rows, seed, ignored = followed.rows, followed.seed, followed.ignore
     if rows is not None:
-        return draw(data, target, rows, check.check_seed(seed))
+        return without(draw(data, target, rows, check.check_seed(seed)), ignored)
     check_fits(data)
-    return read(data, target)
+    return without(read(data, target), ignored)
 
 
 def _prepare(table: Table, given: Options, followed: Plan | None, redrawn: int = 0) -> Prepared:

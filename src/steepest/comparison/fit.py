@@ -69,6 +69,7 @@ def fit(
     time: str | None = None,
     schedule: str = "constant",
     warmup: float = 0.0,
+    ignore: Sequence[str] | str | None = None,
     memory: int | str | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> FittedModel:
@@ -105,6 +106,7 @@ def fit(
             ``"constant"`` take a length known beforehand: ``max_epochs`` or ``max_steps``, whichever ends first. What
             else may end a run ends it early.
         warmup: the share of the steps over which the rate rises to where the schedule begins, such as 0.05.
+        ignore: columns that take no part.
         memory: how much memory this process may take, Python and torch included: bytes, or ``"1GB"``; None: half of
             what is available.
         progress: called as ``progress(what, share)`` while data too large for memory are read and trained on.
@@ -127,6 +129,7 @@ def fit(
         task=task,
         seed=seed,
         validation=validation,
+        ignore=ignore,
         group=group,
         time=time,
         memory=memory,

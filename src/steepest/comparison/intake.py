@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from steepest.comparison.engine import Engine, start_engine, start_streamed_engine
-from steepest.data import Prepared, prepare
+from steepest.comparison.options import check_ignore
+from steepest.data import Prepared, prepare, read
 from steepest.data.source import large_files, open_batches
 from steepest.data.streamed import StreamedRows, prepare_streamed
+from steepest.data.table import check_not_target, without
 from steepest.errors import InputError
 
 __all__ = ["engine_for", "taken_in"]
@@ -25,6 +27,7 @@ def taken_in(
     task: str,
     seed: int,
     validation: float,
+    ignore: Sequence[str] | str | None,
     group: str | None,
     time: str | None,
     memory: int | str | None,
@@ -35,11 +38,12 @@ def taken_in(
     Raises:
         InputError: the data cannot be used, or not a piece at a time.
     """
+    ignored = check_ignore(ignore)
+    check_not_target(ignored, target)
     large = large_files(data, memory)
     if large is None:
-        yield prepare(
-            data, target, task=task, seed=seed, validation=validation, test=0.0, group=group, time=time
-        )
+        table = without(read(data, target), ignored)
+        yield prepare(table, task=task, seed=seed, validation=validation, test=0.0, group=group, time=time)
         return
     for option, column in (("group", group), ("time", time)):
         if column is not None:
@@ -49,7 +53,7 @@ def taken_in(
             )
     paths, limit = large
     with (
-        open_batches(paths, told) as batches,
+        open_batches(paths, told, ignored) as batches,
         prepare_streamed(
             batches, target, task=task, seed=seed, validation=validation, memory=limit, told=told
         ) as streamed,

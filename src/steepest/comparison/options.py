@@ -44,8 +44,9 @@ class Options:
     tune: str = "rates"
     splits: int | None = None
     rows: int | None = None
-    schedules: Sequence[str] | str | None = None
+    schedules: Sequence[str] | str = "constant"
     warmup: float = 0.0
+    ignore: Sequence[str] | str | None = None
 
 
 def check_losses(given: Sequence[str] | str | None, task: Task) -> tuple[str, ...]:
@@ -142,10 +143,14 @@ def check_batch_size(given: object, num_train_rows: int) -> BatchSize:
     return size
 
 
-def check_schedules(given: Sequence[str] | str | None) -> tuple[str, ...]:
-    """The schedules to compare: those given, or a constant rate."""
-    words = ("constant",) if given is None else _distinct("schedule", _words(given))
-    return tuple(check_schedule(word).name for word in words)
+def check_schedules(given: Sequence[str] | str) -> tuple[str, ...]:
+    """The schedules to compare."""
+    return tuple(check_schedule(word).name for word in _distinct("schedule", _words(given)))
+
+
+def check_ignore(given: Sequence[str] | str | None) -> tuple[str, ...]:
+    """The columns to leave out: none, or names."""
+    return _distinct("column to ignore", list(map(str, _words(given)))) if given else ()
 
 
 def check_architecture(hidden: Sequence[int], activation: str) -> Architecture:

@@ -151,6 +151,7 @@ class Plan:
     together: bool = False  # runs are trained many at once: of a module, or of a table on a GPU
     schedules: tuple[str, ...] = ("constant",)
     warmup: float = 0.0  # of every run, a share of its steps
+    ignore: tuple[str, ...] = ()  # columns that take no part
     left_out: tuple[str, ...] = ()  # what a budget took away, in sentences
 
     @property
@@ -266,6 +267,8 @@ class Plan:
         drawn = []
         if self.rows is not None:
             drawn = [f"On {self.rows:,} rows drawn at random (all, where there are no more)."]
+        if self.ignore:
+            drawn.append(f"Without {' and '.join(map(repr, self.ignore))}.")
         if self.group is not None:
             how = "none of its groups is in two parts, and classes are not kept in proportion"
             return [*drawn, f"Split by {self.group!r}, which is no feature: {how}."]
@@ -372,6 +375,7 @@ def make_plan(prepared: Prepared | PreparedModules, options: Options) -> Plan:
         rows=check.check_count("rows", options.rows),
         schedules=schedules,
         warmup=check.check_warmup(options.warmup),
+        ignore=check.check_ignore(options.ignore),
     )
     _check_courses(plan)
     return plan
@@ -516,6 +520,7 @@ def _typed(given: Mapping[str, Any]) -> Plan:
         together=bool(given["together"]),
         schedules=check.check_schedules(given["schedules"]),
         warmup=check.check_warmup(given["warmup"]),
+        ignore=check.check_ignore(given["ignore"]),
         left_out=tuple(given["left_out"]),
     )
 

@@ -84,6 +84,7 @@ def assemble(
         "group": plan.group,
         "time": plan.time,
         "rows": plan.rows,
+        "ignore": plan.ignore,
         "seed": plan.seed,
     }
     resolved: dict[str, Any] = plain(verdict)

@@ -12,7 +12,7 @@ import polars as pl
 from steepest.backends.available import available_bytes
 from steepest.data.files import common_schema, is_parquet, told_files
 from steepest.data.read import table_of
-from steepest.data.table import Table
+from steepest.data.table import Table, check_there
 from steepest.errors import InputError
 from steepest.files.parquet import decoded, headers
 
@@ -73,18 +73,22 @@ class Batches:
 
     Args:
         paths: the files, of one schema.
+        ignored: columns to pass over.
         digest: of the files they were made from; None: they are what the user has.
 
     Raises:
-        InputError: a file is no Parquet file, or their schemas differ.
+        InputError: a file is no Parquet file, their schemas differ, or there is no such column to pass over.
     """
 
-    def __init__(self, paths: Sequence[Path], digest: str | None = None) -> None:
+    def __init__(self, paths: Sequence[Path], digest: str | None = None, ignored: Sequence[str] = ()) -> None:
         self._digest = digest
         self.paths, self.source = list(paths), told_files(paths)
         self._stamps = [_Stamp.of(path) for path in self.paths]
         found = headers(self.paths, available_bytes())
         self.schema = common_schema([path.name for path in self.paths], [schema for schema, _ in found])
+        check_there(ignored, list(self.schema), self.source)
+        for name in ignored:
+            del self.schema[name]
         self._heights = [num_rows for _, num_rows in found]
         self.num_rows = sum(self._heights)
         if not self.schema or not self.num_rows:

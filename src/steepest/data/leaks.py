@@ -45,7 +45,7 @@ def telling_columns(
     what = f"Column {told[0]}" if len(told) == 1 else f"Each of the columns {', '.join(told)}"
     note = (
         f"{what} alone all but gives away the target: where it is not known yet when you predict, it leaks the answer "
-        "and the scores mean nothing; take it out of the table then."
+        "and the scores mean nothing; leave it out then, by --ignore (ignore=)."
     )
     return [note]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,11 +81,13 @@ def files_of(data: Any) -> list[Path]:
 
 
 @contextmanager
-def open_batches(paths: list[Path], told: Callable[[str, float], None] | None = None) -> Iterator[Batches]:
-    """The files' rows in batches; text is turned into Parquet first, in a temporary directory that goes afterwards."""
+def open_batches(
+    paths: list[Path], told: Callable[[str, float], None] | None = None, ignored: Sequence[str] = ()
+) -> Iterator[Batches]:
+    """The files' rows in batches, less some columns; text becomes Parquet first, in a temporary directory."""
     if is_parquet(paths[0]):
-        yield Batches(paths)
+        yield Batches(paths, ignored=ignored)
         return
     with tempfile.TemporaryDirectory(prefix="steepest-", dir=temporary_directory()) as directory:
         parts, digest = as_parquet(paths, Path(directory), told)
-        yield Batches(parts, digest)
+        yield Batches(parts, digest, ignored)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from steepest.errors import InputError
+from steepest.errors import InputError, near_names
 
-__all__ = ["Table", "check_names"]
+__all__ = ["Table", "check_names", "check_not_target", "check_there", "without"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,48 @@ class Table:
     def columns(self) -> list[str]:
         """The names of the columns, in order."""
         return self.frame.columns
+
+
+def without(table: Table, ignored: Sequence[str]) -> Table:
+    """The table less some columns, and less what there was to say about them.
+
+    Raises:
+        InputError: it has no such column, or it is the target.
+    """
+    if not ignored:
+        return table
+    check_there(ignored, table.columns, table.source)
+    check_not_target(ignored, table.target)
+    return replace(
+        table,
+        frame=table.frame.drop(ignored),
+        notes=tuple(
+            note for note in table.notes if not any(note.startswith(f"Column {name!r} ") for name in ignored)
+        ),
+        text={name: column for name, column in table.text.items() if name not in ignored},
+        problems={name: problem for name, problem in table.problems.items() if name not in ignored},
+    )
+
+
+def check_there(ignored: Sequence[str], columns: Sequence[str], source: str) -> None:
+    """Columns to leave out are there to begin with.
+
+    Raises:
+        InputError: one is not.
+    """
+    for name in ignored:
+        if name not in columns:
+            raise InputError(f"There is no column {name!r} to ignore in {source}{near_names(name, columns)}")
+
+
+def check_not_target(ignored: Sequence[str], target: str | None) -> None:
+    """What is to be predicted is not left out.
+
+    Raises:
+        InputError: it is.
+    """
+    if target in ignored:
+        raise InputError(f"The target {target!r} cannot be ignored; it is what is to be predicted.")
 
 
 def check_names(names: Sequence[str], source: str) -> None:

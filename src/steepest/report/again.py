@@ -27,6 +27,8 @@ def fit_command(verdict: Mapping[str, Any], data: str, out: str) -> str:
         words += ["--warmup", repr(verdict["warmup"])]
     words += ["--hidden", ",".join(map(str, network["hidden"])) or "none"]
     words += ["--activation", str(network["activation"])]
+    if verdict.get("ignore"):
+        words += ["--ignore", ",".join(verdict["ignore"])]
     for option in ("group", "time"):
         words += [f"--{option}", str(verdict[option])] if verdict.get(option) else []
     return shlex.join([*words, "--out", out])
