@@ -55,7 +55,7 @@ def test_rules_step_each_run_by_its_own_numbers(device: str, name: str, dtype: t
     slopes = [torch.randn(start.shape, generator=generator, dtype=torch.float64).to(dtype) for _ in range(4)]
     ends = []
     for made, on, kind in ((KernelRuleGroup, device, dtype), (RuleGroup, "cpu", torch.float64)):
-        group, left = made(rule, hyperparameters, SIZES), [0, 1, 2]
+        group, left = made(rule, hyperparameters, SIZES, [None] * 3), [0, 1, 2]
         parameters = start.to(on, kind, copy=True)
         for step, slope in enumerate(slopes):
             if step == 2:

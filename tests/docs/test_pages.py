@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from steepest import losses, optim
+from steepest import losses, optim, schedules
 from steepest.backends.reference import abs, minimum
 from steepest.losses import LOSSES, from_formula
 from steepest.optim import OPTIMIZERS
@@ -197,6 +197,7 @@ def test_pictures_are_drawn_anew_only_after_a_change(tmp_path: Path, monkeypatch
     drawn = []
     monkeypatch.setattr(GENERATOR, "svg", lambda figure: drawn.append(figure.title) or "<svg/>")
     monkeypatch.setattr(optim, "OPTIMIZERS", {})
+    monkeypatch.setattr(schedules, "SCHEDULES", {})
     monkeypatch.setattr(losses, "LOSSES", {word: LOSSES[word] for word in ("mae", "dice", "bce")})
     kept = GENERATOR._draw(tmp_path)
     assert {path.name for path in kept} == {"mae.svg", "bce.svg", "drawn-from.txt"}  # dice has no picture
@@ -213,6 +214,7 @@ def test_pictures_are_drawn_anew_only_after_a_change(tmp_path: Path, monkeypatch
 
 def test_pages_that_move_lie_where_the_pages_lead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optim, "OPTIMIZERS", {})
+    monkeypatch.setattr(schedules, "SCHEDULES", {})
     monkeypatch.setattr(losses, "LOSSES", {word: LOSSES[word] for word in ("mae", "dice")})
     monkeypatch.setattr(GENERATOR, "svg", lambda _: "<svg/>")
     GENERATOR.write(tmp_path)

@@ -166,7 +166,7 @@ def _finds_on(device: torch.device) -> bool:
     finder = _finder()
     assert finder is not None
     probe = torch.zeros(3, device=device)
-    objects = np.array([probe, None], dtype=object)
+    objects = np.fromiter([probe], dtype=object, count=1)  # np.array would ask the tensor for its numbers
     layout = np.array([_type_of(probe), 3, _device_of(probe)], dtype=np.int64)
     found = np.zeros(1, dtype=np.int64)
     try:
@@ -268,7 +268,7 @@ class KeptPlaces(Places):
         self._owners = [
             tensor.__dlpack__(stream=None if tensor.device.type == "cpu" else -1)  # -1: nothing waits for it
             for tensor in in_entries
-            if tensor.numel() <= _SMALL and not tensor.requires_grad
+            if self._finder is not None and tensor.numel() <= _SMALL and not tensor.requires_grad
         ]
 
     def find_kept(self) -> NDArray[np.int64] | None:
