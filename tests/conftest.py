@@ -23,6 +23,21 @@ def plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
 
 
+@pytest.fixture(autouse=True)
+def registries() -> Iterator[None]:
+    """What a test registers is gone after it: tests run in any order, in any process."""
+    from steepest.losses import LOSSES
+    from steepest.optim import OPTIMIZERS
+    from steepest.training.metrics import METRICS
+
+    before = [(registry, dict(registry)) for registry in (LOSSES, OPTIMIZERS, METRICS)]
+    yield
+    for registry, entries in before:
+        if dict(registry) != entries:
+            registry.clear()
+            registry.update(entries)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium, without what it would ask of the network by itself."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,6 @@ LABELS = (X.argmax(axis=1)).astype(np.int64)
 PARTS = (slice(0, 40), slice(40, 65), slice(65, 90))
 DATA = tuple((X[part], LABELS[part]) for part in PARTS)
 SHORT: dict[str, Any] = {"losses": ["cross_entropy"], "optimizers": ["sgd"], "max_epochs": 1}
-
-
-@pytest.fixture(autouse=True)
-def registry() -> Iterator[None]:
-    before = dict(METRICS)
-    yield
-    METRICS.clear()
-    METRICS.update(before)
 
 
 def macro_f1(targets: Any, probabilities: Any) -> float:

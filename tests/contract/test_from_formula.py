@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -82,15 +82,6 @@ def through(
     value = loss(leaf, *given[1:])
     (gradient,) = torch.autograd.grad(value.sum(), leaf)
     return value.detach(), gradient, type(value.grad_fn).__name__
-
-
-@pytest.fixture
-def registry() -> Iterator[dict[str, Any]]:
-    """The registry, put back as it was."""
-    before = dict(LOSSES)
-    yield LOSSES
-    LOSSES.clear()
-    LOSSES.update(before)
 
 
 # --- the class -----------------------------------------------------------------------------------------------
@@ -219,11 +210,11 @@ def test_a_parameter_may_learn() -> None:
 # --- names ---------------------------------------------------------------------------------------------------
 
 
-def test_a_name_registers_the_loss(registry: dict[str, Any]) -> None:
+def test_a_name_registers_the_loss() -> None:
     unnamed = from_formula(cauchy)
-    assert unnamed not in registry.values()
+    assert unnamed not in LOSSES.values()
     made: Any = from_formula(cauchy, name="my_cauchy", title="My loss", formula="as I like it", tasks=())
-    assert registry["my_cauchy"] is made
+    assert LOSSES["my_cauchy"] is made
     assert (made.__name__, made.formula.name, made.formula.title) == ("MyCauchyLoss", "my_cauchy", "My loss")
     assert (made.formula.formula, made.formula.tasks) == ("as I like it", ())
     with pytest.raises(InputError, match=r"my_cauchy is taken by MyCauchyLoss.*del .*LOSSES\['my_cauchy'\]"):
@@ -232,7 +223,7 @@ def test_a_name_registers_the_loss(registry: dict[str, Any]) -> None:
         from_formula(cauchy, name="mse")
 
 
-def test_a_page_explains_it(registry: dict[str, Any]) -> None:
+def test_a_page_explains_it() -> None:
     from steepest.explain import explain
 
     from_formula(cauchy, name="my_cauchy")
@@ -241,7 +232,7 @@ def test_a_page_explains_it(registry: dict[str, Any]) -> None:
     assert f"{__name__}.cauchy" in page
 
 
-def test_a_comparison_takes_it_by_name(registry: dict[str, Any]) -> None:
+def test_a_comparison_takes_it_by_name() -> None:
     import steepest
 
     from_formula(cauchy, name="my_cauchy", valid={"c": (0.0, math.inf)})
@@ -344,13 +335,13 @@ REFUSED: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize("case", range(len(REFUSED)))
-def test_what_is_refused_and_how(case: int, registry: dict[str, Any]) -> None:
+def test_what_is_refused_and_how(case: int) -> None:
     value, options, words = REFUSED[case]
-    before = dict(registry)
+    before = dict(LOSSES)
     with pytest.raises(InputError, match=words) as caught:
         from_formula(value, **options)
     assert "\n" not in str(caught.value)
-    assert registry == before
+    assert before == LOSSES
 
 
 def test_numbers_chosen_by_where_keep_their_digits() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -177,15 +177,6 @@ def test_scalars_stand_in_the_state_in_float64() -> None:
     assert state["a"].dtype == torch.bfloat16
 
 
-@pytest.fixture
-def registered() -> Iterator[Callable[..., Any]]:
-    """``from_rule`` whose names are forgotten afterwards."""
-    before = set(OPTIMIZERS)
-    yield from_rule
-    for name in set(OPTIMIZERS) - before:
-        del OPTIMIZERS[name]
-
-
 def data() -> TrainingData:
     rng = generator("from_rule data")
     x = rng.normal(size=(60, 4)).astype(np.float64)
@@ -195,7 +186,7 @@ def data() -> TrainingData:
 
 
 @rules
-def test_in_the_native_engine(rule: int, registered: Callable[..., Any]) -> None:
+def test_in_the_native_engine(rule: int) -> None:
     """The same steps as the class on torch's modules; weights and biases have norms of their own."""
     cls, _, options = RULES[rule]
     word = f"rule_{rule}"
@@ -204,7 +195,7 @@ def test_in_the_native_engine(rule: int, registered: Callable[..., Any]) -> None
         if cls is Scaled
         else {"coefficients": advance, "scalars": ["mu", "total"], "initial": cls.rule.initial}
     )
-    registered(cls.rule.update, cls.rule.slots, options, name=word, **measured)
+    from_rule(cls.rule.update, cls.rule.slots, options, name=word, **measured)
     table = data()
     run = Run("mse", word, 0.02, "full", architecture=Architecture((5, 3), "tanh"), stop=Stop(30))
     (record,) = NativeEngine(table, "rmse", dtype="float64").run_all([run])
@@ -249,15 +240,15 @@ def test_a_rule_like_adam_is_adam() -> None:
     assert torch.equal(*ends)
 
 
-def test_a_name_enters_the_registry(registered: Callable[..., Any]) -> None:
-    cls = registered(lambda p, g, lr: (p - lr * g,), name="plain", defaults={"lr": 0.5}, rates=(1e-3, 10.0))
+def test_a_name_enters_the_registry() -> None:
+    cls = from_rule(lambda p, g, lr: (p - lr * g,), name="plain", defaults={"lr": 0.5}, rates=(1e-3, 10.0))
     entry = OPTIMIZERS["plain"]
     assert entry.cls is cls
     assert entry.default_lr == 0.5
     assert entry.rates == (1e-3, 10.0)
     assert not entry.compared_by_default
     with pytest.raises(InputError, match="'plain' already"):
-        registered(lambda p, g, lr: (p - lr * g,), name="plain")
+        from_rule(lambda p, g, lr: (p - lr * g,), name="plain")
 
 
 def test_a_class_of_ones_own_has_the_switches() -> None:
