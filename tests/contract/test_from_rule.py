@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import pickle
+import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -276,6 +279,42 @@ def with_b(p: Any, g: Any, b: Any, lr: Any) -> Any:
 
 
 ONE = [nn.Parameter(torch.ones(1))]
+
+
+WithB = from_rule(with_b, ["b"], {"lr": 0.5})
+
+
+def test_a_class_bears_the_rules_name_and_can_be_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        sys.modules, __name__, types.SimpleNamespace(WithB=WithB)
+    )  # pytest's is no module to import
+    assert (WithB.__module__, WithB.__qualname__) == (__name__, "WithB")
+    assert from_rule(plain, name="my-plain").__name__ == "MyPlain"
+    assert pickle.loads(pickle.dumps(WithB)) is WithB  # noqa: S301
+    p = nn.Parameter(torch.ones(3))
+    p.grad = torch.ones(3)
+    optimizer = WithB([p], lr=0.25)
+    optimizer.step()
+    again = pickle.loads(pickle.dumps(optimizer))  # noqa: S301
+    assert type(again) is WithB
+    assert again.state_dict()["param_groups"] == optimizer.state_dict()["param_groups"]
+    (q,) = again.param_groups[0]["params"]
+    q.grad = torch.ones(3)
+    for one in (optimizer, again):
+        one.step()
+    assert torch.equal(p, q)
+
+
+def in_place(p: Any, g: Any, lr: Any) -> Any:
+    p -= lr * g
+    return (p,)
+
+
+def decays_the_gradient(p: Any, g: Any, b: Any, lr: Any) -> Any:
+    g += 0.1 * p
+    return p - lr * g, b
+
+
 WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: from_rule(lambda p, g, lr: p - lr * g), InputError, "returned a Tensor; it must return a tuple"),
     (lambda: from_rule(lambda p, g, b, lr: (p,), ["b"]), InputError, "1 values; .* tuple of 2: the new.*, b"),
@@ -289,6 +328,14 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: from_rule(plain, (), {"rate": 1.0}), InputError, "it must have lr too"),
     (lambda: from_rule(plain, (), {"lr": "fast"}), InputError, "default of lr is 'fast'"),  # type: ignore[dict-item]
     (lambda: from_rule(with_b, ["lr"]), InputError, "'lr' is given twice"),
+    (lambda: from_rule(with_b, "b"), InputError, r"state is the word 'b'; give a list of names: \['b'\]"),
+    (lambda: from_rule(plain, scalars="mu"), InputError, "scalars is the word 'mu'"),
+    (
+        lambda: from_rule(in_place),
+        InputError,
+        r"update writes into its argument p .*; write p = p - \.\.\. instead",
+    ),
+    (lambda: from_rule(decays_the_gradient, ["b"]), InputError, "writes into its argument g"),
     (lambda: from_rule(with_b, ["step"]), InputError, "'step' is taken"),
     (lambda: from_rule(with_b, ["my b"]), InputError, "is no name"),
     (lambda: from_rule(with_b, ["b"], initial={"c": 1.0}), InputError, "'c', which is neither"),

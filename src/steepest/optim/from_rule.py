@@ -43,8 +43,9 @@ def from_rule(
 ) -> type[torch.optim.Optimizer]:
     """An optimizer class from an update rule: ``update(p, g, *state, *hyperparameters) -> (p, *state)``.
 
-    The rule is elementwise. It runs fused and in SIMD code on contiguous float32 and float64 parameters on the
-    CPU, as tensor operations elsewhere, and in the native engine once it has a ``name``.
+    The class is called as the rule: ``heavy_ball`` gives ``HeavyBall``; bound to that name in a module, it and its
+    optimizers can be pickled. The rule is elementwise. It runs fused and in SIMD code on contiguous float32 and
+    float64 parameters on the CPU, as tensor operations elsewhere, and in the native engine once it has a ``name``.
 
     Args:
         update: takes the parameter, its gradient, each state slot, then each hyperparameter in the order of
@@ -81,6 +82,9 @@ def from_rule(
     0.75
     """
     hyper = {"lr": 1e-3} if defaults is None else dict(defaults)
+    for given, words in (("state", state), ("scalars", scalars)):
+        if isinstance(words, str):
+            raise InputError(f"from_rule: {given} is the word {words!r}; give a list of names: [{words!r}].")
     _check_names(tuple(state), tuple(scalars), hyper, initial or {})
     for word, function in {
         "update": update, "coefficients": coefficients, "measure": measure, "trust": trust
@@ -97,7 +101,7 @@ def from_rule(
     _check_rule(rule, hyper)
     if name is not None:
         _check_entry(name, rates)
-    cls = _make(name or update.__name__, rule, hyper, update.__doc__)
+    cls = _make(name or update.__name__, rule, hyper)
     if name is not None:
         _enter(name, cls, hyper["lr"], rates)
     return cls
@@ -132,17 +136,25 @@ class _FromRule(FusedStep, torch.optim.Optimizer):
         return {name: float(group[name]) for name in cls.rule.hyperparameters}
 
 
-def _make(name: str, rule: Rule, hyper: Mapping[str, float], doc: str | None) -> type[torch.optim.Optimizer]:
+def _make(name: str, rule: Rule, hyper: Mapping[str, float]) -> type[torch.optim.Optimizer]:
+    """The class of a rule; its name is the rule's, as ``heavy_ball`` gives ``HeavyBall``.
+
+    It belongs to the module of ``update``: there ``HeavyBall = from_rule(heavy_ball, ...)`` can be pickled.
+    """
     one, many = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.VAR_KEYWORD
     parameters = [inspect.Parameter(word, one, default=value) for word, value in hyper.items()]
     signature = inspect.Signature(
         [inspect.Parameter("params", one), *parameters, inspect.Parameter("switches", many)]
     )
-    title = name if name.isidentifier() else "FromRule"  # of a lambda
+    title = "".join(part[:1].upper() + part[1:] for part in name.replace("-", "_").split("_"))
+    if not title.isidentifier():  # of a lambda
+        title = "FromRule"
     body = {
         "rule": rule,
         "__signature__": signature,
-        "__doc__": doc or f"The optimizer {title}, from a rule.",
+        "__doc__": rule.update.__doc__ or f"The optimizer {title}, from a rule.",
+        "__module__": rule.update.__module__,
+        "__qualname__": title,
     }
     return type(title, (_FromRule,), body)
 
@@ -273,14 +285,22 @@ def _check_arguments(word: str, function: Callable[..., Any], takes: tuple[str, 
 
 
 def _tried(word: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    before = [argument.clone() if isinstance(argument, Tensor) else argument for argument in arguments]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # NumPy's functions take tensors, on the CPU alone
-            return function(*arguments)
+            result = function(*arguments)
     except Exception as error:
         said = f"{type(error).__name__}: {_last_words(error)}"
         hint = "" if word in ("coefficients", "trust") else f"; {_MAY_USE} (where, in place of if)"
         raise InputError(f"from_rule: {word} failed on a trial ({said}){hint}.") from error
+    for name, old, new in zip(inspect.signature(function).parameters, before, arguments, strict=True):
+        if isinstance(new, Tensor) and not torch.equal(old, new):
+            raise InputError(
+                f"from_rule: {word} writes into its argument {name} (as {name} -= ... does to a tensor); write "
+                f"{name} = {name} - ... instead."
+            )
+    return result
 
 
 def _check_values(word: str, values: Any, wanted: tuple[str, ...], like: Tensor) -> None:
