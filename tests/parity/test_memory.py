@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Iterator
@@ -36,6 +37,17 @@ def test_what_is_let_go_is_handed_out_again() -> None:
     assert made().data_ptr() == place
     assert made(LARGE - 1000).data_ptr() == place
     assert made(2 * LARGE).data_ptr() != place
+
+
+def test_the_garbage_collector_takes_none_of_it() -> None:
+    first = made()
+    place = first.data_ptr()
+    gc.collect()
+    del first
+    assert len(memory._resting) == 1
+    assert not memory._lent
+    assert not memory._lent
+    assert made().data_ptr() == place
 
 
 def test_what_is_still_seen_is_not() -> None:

@@ -44,6 +44,7 @@ class _Block:
         self.is_marked = False
         buffer = (ctypes.c_char * self.num_bytes).from_buffer(self._map)
         self._lease = weakref.ref(buffer, lambda _: _take_back(self))
+        _lent.add(self)
         return torch.frombuffer(buffer, dtype=like.dtype, count=size).view(like.shape)
 
     def mark(self) -> None:
@@ -53,6 +54,8 @@ class _Block:
 
 
 _resting: deque[_Block] = deque()  # those let go, the longest ago first
+# A block and the word it waits for hold each other alone: the garbage collector would take both, and the word not come.
+_lent: set[_Block] = set()
 
 
 def empty_like_huge(tensor: Tensor) -> Tensor:
@@ -90,6 +93,7 @@ def _warm(num_bytes: int) -> _Block | None:
 
 
 def _take_back(block: _Block) -> None:
+    _lent.discard(block)
     if block.num_bytes > _WARM_BYTES:
         block.mark()
     _resting.append(block)
