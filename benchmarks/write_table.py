@@ -45,6 +45,18 @@ def planted_truth(found: dict) -> str:
     return "\n".join(lines)
 
 
+def separable(found: dict) -> str:
+    """Per table and optimizer the test log loss of the rate chosen by the least loss, and as far as rows tell."""
+    lines = [
+        "| table | rows | optimizer | by the least log loss | as far as rows tell | the best rate there was |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in found["rows"]:
+        scores = " | ".join(f"{row[name]:.3f}" for name in ("by_least", "as_far_as_told", "best_there_was"))
+        lines.append(f"| {row['table']} | {row['rows']:,} | {row['optimizer']} | {scores} |")
+    return "\n".join(lines)
+
+
 def gpu_static(found: dict) -> str:
     """Per work the share of the memory's bandwidth that a card's published rates allow, and what limits it else."""
     cards = list(dict.fromkeys(row["card"] for row in found["rows"]))
@@ -115,7 +127,8 @@ def write_answers() -> None:
     """The page on choosing."""
     page = ROOT / "docs" / "how-to-choose.md"
     text = page.read_text(encoding="utf-8")
-    for name, content in (("planted truth", planted_truth), ("real tables", real_tables)):
+    written = (("planted truth", planted_truth), ("real tables", real_tables), ("separable", separable))
+    for name, content in written:
         file = ROOT / "benchmarks" / "results" / f"{name.replace(' ', '_')}.json"
         if file.exists():
             found = json.loads(file.read_text(encoding="utf-8"))

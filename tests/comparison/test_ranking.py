@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,13 @@ import pytest
 
 from steepest.comparison.confirm import Finalist
 from steepest.comparison.plan import Cell, Plan, Setting
-from steepest.comparison.ranking import Contestant, _with_intervals, winner_set
+from steepest.comparison.ranking import (
+    Contestant,
+    _with_differences,
+    _with_intervals,
+    still_improving,
+    winner_set,
+)
 
 CELLS = {name: Cell(name, "adam", 32) for name in "abcd"}
 
@@ -26,6 +34,7 @@ def contestant(
     difference: tuple[float, float] = (-0.1, 0.1),
     p_value: float | None = 1.0,
     barred: str | None = None,
+    least: float = -math.inf,
 ) -> Contestant:
     """One that cannot be told from the best, unless something is said of it."""
     finalist = Finalist(kind, kind == "tuned", Setting(CELLS[name], 0.01), rates, barred)
@@ -37,6 +46,8 @@ def contestant(
         difference=None if barred else difference,
         p_value=p_value,
         epochs_to_best=epochs,
+        least_told_apart=least,
+        least_on_validation=least,
     )
 
 
@@ -111,6 +122,27 @@ def test_the_rate_interval_is_what_lies_within_one_standard_error(
     low, high = found.rate_interval
     assert within == {lr for lr in found.rates if low <= lr <= high}
     assert (low < found.best < high) is (curvature < 0.01)
+
+
+def test_what_the_rows_do_not_tell_apart_is_equal(plan: Plan) -> None:
+    """A score is shown as it is; differences are of what the rows vouch for."""
+    scores = {"a": 1e-9, "b": 1e-3, "c": 0.05, "d": 0.2}
+    told = _with_differences(
+        plan, [contestant(name, score=score, least=0.07) for name, score in scores.items()]
+    )
+    assert [one.score for one in told] == pytest.approx(list(scores.values()))
+    assert [one.difference for one in told[:3]] == [(0.0, 0.0)] * 3
+    assert told[3].difference == (pytest.approx(0.13), pytest.approx(0.13))
+    assert [one.p_value for one in told[1:3]] == [1.0, 1.0]
+    easiest_last = [replace(one, epochs_to_best=-place) for place, one in enumerate(told[:3])]
+    assert names(plan, easiest_last) == "cba"
+    raw = _with_differences(plan, [contestant(name, score=score) for name, score in scores.items()])
+    assert all(first.difference < second.difference for first, second in pairwise(raw))  # type: ignore[operator]
+
+
+def test_a_model_of_rows_that_are_all_right_is_not_still_improving(plan: Plan) -> None:
+    assert still_improving(plan, contestant("a", score=0.06, epochs=plan.epochs))
+    assert not still_improving(plan, contestant("a", score=0.06, epochs=plan.epochs, least=0.07))
 
 
 def test_an_interval_holds_no_score_that_cannot_be(plan_of: Callable[..., Plan]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -169,6 +170,7 @@ def test_a_schedule_still_improving_is_tried_over_twice_its_length(
 
     class Winner:
         epochs_to_best = 97.0
+        validation_score, least_on_validation = 1.0, -math.inf
 
     winner: Any = Winner()
     assert still_improving(plan, winner)

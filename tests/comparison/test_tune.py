@@ -7,11 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
+import steepest
 from steepest.comparison.plan import Cell, Plan, Setting
 from steepest.comparison.trials import Trials
 from steepest.comparison.tune import Tuned, best_row, tune
+from steepest.training.metrics import METRICS
 
 from .conftest import trials_of
 
@@ -117,3 +120,28 @@ def test_the_first_runs_span_the_grid() -> None:
     assert sorted(coarse_to_fine(16)) == list(range(16))
     assert sorted(coarse_to_fine(16)[:4]) == [0, 4, 8, 12]
     assert sorted(coarse_to_fine(13)) == list(range(13))
+
+
+def test_of_rates_whose_rows_are_all_right_the_middle_one_is_taken() -> None:
+    """Two clouds of points far apart: the boldest rate has the least log loss, and is not taken for it."""
+    rng = np.random.default_rng(3)
+    labels = np.repeat(["left", "right"], 60)
+    x = rng.normal(size=(120, 3)) + 8.0 * (labels == "right")[:, None]
+    options: dict[str, Any] = {"losses": ["bce"], "optimizers": ["sgd"], "hidden": (), "max_epochs": 30}
+    found = steepest.compare((x, labels), splits=1, **options)
+    runs = (
+        found.runs.filter(pl.col("stage") == "tune")
+        .group_by("lr")
+        .agg(pl.col("validation_score").mean())
+        .sort("lr")
+    )
+    scores, rates = runs["validation_score"].to_numpy(), runs["lr"].to_list()
+    least = METRICS["log_loss"].least_told_apart(lambda: np.zeros(24))
+    equal = [rate for rate, score in zip(rates, scores, strict=True) if score < least]
+    assert len(equal) > 4
+    assert scores.argmin() == len(rates) - 1
+    (tuned_cell,) = (cell for cell in found.verdict["cells"] if cell["kind"] == "tuned")
+    assert tuned_cell["lr"] in equal[len(equal) // 2 - 1 : len(equal) // 2 + 2]
+    (note,) = (note for note in found.verdict["notes"] if note.startswith("A log loss counts"))
+    assert "no better below 0.16 on the validation rows and 0.16 on the test rows: so few" in note
+    assert not any("still improving" in note for note in found.verdict["notes"])

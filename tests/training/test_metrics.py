@@ -93,6 +93,27 @@ def test_confident_mistakes_cost_as_much_as_in_scikit_learn(kind: str) -> None:
         assert figure < 36.05
 
 
+@pytest.mark.parametrize("num_rows", [1, 2, 67, 1000, 10**6])
+def test_what_right_answers_vouch_for(num_rows: int) -> None:
+    """No statement has a smaller expected log loss where the next answer is wrong once in n + 2 times."""
+    stated = np.linspace(0, 1, 100_001)[1:-1] * min(1.0, 10.0 / (num_rows + 2))
+    wrong = 1.0 / (num_rows + 2)
+    expected = -wrong * np.log(stated) - (1 - wrong) * np.log1p(-stated)
+    targets = np.zeros(num_rows, np.int64)
+    assert METRICS["log_loss"].least_told_apart(lambda: targets) == pytest.approx(expected.min(), rel=1e-6)
+    assert stated[expected.argmin()] == pytest.approx(wrong, rel=1e-2)
+
+
+def test_only_log_losses_reward_being_surer_without_end() -> None:
+    targets = np.repeat([0, 1], [90, 10])
+    leasts = {name: metric.least_told_apart(lambda: targets) for name, metric in METRICS.items()}
+    of = METRICS["log_loss"].least_told_apart
+    assert leasts["log_loss"] == of(lambda: np.zeros(100))
+    assert leasts["balanced_log_loss"] == (of(lambda: np.zeros(90)) + of(lambda: np.zeros(10))) / 2
+    assert {name for name, least in leasts.items() if least > -np.inf} == {"log_loss", "balanced_log_loss"}
+    assert all(metric.least_told_apart(lambda: targets[:0]) == -np.inf for metric in METRICS.values())
+
+
 def test_the_tables_own_words() -> None:
     assert list(METRICS) == [metric.name for metric in METRICS.values()]
     assert {task: default_metric(task) for task in ("regression", "binary", "multiclass")} == {

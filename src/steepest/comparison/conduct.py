@@ -15,6 +15,7 @@ from steepest.comparison.sentence import sentence, sentence_so_far
 from steepest.comparison.splits import Splits
 from steepest.comparison.trials import Interrupted, Trials
 from steepest.comparison.tune import tune, tuned_so_far
+from steepest.training.metrics import METRICS
 
 __all__ = ["Outcome", "conduct", "found_so_far"]
 
@@ -52,7 +53,9 @@ def conduct(
     contestants = rank(plan, trials, finalists)
     winners = winner_set(plan, contestants)
     text = sentence(plan, contestants, winners)
-    return Outcome(trials, contestants, winners, text, _notes(plan, contestants, winners), interrupted=False)
+    return Outcome(
+        trials, contestants, winners, text, _notes(plan, trials, contestants, winners), interrupted=False
+    )
 
 
 def found_so_far(plan: Plan, trials: Trials) -> Outcome:
@@ -65,7 +68,9 @@ def found_so_far(plan: Plan, trials: Trials) -> Outcome:
     return Outcome(trials, contestants, winners, text, [note], interrupted=True)
 
 
-def _notes(plan: Plan, contestants: Sequence[Contestant], winners: Sequence[Contestant]) -> list[str]:
+def _notes(
+    plan: Plan, trials: Trials, contestants: Sequence[Contestant], winners: Sequence[Contestant]
+) -> list[str]:
     """What the protocol had to say about the cells."""
     notes = []
     edge = [one for one in contestants if one.finalist.kind == "tuned" and not one.finalist.tuned]
@@ -74,9 +79,26 @@ def _notes(plan: Plan, contestants: Sequence[Contestant], winners: Sequence[Cont
         notes.append(
             f"Barred from winning, as their best rate is still the last of the widened grid: {names}."
         )
+    notes += _notes_on_resolution(plan, trials, contestants)
     if winners and still_improving(plan, winners[0]):
         notes.append(
             f"The winner was still improving when its runs ended, after {plan.epochs} epochs; longer ones may choose "
             f"another pair, or a smaller rate: try --epochs {3 * plan.epochs}."
         )
     return notes
+
+
+def _notes_on_resolution(plan: Plan, trials: Trials, contestants: Sequence[Contestant]) -> list[str]:
+    """That scores counted as equal which the rows are too few to tell apart, where any did."""
+    places = []
+    if any(one.validation_score < trials.least_on_validation for one in contestants):
+        places.append(f"{trials.least_on_validation:.2g} on the validation rows")
+    if any((one.scores < trials.least_on_test).any() for one in contestants):
+        places.append(f"{trials.least_on_test:.2g} on the test rows")
+    if not places:
+        return []
+    title = METRICS[plan.metric].title
+    why = "so few rows, even all predicted right, vouch for no smaller one; it would only show how sure the model is"
+    return [
+        f"A {title} counts as no better below {' and '.join(places)}: {why}. Of equal rates the middle one was taken."
+    ]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from steepest.comparison import options as check
 from steepest.comparison.engine import Engine
@@ -157,7 +158,8 @@ def fit(
         engine = engine_for(prepared, judge, progress)
         if lr == "auto" and prepared.num_rows["validation"]:
             epochs = 1 if isinstance(prepared, StreamedRows) else _EPOCHS_TO_LOOK
-            run = replace(run, lr=look_for_rate(engine, run, judge, num_threads, epochs))
+            held_out = None if isinstance(prepared, StreamedRows) else prepared.y_validation
+            run = replace(run, lr=look_for_rate(engine, run, judge, num_threads, epochs, held_out))
         return _train(engine, run, prepared, judge)
 
 
@@ -167,17 +169,26 @@ def _first_rate(lr: float | str, optimizer: str) -> float:
 
 
 def look_for_rate(
-    engine: Engine, run: Run, metric: str, num_threads: int | None, epochs: int = _EPOCHS_TO_LOOK
+    engine: Engine,
+    run: Run,
+    metric: str,
+    num_threads: int | None,
+    epochs: int = _EPOCHS_TO_LOOK,
+    held_out: NDArray[Any] | None = None,
 ) -> float:
-    """The rate of the optimizer's grid with the best validation score after a few epochs."""
+    """The rate of the optimizer's grid with the best validation score after a few epochs.
+
+    Args:
+        held_out: the validation targets, which decide what scores they tell apart; None: so many that they tell all.
+    """
     rates = rate_grids((run.optimizer,), POINTS_PER_DECADE)[run.optimizer]
     epochs = min(epochs, run.stop.max_epochs or epochs)
     stop = Stop(max_epochs=epochs, max_steps=run.stop.max_steps, max_sec=run.stop.max_sec)
     records = engine.run_all([replace(run, lr=lr, stop=stop) for lr in rates], num_threads=num_threads)
-    costs = np.array([[np.nan if record is None else record.validation_score] for record in records])
-    if METRICS[metric].greater_is_better:
-        costs = -costs
-    return rates[best_row(costs)]
+    scores = np.array([[np.nan if record is None else record.validation_score] for record in records])
+    if held_out is not None:
+        scores = np.maximum(scores, METRICS[metric].least_told_apart(lambda: held_out))
+    return rates[best_row(-scores if METRICS[metric].greater_is_better else scores)]
 
 
 def _train(engine: Engine, run: Run, prepared: Prepared | StreamedRows, metric: str) -> FittedModel:

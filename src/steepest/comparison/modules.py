@@ -166,6 +166,11 @@ class PreparedModules:
         return self.start_engine(default_metric(self.task)).scored(self.x_train)
 
     @property
+    def y_validation(self) -> NDArray[Any]:
+        """The validation targets, as :attr:`y_test`."""
+        return self.start_engine(default_metric(self.task)).scored(self.x_validation)
+
+    @property
     def y_test(self) -> NDArray[Any]:
         """The test targets that a score is worked out from, (targets,): a row may have several."""
         return self.start_engine(default_metric(self.task)).scored(self.x_test)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -41,11 +42,19 @@ class Contestant:
     difference: tuple[float, float] | None = None  # to the best contestant, (0, 0) for itself; None: barred
     p_value: float | None = None  # of no difference to the best, corrected by Holm; None: the best, or barred
     epochs_to_best: float = 0.0  # the mean epoch whose weights were kept
+    # The scores below which the test rows and the validation rows tell nothing apart.
+    least_told_apart: float = -math.inf
+    least_on_validation: float = -math.inf
 
     @property
     def score(self) -> float:
         """The mean over seeds; NaN where no run gave a score."""
         return float(self.scores.mean()) if len(self.scores) else float("nan")
+
+    @property
+    def judged(self) -> NDArray[np.float64]:
+        """The scores as far as the rows tell them apart: what differences are taken of."""
+        return np.maximum(self.scores, self.least_told_apart)
 
 
 def rank(plan: Plan, trials: Trials, finalists: Sequence[Finalist]) -> list[Contestant]:
@@ -58,7 +67,17 @@ def rank(plan: Plan, trials: Trials, finalists: Sequence[Finalist]) -> list[Cont
         barred = finalist.barred or (None if finite.all() else "some of its runs gave no test score")
         validation = trials.mean_score(finalist.setting, seeds)
         epochs = trials.mean_best_epoch(finalist.setting, seeds)
-        contestants.append(Contestant(finalist, scores[finite], validation, barred, epochs_to_best=epochs))
+        contestants.append(
+            Contestant(
+                finalist,
+                scores[finite],
+                validation,
+                barred,
+                epochs_to_best=epochs,
+                least_told_apart=trials.least_on_test,
+                least_on_validation=trials.least_on_validation,
+            )
+        )
     return _with_differences(plan, _with_intervals(plan, _sorted(plan, contestants), plan.overlap))
 
 
@@ -84,7 +103,8 @@ def winner_set(plan: Plan, contestants: Sequence[Contestant]) -> list[Contestant
     differ from one machine to the next), then the name.
     """
     racing = [contestant for contestant in contestants if contestant.barred is None and contestant.difference]
-    margin = EQUIVALENCE * abs(racing[0].score) if racing else 0.0
+    best = float(racing[0].judged.mean()) if racing else 0.0
+    margin = EQUIVALENCE * abs(best)
     sign = _sign(plan)
 
     def is_out(contestant: Contestant) -> bool:
@@ -94,7 +114,7 @@ def winner_set(plan: Plan, contestants: Sequence[Contestant]) -> list[Contestant
     def ease(contestant: Contestant) -> tuple[object, ...]:
         finalist = contestant.finalist
         low, high = finalist.rate_interval
-        is_close = sign * (contestant.score - racing[0].score) <= margin
+        is_close = sign * (float(contestant.judged.mean()) - best) <= margin
         return (
             not is_close,
             finalist.kind != "default",
@@ -107,8 +127,12 @@ def winner_set(plan: Plan, contestants: Sequence[Contestant]) -> list[Contestant
 
 
 def still_improving(plan: Plan, contestant: Contestant) -> bool:
-    """Whether its runs had their best weights near their end: longer ones would have been better."""
-    return contestant.epochs_to_best > _NEAR_THE_END * plan.epochs
+    """Whether its runs had their best weights near their end: longer ones would have been better.
+
+    Not where the validation rows could not tell a better one: a model of rows that are all right gets surer for ever.
+    """
+    is_told = contestant.validation_score > contestant.least_on_validation
+    return is_told and contestant.epochs_to_best > _NEAR_THE_END * plan.epochs
 
 
 def _sign(plan: Plan) -> float:
@@ -149,7 +173,7 @@ def _with_differences(plan: Plan, contestants: Sequence[Contestant]) -> list[Con
     racing = [contestant for contestant in contestants if contestant.barred is None]
     if not racing:
         return list(contestants)
-    differences = np.stack([contestant.scores - racing[0].scores for contestant in racing])
+    differences = np.stack([contestant.judged - racing[0].judged for contestant in racing])
     intervals = difference_intervals(differences, np.random.default_rng(plan.seed), plan.overlap)
     p_values = holm(_p_values(plan, differences[1:]))
     compared = [

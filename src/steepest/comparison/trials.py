@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,9 +181,19 @@ class Trials:
         """Validation scores, one a seed; NaN where the run diverged."""
         return np.array([self.score(setting.on(seed)) for seed in seeds], dtype=np.float64)
 
+    @cached_property
+    def least_on_validation(self) -> float:
+        """The validation score below which the rows tell nothing apart."""
+        return METRICS[self._plan.metric].least_told_apart(lambda: self._splits.first.prepared.y_validation)
+
+    @cached_property
+    def least_on_test(self) -> float:
+        """The same of the test rows."""
+        return METRICS[self._plan.metric].least_told_apart(lambda: self._splits.first.prepared.y_test)
+
     def costs(self, setting: Setting, seeds: Sequence[int]) -> NDArray[np.float64]:
-        """The same so that less is better, whichever way the metric goes."""
-        scores = self.scores(setting, seeds)
+        """The same so that less is better, whichever way the metric goes, as far as the rows tell scores apart."""
+        scores = np.maximum(self.scores(setting, seeds), self.least_on_validation)
         return -scores if METRICS[self._plan.metric].greater_is_better else scores
 
     def mean_score(self, setting: Setting, seeds: Sequence[int]) -> float:

@@ -185,7 +185,7 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         )
         shares = None if weights is None else weights[train]
         engine = self._engine(x[train], y[train], shares, task, num_classes, x[held_out], y[held_out])
-        return look_for_rate(engine, run, default_metric(task), 1)
+        return look_for_rate(engine, run, default_metric(task), 1, held_out=y[held_out])
 
     def _engine(
         self,

@@ -56,6 +56,8 @@ class Metric:
     add: Callable[..., Any] | None = None  # (outputs, targets, rows, num_outputs, kind, sums)
     finish: Callable[..., Any] | None = None  # (sums, total rows, num_outputs) -> float
     in_target_units: bool = False  # an error that scales with the target
+    # The score below which rows of classes so large, (classes,), tell nothing apart; None: every difference counts.
+    vouched_for: Callable[[NDArray[np.int64]], float] | None = None
 
     @property
     def is_users_own(self) -> bool:
@@ -68,6 +70,13 @@ class Metric:
         if self.is_users_own:
             return -math.inf, math.inf
         return 0.0, 1.0 if self.greater_is_better else math.inf
+
+    def least_told_apart(self, targets: Callable[[], NDArray[Any]]) -> float:
+        """The score below which these targets tell nothing apart; minus infinity where every difference counts."""
+        if self.vouched_for is None:
+            return -math.inf
+        counts = np.unique(targets(), return_counts=True)[1]
+        return self.vouched_for(counts) if len(counts) else -math.inf
 
     def kernel(self, dtype: str) -> cpu.Kernel:
         """The engine's form: adds a micro-batch to ``sums``; with ``rows = 0`` gives the finished figure."""
@@ -225,6 +234,26 @@ def _sklearn(name: str, *, balanced: bool = False) -> Callable[[NDArray[Any], ND
     return compute
 
 
+def _vouched_for(counts: NDArray[np.int64]) -> float:
+    return _entropy_after(int(counts.sum()))
+
+
+def _vouched_for_by_class(counts: NDArray[np.int64]) -> float:
+    return float(np.mean([_entropy_after(int(count)) for count in counts]))
+
+
+def _entropy_after(num_right: int) -> float:
+    """The least log loss that so many answers, all of them right, vouch for.
+
+    By the rule of succession the next one is wrong with probability 1 / (n + 2), and nothing that is known of it has a
+    smaller expected log loss than the entropy of that. A smaller one on these rows says how sure a model is of them,
+    and rewards without end the one that is surer; what an error costs it there is not seen.
+    Source: Laplace, "Théorie analytique des probabilités", 1812, book 2, chapter 6.
+    """
+    wrong = 1.0 / (num_right + 2)
+    return -wrong * math.log(wrong) - (1.0 - wrong) * math.log1p(-wrong)
+
+
 _CLASSES = ("binary", "multiclass")
 
 METRICS = {
@@ -235,7 +264,10 @@ METRICS = {
             _sklearn("root_mean_squared_error"), _add_squares, _root_mean, True,
         ),
         Metric("mae", "MAE", ("regression",), False, _sklearn("mean_absolute_error"), _add_absolutes, _mean, True),
-        Metric("log_loss", "log loss", _CLASSES, False, _sklearn("log_loss"), _add_log_losses, _mean),
+        Metric(
+            "log_loss", "log loss", _CLASSES, False,
+            _sklearn("log_loss"), _add_log_losses, _mean, vouched_for=_vouched_for,
+        ),
         Metric("accuracy", "accuracy", _CLASSES, True, _sklearn("accuracy_score"), _add_hits, _mean),
         Metric(
             "balanced_accuracy", "balanced accuracy", _CLASSES, True,
@@ -244,6 +276,7 @@ METRICS = {
         Metric(
             "balanced_log_loss", "balanced log loss", _CLASSES, False,
             _sklearn("log_loss", balanced=True), _add_log_losses_by_class, _mean_over_classes,
+            vouched_for=_vouched_for_by_class,
         ),
     )
 }  # fmt: skip
