@@ -116,6 +116,16 @@ BAD_FILES = [
         {"target": "y", "task": "binary"},
     ),
     BadFile("t.csv", rows(lambda row: f"{row},{'ab'[row > 0]}"), ["class 'a' has 1 row", "at least 3"]),
+    BadFile(
+        "t.csv",
+        rows(lambda row: f"{row},{int(row > 0)}"),
+        ["0 has 1 row", "quantity, give --task regression"],
+    ),
+    BadFile(
+        "t.csv",
+        rows(lambda row: f"{row},{row // 3}"),
+        ["30 rows are too few", "quantity, give --task regr"],
+    ),
     BadFile("t.csv", rows(lambda row: f"{row},{'ab'[row > 1]}"), ["class 'a' has 2 rows", "at least 3"]),
     BadFile(
         "t.csv",

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from steepest.errors import InputError
 
-__all__ = ["Indices", "Parts", "check_options", "check_rows", "sizes", "split_rows"]
+__all__ = ["AS_QUANTITY", "Indices", "Parts", "check_options", "check_rows", "sizes", "split_rows"]
+
+AS_QUANTITY = "--task regression (task='regression')"
 
 _MIN_ROWS_A_PART = 2
 _MIN_SHARE = 0.001  # of a part, the training rows' own included
@@ -132,7 +134,7 @@ def _check_classes(labels: Indices, classes: list[Any], num_validation: int, num
         raise InputError(
             f"The class {classes[rarest]!r} has {few}; to be split into training, validation and test rows,"
             f" every class needs at least {least}: add rows, merge it with another class, or take its rows"
-            " out."
+            f" out{_as_quantity(classes)}."
         )
     smallest = min(size for size in (num_validation, num_test, num_rows) if size > 0)
     if smallest < len(classes):
@@ -140,8 +142,14 @@ def _check_classes(labels: Indices, classes: list[Any], num_validation: int, num
             f"{num_rows} rows are too few for {len(classes)} classes: the smallest part of the split would"
             f" have {smallest} rows, fewer than one a class; at least"
             f" {math.ceil(num_rows * len(classes) / smallest)} rows are needed, or larger shares for"
-            " validation and test."
+            f" validation and test{_as_quantity(classes)}."
         )
+
+
+def _as_quantity(classes: list[Any]) -> str:
+    """The way out where the classes are numbers: few values of a count look like classes."""
+    are_numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in classes)
+    return f"; if its numbers are a quantity, give {AS_QUANTITY}" if are_numbers else ""
 
 
 def _divides(count: int, num_rows: int, num_validation: int, num_test: int) -> bool:

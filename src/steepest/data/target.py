@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from steepest.data.encoding import Label
 from steepest.data.kinds import first_row, kind_of
+from steepest.data.split import AS_QUANTITY
 from steepest.data.table import Table
 from steepest.errors import InputError, near_names
 
@@ -156,7 +157,7 @@ def _count_classes(
         raise InputError(
             f"{name} has {num_classes} distinct values in {len(values)} rows, too many for"
             f" classes{_stray_text(values)}; name another column, merge classes, or, for a quantity, give"
-            " numbers and task='regression'."
+            f" numbers and {AS_QUANTITY}."
         )
     return "multiclass" if task == "multiclass" or num_classes > 2 else "binary"
 
@@ -180,7 +181,7 @@ def _task_notes(task: str, settled: str, values: pl.Series) -> list[str]:
     kind = "two classes, a binary task"
     if settled == "multiclass":
         kind = f"{num_distinct} classes, a multi-class task"
-    hint = "; task='regression' would take it as a quantity" if kind_of(values) == "numeric" else ""
+    hint = f"; {AS_QUANTITY} would take it as a quantity" if kind_of(values) == "numeric" else ""
     return [f"Target {values.name!r} holds {kind}{hint}."]
 
 

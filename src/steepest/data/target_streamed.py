@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from steepest.data.encoding import Encoding
 from steepest.data.kinds import first_row
 from steepest.data.moments import Moments
+from steepest.data.split import AS_QUANTITY
 from steepest.data.table import Table
 from steepest.data.target import Target, read_target
 from steepest.errors import InputError
@@ -78,7 +79,7 @@ class TargetLearner:
         ):
             raise InputError(
                 f"The target {self.name!r} of {self.source} has over {_MAX_DISTINCT} distinct values, too many for"
-                " classes; name another column, merge classes, or, for a quantity, give numbers and task='regression'."
+                f" classes; name another column, merge classes, or, for a quantity, give numbers and {AS_QUANTITY}."
             )
         target = read_target(stand_in, self.task)
         notes = [
