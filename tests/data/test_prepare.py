@@ -178,6 +178,21 @@ def test_useless_columns_are_dropped_and_said(values: list[Any], note: str) -> N
     assert any(said.startswith(note) for said in prepared.notes)
 
 
+def test_columns_that_are_useless_alike_are_told_of_together() -> None:
+    empty, same = (
+        {f"{word}{place}": cycle(value) for place in range(count)}
+        for word, value, count in (("n", None, 2), ("s", 0, 12))
+    )
+    notes = prepare(table(list(NUMBERS), **same, **empty, t=cycle(1)), "y").notes
+    named = ", ".join(f"'s{place}'" for place in range(10))
+    assert (
+        f"Each of the columns {named} and 2 more is left out: all training rows have the same value (0)."
+        in notes
+    )
+    assert "Each of the columns 'n0', 'n1' is left out: it has no value in the training rows." in notes
+    assert "Column 't' is left out: all training rows have the same value (1)." in notes
+
+
 def test_a_frames_index_is_dropped_and_said() -> None:
     frame = table(list(NUMBERS)).to_pandas()
     prepared = prepare(frame.reset_index(names="Unnamed: 0"), "y")

@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from steepest.data.encoding import Encoding
+from steepest.data.table import which
 
 __all__ = ["repeated_rows", "telling_columns"]
 
@@ -39,13 +40,12 @@ def telling_columns(
     for column in encoding.columns:
         places = slice(first, first := first + len(column.feature_names))
         if _tells(x[:, places], y, others[:, places], truth, is_quantity=encoding.classes is None):
-            told.append(repr(column.name))
+            told.append(column.name)
     if not told:
         return []
-    what = f"Column {told[0]}" if len(told) == 1 else f"Each of the columns {', '.join(told)}"
     note = (
-        f"{what} alone all but gives away the target: where it is not known yet when you predict, it leaks the answer "
-        "and the scores mean nothing; leave it out then, by --ignore (ignore=)."
+        f"{which(told)} alone all but gives away the target: where it is not known yet when you predict, it leaks the "
+        "answer and the scores mean nothing; leave it out then, by --ignore (ignore=)."
     )
     return [note]
 

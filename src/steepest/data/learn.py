@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from steepest.data.encoding import CategoricalColumn, NumericColumn, Part
 from steepest.data.kinds import kind_of
 from steepest.data.parts import DATE_PARTS, part_values
+from steepest.data.table import which
 from steepest.errors import InputError
 
 __all__ = ["MAX_LEVELS", "Summary", "categories", "keep_useful", "learn_columns", "too_large", "useless"]
@@ -72,11 +73,13 @@ def keep_useful(reasons: Mapping[str, str | None], source: str, notes: list[str]
     Raises:
         InputError: no column is left.
     """
-    found = [
-        f"Column {name!r} is left out: {reason}." for name, reason in reasons.items() if reason is not None
-    ]
+    useless_for: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        if reason is not None:
+            useless_for.setdefault(reason, []).append(name)
+    found = [f"{which(names)} is left out: {reason}." for reason, names in useless_for.items()]
     notes += found
-    if len(found) == len(reasons):
+    if None not in reasons.values():
         told = " ".join(found) or "The target is its only column."
         raise InputError(f"No column of {source} is of use as a feature. {told}")
     return [name for name, reason in reasons.items() if reason is None]

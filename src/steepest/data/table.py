@@ -9,7 +9,9 @@ import polars as pl
 
 from steepest.errors import InputError, near_names
 
-__all__ = ["Table", "check_names", "check_not_target", "check_there", "without"]
+__all__ = ["Table", "check_names", "check_not_target", "check_there", "which", "without"]
+
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,18 @@ class Table:
     def columns(self) -> list[str]:
         """The names of the columns, in order."""
         return self.frame.columns
+
+
+def which(names: Sequence[str]) -> str:
+    """What a note on columns begins with: ``Column 'a'``, or ``Each of the columns 'a', 'b'``; of many the first ten.
+
+    >>> which(["a"]), which(["a", "b"])
+    ("Column 'a'", "Each of the columns 'a', 'b'")
+    """
+    if len(names) == 1:
+        return f"Column {names[0]!r}"
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"Each of the columns {', '.join(map(repr, names[:_MOST_NAMED]))}{more}"
 
 
 def without(table: Table, ignored: Sequence[str]) -> Table:
