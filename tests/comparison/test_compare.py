@@ -83,6 +83,7 @@ def test_the_model_is_the_winners_trained_on_all_but_the_test_rows(pair: Any) ->
     assert run.seed == own.sort("validation_score")["seed"][0]
     assert set(own["best_epoch"]) == {7}  # a fake run improves to its end, so one goes on, ten times as long
     assert run.stop.max_epochs == 70
+    assert run.schedule == "wsd"  # the comparison's were constant
     again = NativeEngine(prepared.all_but_test(), "rmse").run_all([run])[0]
     assert again.num_examples == 70 * 160
     np.testing.assert_array_equal(
@@ -92,12 +93,20 @@ def test_the_model_is_the_winners_trained_on_all_but_the_test_rows(pair: Any) ->
     assert comparison.verdict["model"] == {
         "seed": run.seed,
         "epochs": 70,
+        "schedule": "wsd",
         "num_rows": 160,
         "test": {
             "rmse": pytest.approx(np.sqrt((errors**2).mean()), rel=1e-5),
             "mae": pytest.approx(np.abs(errors).mean(), rel=1e-5),
         },
     }
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_model_whose_steps_are_without_noise_keeps_its_rate(pair: Any) -> None:
+    comparison = compare(pair, max_epochs=7, batch_sizes=["full"], **SMALL)
+    assert comparison.model is not None
+    assert comparison.model.record.run.schedule == comparison.verdict["model"]["schedule"] == "constant"
 
 
 def prepared_test_rows(prepared: Prepared, pair: Any) -> list[int]:

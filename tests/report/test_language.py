@@ -67,7 +67,7 @@ def written_out() -> Iterator[str]:
 
 def made_of_names() -> Iterator[str]:
     """Texts that come from names in the records."""
-    yield from (f"{{number}} {noun}s" for noun in ("run", "seed", "configuration"))
+    yield from (f"{{number}} {noun}s" for noun in ("run", "seed", "configuration", "epoch"))
     yield from TASKS.values()
     yield from (humanise(name) for name in FINDINGS)
     yield from (one.title for one in METRICS.values() if one.title.islower() and not one.is_users_own)

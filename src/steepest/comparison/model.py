@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["about_model", "fitted_model", "model_of"]
 
+_COMES_TO_REST = "wsd"  # flat for four fifths, as the comparison's runs were throughout, then down to zero
 # In lengths of the comparison's runs: how far a run goes that was still improving, and when it is given up.
 _MOST_TIMES = 10
 _PATIENCE_TIMES = 2
@@ -83,10 +84,17 @@ def _trained_on_more(
     winner: Contestant,
     stop_event: threading.Event | None,
 ) -> Record:
-    """The record's run on all rows but the test rows."""
+    """The record's run on all rows but the test rows.
+
+    The runs of the comparison kept the weights of their best epoch. Here none is known as the best, and the last
+    weights of a constant rate lie as far off as its noise carries them; so the rate falls to zero at the end.
+    """
+    data = prepared.all_but_test()
     stop = Stop(max_epochs=_epochs(plan, engine, record, winner, stop_event))
     run = replace(record.run, stop=stop)  # a schedule goes over all of this length
-    more = start_engine(prepared.all_but_test(), plan.metric)
+    if run.schedule == "constant" and run.batch_size != "full" and run.batch_size < len(data.y_train):
+        run = replace(run, schedule=_COMES_TO_REST)
+    more = start_engine(data, plan.metric)
     again = more.run_all([run], num_threads=1, stop_event=stop_event)[0]
     if again is None or again.diverged or not np.isfinite(again.parameters).all():
         return record
@@ -140,6 +148,7 @@ def about_model(
     return {
         "seed": record.run.seed,
         "epochs": record.num_epochs,
+        "schedule": record.run.schedule,
         "num_rows": own.prepared.num_rows["train"] + own.prepared.num_rows["validation"],
         "test": scores_on_test(plan, own, record),
     }

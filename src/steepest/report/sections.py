@@ -22,6 +22,7 @@ from steepest.report.words import (
     fact,
     finite,
     humanise,
+    plural,
     score_format,
     significant,
 )
@@ -387,6 +388,22 @@ def _model_in_words(architecture: Context) -> str:
     )
 
 
+def _about_model(verdict: Context) -> str | None:
+    """What the model was trained on, and what it scores; None where it is one of the comparison's runs."""
+    found = verdict.get("model")
+    if not found:
+        return None
+    return say(
+        "It was trained on {rows} rows, validation rows among them, for {epochs}{end}. Its {metric} on the test rows "
+        "is {score}.",
+        rows=f"{found['num_rows']:,}",
+        epochs=plural(found["epochs"], "epoch"),
+        end=say(", the rate falling to zero over the last fifth") if found.get("schedule") == "wsd" else "",
+        metric=metric_of(verdict),
+        score=significant(found["test"].get(verdict["metric"])),
+    )
+
+
 def use(verdict: Context, plan: Context, runs: pl.DataFrame) -> dict[str, str | None]:
     """Commands and code that use the model and train it again; nothing where there is no model.
 
@@ -407,6 +424,7 @@ def use(verdict: Context, plan: Context, runs: pl.DataFrame) -> dict[str, str | 
         }
     hyper = winner.get("hyperparameters") or summary.hyperparameters(runs, summary.with_regime(winner))
     return {
+        "about": _about_model(verdict),
         "predict": "steepest predict model new_rows.csv --out predictions.csv",
         "python": (
             'import steepest\n\nmodel = steepest.load("model")\npredictions = model.predict("new_rows.csv")'
