@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from steepest.report import charts, summary, tables
+from steepest.report.again import fit_command
 from steepest.report.scale import rate_range, score_range, ticks
 from steepest.report.words import duration, fact, humanise, score_format, significant
 from steepest.training.metrics import METRICS
@@ -247,3 +248,19 @@ def test_text_has_the_contrast_that_is_asked_for(palette: dict[str, tuple[float,
 def test_lines_stand_out_from_the_page(palette: dict[str, tuple[float, float, float]]) -> None:
     for index in range(charts.NUM_COLOURS):
         assert contrast(palette[f"series-{index}"], palette["page"]) >= 3, index
+
+
+def test_the_command_trains_as_long_and_by_the_schedule_as_the_model_was() -> None:
+    winner = {"loss": "mse", "optimizer": "adam", "lr": 0.001, "batch_size": 32, "schedule": "constant"}
+    verdict = {
+        "winners": [winner],
+        "architecture": {"hidden": (8,), "activation": "relu"},
+        "target": "y",
+        "epochs": 7,
+    }
+    assert "--epochs 7 --hidden 8" in fit_command({**verdict, "model": None}, "DATA", "DIR")
+    model = {"epochs": 47, "schedule": "wsd"}
+    assert "--epochs 47 --schedule wsd --hidden 8" in fit_command({**verdict, "model": model}, "DATA", "DIR")
+    assert "--epochs 47 --hidden 8" in fit_command(
+        {**verdict, "model": {"epochs": 47}}, "DATA", "DIR"
+    )  # of earlier times

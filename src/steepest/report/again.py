@@ -10,8 +10,11 @@ __all__ = ["fit_command"]
 
 
 def fit_command(verdict: Mapping[str, Any], data: str, out: str) -> str:
-    """``steepest fit`` with the first winner's settings, the network and the length of its runs."""
+    """``steepest fit`` with the first winner's settings, the network, and the length and schedule of the model."""
     winner, network = verdict["winners"][0], verdict["architecture"]
+    model = verdict.get("model") or {}  # without one, what was handed over is one of the comparison's runs
+    epochs = model.get("epochs", verdict["epochs"])
+    schedule = model.get("schedule") or winner.get("schedule", "constant")
     words = ["steepest", "fit", data, "--target", str(verdict["target"]), "--loss", str(winner["loss"])]
     words += ["--optimizer", str(winner["optimizer"]), "--lr", repr(winner["lr"])]
     for option in ("loss_options", "optimizer_options"):
@@ -20,9 +23,9 @@ def fit_command(verdict: Mapping[str, Any], data: str, out: str) -> str:
                 f"--{option.replace('_', '-')}",
                 ",".join(f"{name}={value}" for name, value in given.items()),
             ]
-    words += ["--batch-size", str(winner["batch_size"]), "--epochs", str(verdict["epochs"])]
-    if winner.get("schedule", "constant") != "constant":
-        words += ["--schedule", str(winner["schedule"])]
+    words += ["--batch-size", str(winner["batch_size"]), "--epochs", str(epochs)]
+    if schedule != "constant":
+        words += ["--schedule", str(schedule)]
     if verdict.get("warmup"):
         words += ["--warmup", repr(verdict["warmup"])]
     words += ["--hidden", ",".join(map(str, network["hidden"])) or "none"]
