@@ -32,7 +32,7 @@ OPTIONS: dict[str, Any] = {
     "max_epochs": 5,
     "splits": 1,
 }
-KILLS = int(os.environ.get("STEEPEST_TEST_KILLS", "4"))
+KILLS = int(os.environ.get("STEEPEST_TEST_KILLS", "3"))
 
 
 @pytest.fixture(scope="module")
