@@ -44,7 +44,12 @@ def rows() -> list[dict[str, Any]]:
 
 
 def made_up(*, quick: bool) -> dict[str, Any]:
-    return {"machine": {"card": "no card", "driver": "0"}, "measured": "a day", "quick": quick, "rows": rows()}
+    return {
+        "machine": {"card": "no card", "driver": "0"},
+        "measured": "a day",
+        "quick": quick,
+        "rows": rows(),
+    }
 
 
 def test_every_gpu_file_has_its_section(script: Any, tmp_path: Path) -> None:

@@ -73,7 +73,12 @@ def test_the_verdict_stands_out_and_the_report_is_named(run: Run, compare: FakeC
     assert f"Report: {Path('there') / 'report.html'}" in said
     assert "the column 'id' has one value [sic]" in said.lower()
     rows = [line.split() for line in said.splitlines() if "adam" in line or "sgd" in line]
-    assert rows[1][:5] == ["mae", "adam", "32", "0.001", "53.50"]
+    assert rows[1][:4] == [
+        "mae",
+        "adam",
+        "0.001",
+        "53.50",
+    ]  # all have one batch size, which the sentence tells
     assert [row[-1] for row in rows[1:]] == ["winner", "default", "tuned"]
     assert "61,234" in said
     assert "lower is better" in said
@@ -87,6 +92,34 @@ def test_a_narrow_terminal_keeps_what_decides(
     assert "winner" in said
     assert "95%" not in said
     assert max(len(line) for line in said.splitlines() if "Report" not in line) <= 40
+
+
+@pytest.mark.parametrize(
+    ("columns", "has_interval", "has_rate"), [(80, True, True), (66, False, True), (56, False, False)]
+)
+def test_a_table_leaves_to_the_report_what_a_line_cannot_hold(
+    run: Run,
+    compare: FakeCompare,
+    monkeypatch: pytest.MonkeyPatch,
+    columns: int,
+    has_interval: bool,
+    has_rate: bool,
+) -> None:
+    default = cell(loss="cross_entropy", optimizer="momentum", kind="default")
+    baseline = {"says": "the mean", "score": 61.5, "interval": [1.0, 2.0], "beaten": True}
+    compare.verdict = verdict_of(default, cell(lr=0.00464), winners=[default], baseline=baseline)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = run(*COMMAND).out.splitlines()
+    (row,) = [line.split() for line in lines if "momentum" in line and "│" not in line]
+    assert ("to" in row, "0.001" in row) == (has_interval, has_rate)
+    assert (row[0], row[-2:]) == ("cross_entropy", ["winner,", "default"])
+    assert "without a model, always the mean" in " ".join(" ".join(lines).split())
+
+
+def test_the_batch_has_a_column_where_there_are_several(run: Run, compare: FakeCompare) -> None:
+    compare.verdict = verdict_of(cell(), cell(batch_size="full"))
+    rows = [line.split() for line in run(*COMMAND).out.splitlines() if line.startswith(" mse")]
+    assert [row[2] for row in rows] == ["32", "full"]
 
 
 def test_a_long_table_is_cut_and_says_so(run: Run, compare: FakeCompare) -> None:

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _MOST_ROWS = 20  # the report has them all
-_NARROW = 72  # columns of text; below it the table keeps only what decides
+_UNBOUNDED = 1000  # columns of text: more than any line has
 
 
 def console(stream: TextIO | None = None) -> Console:
@@ -78,7 +78,7 @@ def print_verdict(
     )
     if table:
         cells = _with_marks(verdict)
-        screen.print(_table(cells[:_MOST_ROWS], verdict, narrow=screen.width < _NARROW))
+        screen.print(_table(cells[:_MOST_ROWS], verdict, screen.width))
         if rest := cells[_MOST_ROWS:]:
             winners = sum(cell["wins"] for cell in rest)
             also = f", {winners} of them winners too" if winners else ""
@@ -110,42 +110,55 @@ def _with_marks(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{**cell, "wins": _key(cell) in winning} for cell in verdict.get("cells", [])]
 
 
-def _table(cells: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any], *, narrow: bool) -> Table:
+def _table(cells: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any], width: int) -> Table:
+    """The cells in so many columns of text: what does not fit is left to the report, what decides least first."""
+    from rich.measure import Measurement
+
+    screen = console()
+    unbounded = screen.options.update(max_width=_UNBOUNDED)
+    for left_out in ((), ("95% interval",), ("95% interval", "batch", "rate")):
+        table = _table_without(left_out, cells, verdict)
+        if Measurement.get(screen, unbounded, table).maximum <= width:
+            break
+    return table
+
+
+def _table_without(
+    left_out: Sequence[str], cells: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]
+) -> Table:
     from rich import box
     from rich.table import Table
 
+    title = str(verdict.get("metric_title", verdict.get("metric", "score")))
+    columns = [(head, values) for head, values in _columns(cells, title) if head not in left_out]
+    told = f"{title}: {'higher' if verdict.get('greater_is_better') else 'lower'} is better"
+    if baseline := verdict.get("baseline"):
+        told += f"; without a model, always {baseline['says']}: {number(baseline['score'])}"
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=told, caption_justify="left"
+    )
+    for place, (head, _) in enumerate(columns):
+        table.add_column(head, justify="left" if place < 2 or not head else "right")
+    for cell, *row in zip(cells, *(values for _, values in columns), strict=True):
+        table.add_row(*row, style="bold green" if cell["wins"] else "dim" if cell.get("barred") else None)
+    return table
+
+
+def _columns(cells: Sequence[Mapping[str, Any]], title: str) -> list[tuple[str, list[str]]]:
+    """Heads, and what stands below each; where all cells have the same batches, the sentence says which."""
     from steepest.training.run import regime
 
-    title = str(verdict.get("metric_title", verdict.get("metric", "score")))
-    better = "higher" if verdict.get("greater_is_better") else "lower"
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, caption=f"{title}: {better} is better", caption_justify="left"
-    )
-    table.add_column("loss")
-    table.add_column("optimizer")
-    if not narrow:
-        table.add_column("batch", justify="right")
-        table.add_column("rate", justify="right")
-    table.add_column(title, justify="right")
-    if not narrow:
-        table.add_column("95% interval", justify="right")
-    table.add_column("")
-    for cell in cells:
-        interval = [end for end in cell.get("interval") or () if end is not None]
-        row = [str(cell["loss"]), str(cell["optimizer"])]
-        if not narrow:
-            row += [regime(cell["batch_size"], cell.get("schedule", "constant")), f"{cell['lr']:.3g}"]
-        row.append(number(cell.get("score")))
-        if not narrow:
-            row.append(" to ".join(number(end) for end in interval) if interval else "-")
-        row.append(_mark(cell))
-        table.add_row(*row, style="bold green" if cell["wins"] else "dim" if cell.get("barred") else None)
-    if baseline := verdict.get("baseline"):
-        between = [""] * (len(table.columns) - 4 - (not narrow))
-        row = ["none", f"always {baseline['says']}", *between, number(baseline["score"])]
-        table.add_section()
-        table.add_row(*row, *[""] * (not narrow), "baseline")
-    return table
+    regimes = [regime(cell["batch_size"], cell.get("schedule", "constant")) for cell in cells]
+    ends = [[end for end in cell.get("interval") or () if end is not None] for cell in cells]
+    return [
+        ("loss", [str(cell["loss"]) for cell in cells]),
+        ("optimizer", [str(cell["optimizer"]) for cell in cells]),
+        *([("batch", regimes)] if len(set(regimes)) > 1 else []),
+        ("rate", [f"{cell['lr']:.3g}" for cell in cells]),
+        (title, [number(cell.get("score")) for cell in cells]),
+        ("95% interval", [" to ".join(map(number, both)) if both else "-" for both in ends]),
+        ("", [_mark(cell) for cell in cells]),
+    ]
 
 
 def _mark(cell: Mapping[str, Any]) -> str:
