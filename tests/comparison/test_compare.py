@@ -284,9 +284,9 @@ def test_progress_is_told_of_every_stage_and_run(pair: Any) -> None:
     watcher = Watcher()
     comparison = compare(pair, progress=watcher, **SMALL)
     stages = [item for item in watcher.seen if isinstance(item, tuple)]
-    assert [stage for stage, _, _ in stages] == ["tune", "confirm", "default"]
+    assert [stage for stage, _, _ in stages] == ["tune", "confirm", "default", "model"]
     assert sum(count for _, count, _ in stages) == watcher.seen.count("run") == comparison.runs.height
-    assert watcher.seen.count("end") == 3
+    assert watcher.seen.count("end") == 4
     told = watcher.seen[0]  # before the first run
     assert f"for each of the 4, {len(comparison.plan.rates['adam'])} learning rates on 3 seeds" in told
     assert f"About {4 * comparison.plan.runs_a_cell:,} runs" in told

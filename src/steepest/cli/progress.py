@@ -74,13 +74,18 @@ class PlainProgress:
 
     def stage_finished(self) -> None:
         """Say how the stage ended."""
-        self._line()
+        if self._tally.num_runs:
+            self._line()
 
     def _line(self) -> None:
         self._last_line = time.monotonic()
         tally = self._tally
         seconds = time.monotonic() - tally.started
-        text = f"{seconds:5.0f} s  {tally.stage}: {tally.num_done:,} of {tally.num_runs:,} runs"
+        text = f"{seconds:5.0f} s  {tally.stage}"
+        if not tally.num_runs:
+            self._screen.print(text, markup=False, soft_wrap=True)
+            return
+        text += f": {tally.num_done:,} of {tally.num_runs:,} runs"
         summary = tally.summary()
         self._screen.print(f"{text}; {summary}" if summary else text, markup=False, soft_wrap=True)
 

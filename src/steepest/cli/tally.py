@@ -26,6 +26,7 @@ _STAGES = {
     "options": "tuning the other options",
     "confirm": "confirming on fresh seeds",
     "default": "library defaults",
+    "model": "training the model that is handed over",
 }
 
 

@@ -353,7 +353,7 @@ def compare(
             outcome = conduct(chosen, all_splits, num_threads, observer, stop_event, journal)
             notes = [] if journal is None or journal.earlier is None else journal.earlier.notes
             notes = [*notes, *([] if pool is None else pool.notes)]
-            comparison = _comparison(chosen, all_splits, outcome, notes, started, stop_event)
+            comparison = _comparison(chosen, all_splits, outcome, notes, started, stop_event, observer)
             # Of an extension that was interrupted, the finished comparison stays, and the work to go on with.
             if place is not None and not (comparison.interrupted and work is not None and work.is_extension):
                 comparison._save(place, work, lang)
@@ -517,13 +517,20 @@ def _comparison(
     notes: Sequence[str],
     started: float,
     stop_event: threading.Event,
+    observer: Progress,
 ) -> Comparison:
     trials, prepared = outcome.trials, splits.first.prepared
+    trains_on = bool(outcome.winners) and not isinstance(prepared, PreparedModules)
     try:
+        if trains_on:
+            observer.stage_started("model", 0, plan.metric)
         model = model_of(plan, splits, trials, outcome.winners, stop_event)
     except Interrupted:
         outcome = found_so_far(plan, trials)
         model = model_of(plan, splits, trials, outcome.winners, stop_event)
+    finally:
+        if trains_on:
+            observer.stage_finished()
     baseline = None
     if not outcome.interrupted:
         first = next(iter(outcome.winners), None)
