@@ -24,7 +24,7 @@ FILES = {
     "test_gpu_losses.py": "",
     "test_gpu_perceptrons.py": "",
     "test_gpu_population.py": "",
-    "test_gpu_optimizers.py": "" if ALL else "not float64 and not float16 or published_rule and Adam-float64",
+    "test_gpu_optimizers.py": "",
     "test_loss_switches.py": "",
     "test_softmax_layouts.py": "not reference" if ALL else "probabilities-float64-65",
 }

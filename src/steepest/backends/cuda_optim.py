@@ -38,7 +38,10 @@ __all__ = ["Kernels", "block_size", "find_nonfinite", "kernels"]
 
 _BLOCK = 1024
 _A_WARP = 256  # elements, 8 a thread: one warp codes a block of 8-bit numbers, and waits for no other
-_TYPES = {"float64": tl.float64, "float32": tl.float32, "bfloat16": tl.bfloat16, "float16": tl.float16}
+_TYPES = {
+    "float64": tl.float64, "float32": tl.float32, "bfloat16": tl.bfloat16, "float16": tl.float16,
+    "stochastic_bfloat16": tl.bfloat16, "signed8": tl.uint8, "unsigned8": tl.uint8,
+}  # fmt: skip
 # How a column lies in memory.
 _PLAIN, _RANDOM, _SIGNED, _UNSIGNED = (tl.constexpr(kind) for kind in range(4))
 _KINDS = {"stochastic_bfloat16": _RANDOM, "signed8": _SIGNED, "unsigned8": _UNSIGNED}
@@ -389,7 +392,7 @@ def kernels(rule: Rule, layout: Layout) -> Kernels:
     stream = lost + (layout.rounding == "kahan")
     of_layout = {
         "KINDS": tuple(_KINDS.get(slot, _PLAIN).value for slot in layout.slots),
-        "TYPES": tuple(_TYPES.get(slot, tl.float32) for slot in layout.slots),
+        "TYPES": tuple(_TYPES[slot] for slot in layout.slots),
         "NUM": num_slots,
         "PARAMETER": _TYPES[layout.parameter],
         "ROUNDING": _ROUNDINGS[layout.rounding].value,

@@ -16,8 +16,8 @@ __all__ = ["Progress", "Silent", "Together"]
 class Progress(Protocol):
     """Told what happens, in the calling thread.
 
-    The stages: rung, tune, finish, extend, options, confirm, default; and model, the training of what is handed over, in
-    which no run is counted.
+    The stages: rung, tune, finish, extend, options, confirm, default; and model, the training of what is handed over,
+    in which no run is counted.
     """
 
     def data_read(self, notes: Sequence[str]) -> None:
