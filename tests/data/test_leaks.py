@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.datasets import load_iris
 
 from steepest.data import prepare
 
@@ -60,3 +61,14 @@ def test_rows_that_stand_there_twice_are_counted() -> None:
     assert any(note.startswith("60 of 660 rows repeat another one in every column") for note in found)
     few = pl.DataFrame({"a": np.arange(ROWS) % 3, "b": np.arange(ROWS) % 5, "y": CHURNED})
     assert not any("repeat" in note for note in prepare(few, "y").notes)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_good_feature_is_no_leak(seed: int) -> None:
+    """A petal's width tells 19 of 20 irises, and some of two kinds have the same; a code of the kind tells all."""
+    frame = load_iris(as_frame=True).frame
+    kinds = frame["target"].map({0: "setosa", 1: "versicolor", 2: "virginica"})
+    notes = prepare(frame.assign(target=kinds), "target", seed=seed).notes
+    assert not any("gives away" in note for note in notes)
+    leaking = prepare(frame.assign(target=kinds, code=frame["target"] * 7 % 5), "target", seed=seed).notes
+    assert [note[:13] for note in leaking if "gives away" in note] == ["Column 'code'"]
