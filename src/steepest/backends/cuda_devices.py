@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cache
 from importlib.util import find_spec
 
 from torch import Tensor
 
-__all__ = ["DEVICES", "has_triton", "runs_on"]
+__all__ = ["DEVICES", "runs_on"]
 
 DEVICES = {"cuda"}  # torch's name for NVIDIA's and AMD's; tests of Triton's interpreter add the CPU
 
 
-@cache
-def has_triton() -> bool:
-    """Whether Triton is installed: it comes with torch's CUDA and ROCm builds."""
-    return find_spec("triton") is not None
+# Triton comes with torch's CUDA and ROCm builds. A constant, for torch's tracer warns of functions with a memory.
+_HAS_TRITON = find_spec("triton") is not None
 
 
 def runs_on(tensor: Tensor) -> bool:
     """Whether the Triton kernels take a tensor of this device."""
-    return tensor.device.type in DEVICES and has_triton()
+    return tensor.device.type in DEVICES and _HAS_TRITON
