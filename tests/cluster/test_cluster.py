@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,8 +90,14 @@ def training(under: int | None = None) -> list[Any]:
     import psutil
     import ray  # noqa: F401 - brings psutil along
 
+    def is_at_it(one: Any) -> bool:
+        try:
+            return bool(one.name().startswith("ray::train"))
+        except psutil.NoSuchProcess:  # it ended just now
+            return False
+
     near = psutil.process_iter() if under is None else psutil.Process(under).children(recursive=True)
-    return [one for one in near if one.name().startswith("ray::train")]
+    return [one for one in near if is_at_it(one)]
 
 
 def raylet_of(node: Any) -> int:
@@ -102,14 +109,18 @@ def test_a_worker_and_a_node_die_and_another_joins(
     nodes: Any, table: Path, here: steepest.Comparison
 ) -> None:
     joined: list[Any] = []
-    seen: list[Any] = []
+    has_trained, is_over = threading.Event(), threading.Event()
     doomed = nodes.add_node(num_cpus=1)
+
+    def look() -> None:
+        """At the new node all the time: a run is over in milliseconds, and then nothing shows who trained it."""
+        while not (is_over.wait(0.002) or has_trained.is_set()):
+            if joined and training(raylet_of(joined[0])):
+                has_trained.set()
 
     def until_it_trains() -> None:
         """Give the new node's worker time to begin before the runs are all done."""
-        if not seen:
-            time.sleep(0.1 if upsets.count < 200 else 1.0)  # a busy machine takes long to start a node
-            seen.extend(training(raylet_of(joined[0])))
+        has_trained.wait(0.1 if upsets.count < 200 else 1.0)  # a busy machine takes long to start a node
 
     upsets = Upsets(
         {
@@ -119,10 +130,16 @@ def test_a_worker_and_a_node_die_and_another_joins(
             250: lambda: nodes.remove_node(doomed, allow_graceful=False),
         }
     )
-    there = steepest.compare(table, "y", cluster=nodes.address, progress=upsets, **OPTIONS)
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        there = steepest.compare(table, "y", cluster=nodes.address, progress=upsets, **OPTIONS)
+    finally:
+        is_over.set()
+        watcher.join()
     nodes.remove_node(joined[0])
     assert not upsets.after
-    assert seen, "the node that joined trained nothing"
+    assert has_trained.is_set(), "the node that joined trained nothing"
     assert upsets.count == len(here.runs) >= 300
     assert_same(there, here)
 
