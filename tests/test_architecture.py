@@ -13,7 +13,7 @@ PACKAGE = ROOT / "src" / "steepest"
 # docs/architecture.md: cli -> report, comparison -> training, data -> losses, optim -> backends -> files -> errors.
 # A layer may import what stands below it; parts on one line do not know each other.
 LAYERS = [
-    {"errors", "tuning_range"},
+    {"errors", "naming", "tuning_range"},
     {"files"},
     {"backends"},
     {"losses", "optim", "schedules"},

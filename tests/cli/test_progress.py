@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -100,6 +101,14 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch)
     assert lines[0] == "    0 s  tuning: 0 of 1,200 runs"
     assert lines[-1] == "   12 s  tuning: 1,200 of 1,200 runs; best so far mae + adam, rate 0.01: RMSE 50.00"
     assert len(lines) == 4  # one at the start, one every five seconds, one at the end
+
+
+def test_the_models_training_is_told_of_once_and_without_a_count() -> None:
+    told = io.StringIO()
+    plain = PlainProgress(Console(file=told, width=120))
+    plain.stage_started("model", 0, "rmse")
+    plain.stage_finished()
+    assert re.fullmatch(r" +\d+ s  training the model that is handed over\n", told.getvalue())
 
 
 def test_live_picture() -> None:

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import steepest
-from steepest.comparison.plan import Cell, Plan, Setting
+from steepest.comparison.plan import POINTS_PER_DECADE, Cell, Plan, Setting, rate_grids
 from steepest.comparison.trials import Trials
 from steepest.comparison.tune import Tuned, best_row, tune
 from steepest.training.metrics import METRICS
@@ -145,3 +145,12 @@ def test_of_rates_whose_rows_are_all_right_the_middle_one_is_taken() -> None:
     (note,) = (note for note in found.verdict["notes"] if note.startswith("A log loss counts"))
     assert "no better below 0.16 on the validation rows and 0.16 on the test rows: so few" in note
     assert not any("still improving" in note for note in found.verdict["notes"])
+
+
+def test_a_rate_looked_for_by_fit_is_not_the_boldest_either() -> None:
+    rng = np.random.default_rng(3)
+    labels = np.repeat(["left", "right"], 60)
+    x = rng.normal(size=(120, 3)) + 8.0 * (labels == "right")[:, None]
+    model = steepest.fit((x, labels), loss="bce", optimizer="sgd", hidden=(), max_epochs=5)
+    rates = rate_grids(("sgd",), POINTS_PER_DECADE)["sgd"]
+    assert 0.01 < model.record.run.lr < rates[-2]

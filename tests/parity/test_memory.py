@@ -46,7 +46,6 @@ def test_the_garbage_collector_takes_none_of_it() -> None:
     del first
     assert len(memory._resting) == 1
     assert not memory._lent
-    assert not memory._lent
     assert made().data_ptr() == place
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from steepest.report import charts, summary, tables
+from steepest.report import charts, sections, summary, tables
 from steepest.report.again import fit_command
 from steepest.report.scale import rate_range, score_range, ticks
 from steepest.report.words import duration, fact, humanise, score_format, significant
@@ -261,6 +261,17 @@ def test_the_command_trains_as_long_and_by_the_schedule_as_the_model_was() -> No
     assert "--epochs 7 --hidden 8" in fit_command({**verdict, "model": None}, "DATA", "DIR")
     model = {"epochs": 47, "schedule": "wsd"}
     assert "--epochs 47 --schedule wsd --hidden 8" in fit_command({**verdict, "model": model}, "DATA", "DIR")
-    assert "--epochs 47 --hidden 8" in fit_command(
-        {**verdict, "model": {"epochs": 47}}, "DATA", "DIR"
-    )  # of earlier times
+    earlier = {"epochs": 47}  # in a verdict written before models had a schedule
+    assert "--epochs 47 --hidden 8" in fit_command({**verdict, "model": earlier}, "DATA", "DIR")
+
+
+def test_the_report_tells_how_the_model_was_trained_and_what_it_scores() -> None:
+    verdict: dict[str, Any] = {"metric": "rmse", "metric_title": "RMSE", "model": None}
+    assert sections._about_model(verdict) is None  # it is one of the comparison's runs
+    verdict["model"] = {"num_rows": 43152, "epochs": 47, "schedule": "wsd", "test": {"rmse": 0.50917}}
+    assert sections._about_model(verdict) == (
+        "It was trained on 43,152 rows, validation rows among them, for 47 epochs, the rate falling to zero over the "
+        "last fifth. Its RMSE on the test rows is 0.509."
+    )
+    verdict["model"] |= {"schedule": "constant", "epochs": 1}
+    assert "for 1 epoch. Its" in str(sections._about_model(verdict))

@@ -82,12 +82,10 @@ class PlainProgress:
         tally = self._tally
         seconds = time.monotonic() - tally.started
         text = f"{seconds:5.0f} s  {tally.stage}"
-        if not tally.num_runs:
-            self._screen.print(text, markup=False, soft_wrap=True)
-            return
-        text += f": {tally.num_done:,} of {tally.num_runs:,} runs"
-        summary = tally.summary()
-        self._screen.print(f"{text}; {summary}" if summary else text, markup=False, soft_wrap=True)
+        if tally.num_runs:
+            text += f": {tally.num_done:,} of {tally.num_runs:,} runs"
+            text += f"; {summary}" if (summary := tally.summary()) else ""
+        self._screen.print(text, markup=False, soft_wrap=True)
 
 
 class PlanOnly:

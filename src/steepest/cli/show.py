@@ -78,7 +78,7 @@ def print_verdict(
     )
     if table:
         cells = _with_marks(verdict)
-        screen.print(_table(cells[:_MOST_ROWS], verdict, screen.width))
+        screen.print(_table(cells[:_MOST_ROWS], verdict, screen))
         if rest := cells[_MOST_ROWS:]:
             winners = sum(cell["wins"] for cell in rest)
             also = f", {winners} of them winners too" if winners else ""
@@ -110,15 +110,14 @@ def _with_marks(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{**cell, "wins": _key(cell) in winning} for cell in verdict.get("cells", [])]
 
 
-def _table(cells: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any], width: int) -> Table:
-    """The cells in so many columns of text: what does not fit is left to the report, what decides least first."""
+def _table(cells: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any], screen: Console) -> Table:
+    """The cells, as far as they fit the screen: the rest is left to the report, what decides least first."""
     from rich.measure import Measurement
 
-    screen = console()
     unbounded = screen.options.update(max_width=_UNBOUNDED)
     for left_out in ((), ("95% interval",), ("95% interval", "batch", "rate")):
         table = _table_without(left_out, cells, verdict)
-        if Measurement.get(screen, unbounded, table).maximum <= width:
+        if Measurement.get(screen, unbounded, table).maximum <= screen.width:
             break
     return table
 

@@ -20,6 +20,7 @@ from steepest.losses.apply import pointwise_loss, softmax_loss
 from steepest.losses.base import LossModule
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
+from steepest.naming import class_name
 
 __all__ = ["from_formula"]
 
@@ -351,7 +352,7 @@ class _Softmax(_FromFormula):
 
 def _module(formula: LossFormula, home: str) -> type[nn.Module]:
     """The class of a formula; its name is the formula's, as ``cauchy`` gives ``CauchyLoss``."""
-    words = "".join(part[:1].upper() + part[1:] for part in formula.name.split("_"))
+    words = class_name(formula.name)
     title = words if re.search("[Ll]oss$", words) else f"{words}Loss"
     kind = inspect.Parameter
     arguments = [kind("reduction", kind.POSITIONAL_OR_KEYWORD, default="mean", annotation=str)]

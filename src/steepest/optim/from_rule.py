@@ -16,6 +16,7 @@ from torch import Tensor
 
 from steepest.backends import cpu_optim, reference
 from steepest.errors import InputError
+from steepest.naming import class_name
 from steepest.optim.fused import FusedStep
 from steepest.optim.rule import OptimizerEntry, Rule
 
@@ -146,7 +147,7 @@ def _make(name: str, rule: Rule, hyper: Mapping[str, float]) -> type[torch.optim
     signature = inspect.Signature(
         [inspect.Parameter("params", one), *parameters, inspect.Parameter("switches", many)]
     )
-    title = "".join(part[:1].upper() + part[1:] for part in name.replace("-", "_").split("_"))
+    title = class_name(name)
     if not title.isidentifier():  # of a lambda
         title = "FromRule"
     body = {
