@@ -24,7 +24,9 @@ WORDS = {"cross_entropy", "mse", "bce_probability", "gamma"}  # any numbers, pro
 PEERS = {COMPILED, linear.COMPILED, LIGER, CCE, linear.CCE_WHOLE, BITSANDBYTES, TORCHAO, runs.JAX_RUNS}
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="what is said where there is no GPU, and here is one")
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="it is about what is said where there is no GPU, and here is one"
+)
 def test_without_a_card_it_says_so() -> None:
     with pytest.raises(InputError, match="needs a GPU, and torch sees none here"):
         run("losses", device="cuda")

@@ -22,7 +22,7 @@ from .backends import POINTWISE, SOFTMAX
 from .gpu_device import WITHOUT_A_CARD
 
 if WITHOUT_A_CARD:
-    pytest.skip("the interpreter stands in for the compiler here", allow_module_level=True)
+    pytest.skip("Triton's interpreter is on, under which nothing is compiled", allow_module_level=True)
 triton = pytest.importorskip(
     "triton", reason="Triton comes with torch's CUDA and ROCm builds, and is not here"
 )

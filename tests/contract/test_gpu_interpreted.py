@@ -40,7 +40,7 @@ MORE = {
 CHOSEN = FILES | (MORE if ALL else {})
 
 
-@pytest.mark.skipif(WITHOUT_A_CARD, reason="this is the process that was started")
+@pytest.mark.skipif(WITHOUT_A_CARD, reason="under the interpreter already: it would start itself again")
 @pytest.mark.skipif(
     find_spec("triton") is None, reason="Triton comes with torch's CUDA and ROCm builds, and is not here"
 )

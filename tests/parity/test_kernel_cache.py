@@ -221,7 +221,7 @@ def test_a_directory_that_cannot_be_written_to(cache: Path, monkeypatch: pytest.
     assert not list(cache.iterdir())
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid"), reason="the system has no such modes")
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners and modes of files are POSIX's")
 @pytest.mark.parametrize("whose", ["another's directory", "open directory", "another's file", "open file"])
 def test_what_others_may_have_written_is_not_loaded(
     whose: str, cache: Path, monkeypatch: pytest.MonkeyPatch, no_compiler: Callable[[], None]
@@ -245,7 +245,7 @@ def test_what_others_may_have_written_is_not_loaded(
         compiled(written(PLAIN))
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid"), reason="the system has no such modes")
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners and modes of files are POSIX's")
 def test_whose_a_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = tmp_path.stat()
     assert cpu._is_own(found)
