@@ -19,7 +19,7 @@ def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
     if request.param == "one by one":
         monkeypatch.setattr(cpu_tensors, "_finder", lambda: None)
     elif request.param != "in one call":
-        monkeypatch.setattr(cpu_tensors, "_finds_on", lambda device: False)
+        monkeypatch.setattr(cpu_tensors, "finds_on", lambda device: False)
     elif cpu_tensors._finder() is None:
         pytest.skip("addresses are asked through DLPack's table of C functions, and this torch has none")
 
@@ -32,7 +32,7 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.uin
 def test_addresses_are_torchs(dtype: torch.dtype) -> None:
     whole = torch.zeros(400, dtype=dtype)
     tensors = [torch.zeros(shape, dtype=dtype) for shape in SHAPES] + [whole[7:300]]
-    found = Places(tensors).find(iter(tensors))
+    found = Places(tensors).find(tensors)
     assert found is not None
     assert found.tolist() == [tensor.data_ptr() for tensor in tensors]
 
@@ -62,24 +62,27 @@ def test_another_kind_of_tensor_is_not_found(name: str) -> None:
 def test_another_kind_of_tensor_in_an_entry_is_not_found(name: str) -> None:
     states: list[dict[str, object]] = [{"a": torch.zeros(64), "b": torch.zeros(())} for _ in range(3)]
     places = KeptPlaces([], [(state, key) for state in states for key in "ba"])
-    for state in states:
-        state["a"] = torch.zeros(64)
-    found = places.find_kept()
-    assert found is not None
-    assert found.tolist() == [state[key].data_ptr() for state in states for key in "ba"]  # type: ignore[attr-defined]
-    states[1]["a"] = OTHERS[name]()
-    assert places.find_kept() is None
+    assert places.hold()
+    kept, states[1]["a"] = states[1]["a"], OTHERS[name]()
+    assert not places.hold()
     del states[1]["a"]
-    assert places.find_kept() is None
+    assert not places.hold()
+    states[1]["a"] = kept
+    assert places.hold()
+    states[1]["a"] = torch.zeros(64)  # like it, and elsewhere
+    assert not places.hold()
 
 
 def test_a_large_tensor_is_let_go_with_its_entry() -> None:
     state = {"large": torch.zeros(1 << 20)}
     places = KeptPlaces([], [(state, "large")])
+    assert places.hold()
     gone = weakref.ref(state["large"])
     state["large"] = torch.zeros(1 << 20)
     assert gone() is None
-    assert places.find_kept() is not None
+    assert (
+        not places.hold() or state["large"].data_ptr() == places._found[0]
+    )  # the same memory is given again at times
 
 
 @pytest.mark.parametrize("what", ["gradient", "data", "state", "state's data", "negated", "state entry"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -358,15 +359,21 @@ def _scratch(num_rows: int) -> Any:
 
 
 @cache
-def counters(dtype: str) -> tuple[cpu.Kernel, cpu.Kernel]:
-    """What reads the step counts (of that type) and scalars (float64) of many tensors, and what writes them."""
+def counters(dtype: str) -> tuple[Callable[..., bool], Callable[..., bool]]:
+    """What reads the step counts (of that type) and scalars (float64) of many tensors, and what writes them.
+
+    Called as COUNTERS says, with addresses as integers.
+    """
     float_type = {"float32": types.float32, "float64": types.float64}[dtype]
     bindings = {
         "as_pointer": cpu.pointer_at(float_type),
         "as_scalar": cpu.pointer_at(types.float64),
         "float_type": np.dtype(dtype).type,
     }
-    return cpu.compile_kernel(_agree, COUNTERS, bindings), cpu.compile_kernel(_note, COUNTERS, bindings)
+    integer, address = ctypes.c_int64, ctypes.c_void_p
+    prototype = ctypes.PYFUNCTYPE(ctypes.c_bool, integer, integer, address, address)
+    agree, note = (cpu.compile_kernel(part, COUNTERS, bindings) for part in (_agree, _note))
+    return cpu.by_address(agree, prototype), cpu.by_address(note, prototype)
 
 
 @cache

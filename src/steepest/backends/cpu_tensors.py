@@ -8,7 +8,7 @@ has none, the tensors are asked one by one.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -22,32 +22,27 @@ from torch import Tensor
 
 from steepest.backends import cpu
 
-__all__ = ["KeptPlaces", "Places"]
+__all__ = ["LOOK_UP", "NO_SUCH_TENSOR", "KeptPlaces", "Places", "finds_on", "look_up_at"]
 
 _FIND = types.int64(
-    types.int64,
-    types.int64,
-    types.CPointer(types.int64),
-    types.CPointer(types.int64),
-    types.CPointer(types.int64),
-)  # function that looks up, number of tensors, these, type, size and device of each, room for the addresses
+    types.int64, types.int64, types.int64, types.int64, types.CPointer(types.int64), types.CPointer(types.int64)
+)  # fmt: skip
+# functions that look a tensor up and get one of a list, number of tensors, the list, type, size and device of each,
+# room for the addresses
 _FIND_KEPT = types.int64(
-    types.int64,
-    types.int64,
-    types.int64,
-    types.CPointer(types.int64),
-    types.CPointer(types.int64),
-    types.CPointer(types.int64),
-    types.CPointer(types.int64),
-)  # the same; after the first the function that gets an entry, and after the layouts the lines to ask for
-_LOOK_UP = types.int32(types.int64, types.CPointer(types.int64))
+    types.int64, types.int64, types.int64, types.CPointer(types.int64), types.CPointer(types.int64),
+    types.CPointer(types.int64), types.CPointer(types.int64), types.boolean,
+)  # fmt: skip
+# the same; the second function gets an entry; after the layouts the lines to ask for, and the addresses, to be found
+# out or compared
+LOOK_UP = types.int32(types.int64, types.CPointer(types.int64))
 _GET_ENTRY = types.int64(types.int64, types.int64)
 _POSITION = 5  # of the function in DLPack's table, after a header of two words
 _SMALL = 1 << 14  # elements
 _LINE = 64  # bytes that the memory gives at a time
 _NUM_LINES = 6  # of a tensor
 _AHEAD = 8  # tensors: so long before their turn the memory is asked for them
-_NO_SUCH_TENSOR = (
+NO_SUCH_TENSOR = (
     BufferError,
     RuntimeError,
     SystemError,
@@ -97,24 +92,26 @@ def _place(function: int, tensor: int, words: Any, kind: int, size: int, device:
     return words[0] + words[5]
 
 
-def _find(function: int, count: int, tensors: Any, layouts: Any, found: Any) -> int:
+def _find(function: int, getter: int, count: int, tensors: int, layouts: Any, found: Any) -> int:
     """How many tensors, up to the first that does not, lie and are as expected."""
-    objects, expected, where = carray(tensors, count), carray(layouts, 3 * count), carray(found, count)
+    expected, where = carray(layouts, 3 * count), carray(found, count)
     words = np.zeros(6, np.int64)  # a DLTensor: address, device, dimensions and type, shape, strides, offset
     for k in range(count):
-        where[k] = place(
-            function, objects[k], words, expected[3 * k], expected[3 * k + 1], expected[3 * k + 2]
-        )
+        tensor = get_entry(getter, tensors, k)
+        where[k] = place(function, tensor, words, expected[3 * k], expected[3 * k + 1], expected[3 * k + 2])
         if where[k] == _ASIDE:
             return k
     return count
 
 
 def _find_kept(
-    function: int, getter: int, count: int, kept: Any, layouts: Any, lines: Any, found: Any
+    function: int, getter: int, count: int, kept: Any, layouts: Any, lines: Any, places: Any, is_first: bool
 ) -> int:
-    """The same for tensors known beforehand, given by themselves after a 0, or as an entry: a dictionary and a key."""
-    given, expected, where = carray(kept, 2 * count), carray(layouts, 3 * count), carray(found, count)
+    """The same for tensors known beforehand, given by themselves after a 0, or as an entry: a dictionary and a key.
+
+    Each must lie where it lay, but for the first time.
+    """
+    given, expected, where = carray(kept, 2 * count), carray(layouts, 3 * count), carray(places, count)
     ahead = carray(lines, num_lines * count)
     words = np.zeros(6, np.int64)
     for k in range(-_AHEAD, count):
@@ -129,15 +126,17 @@ def _find_kept(
             tensor = get_entry(getter, given[2 * k], tensor)
             if tensor == 0:  # no such entry
                 return k
-        where[k] = place(function, tensor, words, expected[3 * k], expected[3 * k + 1], expected[3 * k + 2])
-        if where[k] == _ASIDE:
+        here = place(function, tensor, words, expected[3 * k], expected[3 * k + 1], expected[3 * k + 2])
+        if is_first:
+            where[k] = here
+        if here == _ASIDE or here != where[k]:
             return k
     return count
 
 
 @cache
-def _finder() -> tuple[Any, Any] | None:
-    """The compiled searches, called with the interpreter's lock held and told of torch's and Python's functions."""
+def look_up_at() -> int | None:
+    """Where torch's function lies that says where a tensor lies; it is called with the interpreter's lock held."""
     capsule = getattr(Tensor, "__dlpack_c_exchange_api__", None)
     if capsule is None:
         return None
@@ -145,33 +144,41 @@ def _finder() -> tuple[Any, Any] | None:
     read.restype, read.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     table = ctypes.cast(read(capsule, b"dlpack_exchange_api"), ctypes.POINTER(ctypes.c_uint64))
     is_known = table[0] & 0xFFFFFFFF == 1  # the interface's major version
-    if not is_known or not table[_POSITION]:
+    return int(table[_POSITION]) or None if is_known else None
+
+
+@cache
+def _finder() -> tuple[Any, Any] | None:
+    """The compiled searches, told of torch's and Python's functions."""
+    look_up = look_up_at()
+    if look_up is None:
         return None
     get = ctypes.cast(ctypes.pythonapi.PyDict_GetItemWithError, ctypes.c_void_p).value
-    bindings = {"look_up": cpu.call(_LOOK_UP), "as_integers": cpu.pointer_at(types.int64)}
+    get_one = ctypes.cast(ctypes.pythonapi.PyList_GetItem, ctypes.c_void_p).value
+    bindings = {"look_up": cpu.call(LOOK_UP), "as_integers": cpu.pointer_at(types.int64)}
     bindings = {
         "place": cpu.bind(_place, bindings), "get_entry": cpu.call(_GET_ENTRY), "prefetch": prefetch,
         "num_lines": _NUM_LINES,
     }  # fmt: skip
-    look_up = int(table[_POSITION])
     return (
-        partial(_prototype(4)(cpu.compile_kernel(_find, _FIND, bindings).address), look_up),
-        partial(_prototype(6)(cpu.compile_kernel(_find_kept, _FIND_KEPT, bindings).address), look_up, get),
+        partial(_prototype(5)(cpu.compile_kernel(_find, _FIND, bindings).address), look_up, get_one),
+        partial(_prototype(7)(cpu.compile_kernel(_find_kept, _FIND_KEPT, bindings).address), look_up, get),
     )
 
 
 @cache
-def _finds_on(device: torch.device) -> bool:
+def finds_on(device: torch.device) -> bool:
     """Whether the search sees a tensor of this device where torch says that it lies."""
     finder = _finder()
-    assert finder is not None
+    if finder is None:
+        return False
     probe = torch.zeros(3, device=device)
-    objects = np.fromiter([probe], dtype=object, count=1)  # np.array would ask the tensor for its numbers
+    objects = [probe]
     layout = np.array([_type_of(probe), 3, _device_of(probe)], dtype=np.int64)
     found = np.zeros(1, dtype=np.int64)
     try:
-        number = finder[0](1, objects.ctypes.data, layout.ctypes.data, found.ctypes.data)
-    except _NO_SUCH_TENSOR:
+        number = finder[0](1, id(objects), layout.ctypes.data, found.ctypes.data)
+    except NO_SUCH_TENSOR:
         return False
     return bool(number == 1 and found[0] == probe.data_ptr())
 
@@ -210,28 +217,28 @@ class Places:
         self._sizes = [tensor.numel() for tensor in like]
         self._devices = [tensor.device for tensor in like]
         self._finder = _finder()
-        if self._finder is not None and not all(map(_finds_on, set(self._devices))):
+        if self._finder is not None and not all(map(finds_on, set(self._devices))):
             self._finder = None
         layouts = [(_type_of(tensor), tensor.numel(), _device_of(tensor)) for tensor in like]
         self._layouts = np.array(layouts, dtype=np.int64).reshape(-1, 3)
-        self._layouts_at = self._layouts.ctypes.data
+        self._found = np.empty(len(layouts), dtype=np.int64)
+        self._places = (
+            self._layouts.ctypes.data,
+            self._found.ctypes.data,
+        )  # which take as long to ask for as a search
 
-    def find(self, tensors: Iterable[Tensor]) -> NDArray[np.int64] | None:
-        """Their addresses, or None if any is not as before; as many as before."""
-        finder = self._finder
-        if finder is None:
-            return self._ask(list(tensors))
-        objects = np.fromiter(tensors, dtype=object, count=len(self._sizes))
-        return self._search(finder[0], objects.ctypes.data, self._layouts_at)
-
-    def _search(self, function: Any, *given: int) -> NDArray[np.int64] | None:
+    def find(self, tensors: list[Tensor]) -> NDArray[np.int64] | None:
+        """Their addresses, until the next search; None if any is not as before, or there are more or fewer."""
         count = len(self._sizes)
-        found = np.empty(count, dtype=np.int64)
-        try:
-            num_found = function(count, *given, found.ctypes.data)
-        except _NO_SUCH_TENSOR:
+        if len(tensors) != count:
             return None
-        return found if num_found == count else None
+        if self._finder is None:
+            return self._ask(tensors)
+        try:
+            num_found = self._finder[0](count, id(tensors), *self._places)
+        except NO_SUCH_TENSOR:
+            return None
+        return self._found if num_found == count else None
 
     def _ask(self, tensors: list[Tensor]) -> NDArray[np.int64] | None:
         if not (
@@ -246,7 +253,7 @@ class Places:
 
 
 class KeptPlaces(Places):
-    """The same for tensors known beforehand: themselves, or entries of dictionaries, looked up anew each time.
+    """Whether tensors known beforehand lie where they did: themselves, or entries of dictionaries, looked up anew.
 
     Args:
         tensors: themselves.
@@ -262,7 +269,9 @@ class KeptPlaces(Places):
         self._kept = np.array(kept, dtype=np.int64).reshape(-1, 2)
         lines = [_lines(tensor, owner) for tensor, (owner, _) in zip(together, kept, strict=True)]
         self._lines = np.array(lines, dtype=np.int64).reshape(-1, _NUM_LINES)
-        self._given = (self._kept.ctypes.data, self._layouts_at, self._lines.ctypes.data)
+        layouts_at, found_at = self._places
+        self._given = (self._kept.ctypes.data, layouts_at, self._lines.ctypes.data, found_at)
+        self._are_kept = self._look(is_first=True)
         # torch counts Python among a tensor's owners anew for each look-up, unless it has another owner all along:
         # half of the time. What is kept so lives until the next step even if it leaves its dictionary.
         self._owners = [
@@ -271,14 +280,24 @@ class KeptPlaces(Places):
             if self._finder is not None and tensor.numel() <= _SMALL and not tensor.requires_grad
         ]
 
-    def find_kept(self) -> NDArray[np.int64] | None:
-        """Their addresses, or None if any is not there or not as before."""
+    def hold(self) -> bool:
+        """Whether all are there and as before."""
+        return self._are_kept and self._look(is_first=False)
+
+    def _look(self, *, is_first: bool) -> bool:
+        count = len(self._sizes)
         if self._finder is not None:
-            return self._search(self._finder[1], *self._given)
+            try:
+                return bool(self._finder[1](count, *self._given, is_first) == count)
+            except NO_SUCH_TENSOR:
+                return False
         try:
-            return self._ask([*self._tensors, *(dictionary[key] for dictionary, key in self._entries)])
+            found = self._ask([*self._tensors, *(dictionary[key] for dictionary, key in self._entries)])
         except KeyError:
-            return None
+            return False
+        if is_first and found is not None:
+            self._found[:] = found
+        return found is not None and np.array_equal(found, self._found)
 
 
 def _lines(tensor: Tensor, owner: int) -> tuple[int, ...]:

@@ -17,12 +17,16 @@ from torch import Tensor
 from steepest.backends import cpu_optim, reference
 from steepest.errors import InputError
 from steepest.naming import class_name
-from steepest.optim.fused import FusedStep
+from steepest.optim.fused import FusedStep, OptimizerSwitches
 from steepest.optim.rule import OptimizerEntry, Rule
 
 __all__ = ["from_rule"]
 
-_RESERVED = ("params", "step", "skip_nonfinite")
+# Words of torch's groups and of the switches every optimizer takes; "lost" is where compensated parameters keep theirs.
+_RESERVED = (
+    "params", "step", "switches", "lost", "capturable", "differentiable", "foreach", "fused",
+    *OptimizerSwitches.__annotations__,
+)  # fmt: skip
 _WORDS = ", ".join(word for word in reference.__all__ if word != "compute_dtype")
 _MAY_USE = (
     f"write it in plain Python with + - * / **, numbers, and from steepest.backends.reference: {_WORDS}"

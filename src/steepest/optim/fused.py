@@ -231,11 +231,16 @@ class FusedStep:
             lambda _: self._widen(loaded[0]), prepend=True
         )
         self._tables.clear()
+        own = [dict(group) for group in self.param_groups]
         try:
             super().load_state_dict(state_dict)  # type: ignore[misc]
         finally:
             before.remove()
             after.remove()
+        for group, previous in zip(self.param_groups, own, strict=True):
+            kept = {**self.defaults, **{name: previous[name] for name in _STORED if name in previous}}
+            for name in kept:  # torch's dictionary lacks what torch does not know
+                group.setdefault(name, previous.get(name, kept[name]))
 
     def _widen(self, given: dict[str, Any]) -> None:
         names = chain.from_iterable(group["params"] for group in given["param_groups"])
@@ -259,7 +264,6 @@ class FusedStep:
         if is_copy:
             self._listen(self.param_groups)
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of every parameter that has a gradient.
 
@@ -270,10 +274,11 @@ class FusedStep:
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if torch.compiler.is_compiling():
-            _step_outside_graph(self)
-        else:
-            self._step()
+        with torch.no_grad():
+            if torch.compiler.is_compiling():
+                _step_outside_graph(self)
+            else:
+                self._step()
         return loss
 
     def _step(self) -> None:
@@ -458,8 +463,8 @@ class FusedStep:
             start = rule.begins_at(name, hyper)
             state[name] = _scalar(start) if name in rule.scalars else _slot(start, parameter)
         storage.keep(rule, state, parameter)
-        if counts and "step" not in state:
-            state["step"] = torch.tensor(0.0)
+        if counts:
+            _count_in_float32(state)
         if on_device:
             for name in (*("step",) * counts, *rule.scalars):
                 kind = torch.float32 if name == "step" else torch.float64
@@ -498,7 +503,19 @@ def convention_of(name: str, group: Mapping[str, Any], known: Any, *torchs_own: 
 
 def _scalar(value: float | str) -> Tensor:
     # float64 also where torch has float32: it is a product or sum over all steps.
-    return torch.tensor(float(value), dtype=torch.float64)
+    return torch.tensor(float(value), dtype=torch.float64, device="cpu")
+
+
+def _count_in_float32(state: dict[str, Any]) -> None:
+    """The number of steps in the type that the kernels read, whatever type is the default or was loaded.
+
+    A half would stop where adding 1 no longer changes it, at 256 or 2,048.
+    """
+    count = state.get("step")
+    if count is None:
+        state["step"] = torch.tensor(0.0, dtype=torch.float32, device="cpu")
+    elif isinstance(count, Tensor) and count.dtype != torch.float32:
+        state["step"] = count.to(torch.float32)
 
 
 def _slot(start: float | str, parameter: Tensor) -> Tensor:

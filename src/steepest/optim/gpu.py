@@ -213,7 +213,6 @@ class GpuTable:
                 )
             ],
         )
-        self._places = self._kept.find_kept()  # None, which nothing equals, if a tensor lies in no fit place
         self._gradient_places = Places(parameters)
         self._states = [optimizer.state.get(p) for p in parameters]
         self._parts = [
@@ -234,8 +233,7 @@ class GpuTable:
     def holds(self, parameters: Sequence[Tensor], state: Mapping[Tensor, Any]) -> bool:
         """Whether everything lies where it did; takes note of where the gradients lie now."""
         # First, for it asks the memory for what the rest reads too.
-        places = self._kept.find_kept()
-        if places is None or self._places is None or not np.array_equal(places, self._places):
+        if not self._kept.hold():
             return False
         gradients = [gradient for gradient in map(_gradient, parameters) if gradient is not None]
         if len(gradients) != len(parameters):

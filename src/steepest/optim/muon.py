@@ -117,11 +117,6 @@ class Muon(FusedStep, torch.optim.Muon):
             group.setdefault("orthogonalize_dtype", orthogonalize_dtype)
         self._set_switches(switches)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        for group in self.param_groups:  # torch's state dictionary does not have it
-            group.setdefault("orthogonalize_dtype", self.defaults["orthogonalize_dtype"])
-
     def _torch_step(self) -> None:
         raise InputError("Muon is for dense, real parameters and gradients.")  # torch's is no different
 

@@ -204,15 +204,15 @@ def encoded(numbers: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     """Numbers as 8-bit codes of their shape, and a header for every 256 of them."""
     device = numbers.device
     numbers = numbers.to("cpu", torch.float32).contiguous()
-    codes = torch.zeros(numbers.shape, dtype=torch.uint8)
-    header = torch.zeros(math.ceil(numbers.numel() / BLOCK), dtype=torch.int16)
+    codes = torch.zeros(numbers.shape, dtype=torch.uint8, device="cpu")  # whatever the default device
+    header = torch.zeros(math.ceil(numbers.numel() / BLOCK), dtype=torch.int16, device="cpu")
     _pass(_WRITE, kind, [numbers, numbers, codes, header])
     return codes.to(device), header.to(device)
 
 
 def decoded(codes: Tensor, header: Tensor, kind: str) -> Tensor:
     """The numbers, float32, that codes mean."""
-    numbers = torch.zeros(codes.shape)
+    numbers = torch.zeros(codes.shape, dtype=torch.float32, device="cpu")
     _pass(_READ, kind, [numbers, numbers, codes.to("cpu", copy=True), header.to("cpu", copy=True)])
     return numbers.to(codes.device)
 

@@ -25,7 +25,7 @@ from steepest.optim.rule import Rule
 
 __all__ = ["GroupTable", "Part", "StepTable"]
 
-_PIECE = 1 << 16  # elements; larger tensors are cut so that threads share the work evenly
+_PIECE = 1 << 14  # elements; larger tensors are cut so that threads share the work evenly
 _WORTH_A_THREAD = 8 * _PIECE  # elements: below, handing them over takes as long as stepping them
 _PARTS = 4  # a thread's share is cut further: whoever is done first takes the next part
 _FIXED = (float, int, str, type(None))  # options of these types change by being replaced
@@ -65,12 +65,11 @@ class StepTable:
             self._table[:, -1] = first
         self._num_threads = 0
         self._parts = np.empty((0, 2), dtype=np.int64)
-        pointer = self._kernel.function.argtypes[2]
-        self._whole = len(length), ctypes.cast(self._table.ctypes.data, pointer)
+        self._whole = len(length), self._table.ctypes.data
 
     def point_at(self, gradients: NDArray[np.int64]) -> None:
         """Where the gradients lie now."""
-        np.add(gradients[self._owner], self._offset, out=self._table[:, 2])
+        np.add(gradients.take(self._owner), self._offset, out=self._table[:, 2])
 
     def step(self, step: float, numbers: Sequence[float]) -> list[float]:
         """One step, on as many threads as the work is worth; the new scalars."""
@@ -80,7 +79,7 @@ class StepTable:
         num_parts, num_numbers = len(self._parts), len(numbers)
         given = (ctypes.c_double * num_numbers)(*numbers)
         if num_parts < 2:
-            self._kernel.function(step, *self._whole, given)
+            run_together(self._kernel, (step, *self._whole, ctypes.addressof(given)), 1)
             return given[self.num_hyper :]
         moved, counter = (ctypes.c_double * num_numbers)(), ctypes.c_int64(0)
         run_together(
@@ -129,16 +128,16 @@ class _Counters:
             addresses = [[self._count.ctypes.data, *row] for row in addresses]
         self._table = np.array(addresses, dtype=np.int64)
         agree, note = cpu_optim.counters("float32" if counts_steps else "float64")
-        self._agree, self._note = agree.function, note.function
+        self._agree, self._note = agree, note
         self._numbers = (ctypes.c_double * self._table.shape[1])()
-        where = ctypes.cast(self._table.ctypes.data, agree.function.argtypes[2])
-        self._arguments = (*self._table.shape, where, self._numbers)
+        self._arguments = (*self._table.shape, self._table.ctypes.data, ctypes.addressof(self._numbers))
 
     def agree(self) -> bool:
         """Whether all tensors still have the same."""
         if self._begins_at is not None:
             self._count[0] = self._begins_at
-        return bool(self._agree(*self._arguments))
+        agrees: bool = self._agree(*self._arguments)
+        return agrees
 
     def read(self) -> tuple[float, list[float]]:
         """The number of the step to take and the scalars so far, after the tensors agreed."""
@@ -196,7 +195,6 @@ class GroupTable:
                 for name in (*part.entries, *few)
             ],
         )
-        self._addresses = self._kept.find_kept()  # None, which nothing equals, if they lie in no fit place
         self._gradient_places = Places(parameters)
         # Where torch keeps no count, a rule with anything to remember is past its first step.
         first = 1.0 if rule.slots or few else 0.0
@@ -234,8 +232,7 @@ class GroupTable:
     def holds(self, parameters: Sequence[Tensor], state: Mapping[Tensor, Any]) -> bool:
         """Whether everything lies where it did; takes note of where the gradients lie now."""
         # First, for it asks the memory for what the rest reads too.
-        addresses = self._kept.find_kept()
-        if addresses is None or self._addresses is None or not np.array_equal(addresses, self._addresses):
+        if not self._kept.hold():
             return False
         gradients = list(map(_gradient, parameters))
         kinds = set(map(type, gradients))
@@ -257,7 +254,7 @@ class GroupTable:
         if not all(counters.agree() for *_, counters in self._parts):
             return False
         for table, owners, _ in self._parts:
-            table.point_at(where[owners])
+            table.point_at(where.take(owners))
         self._gradients = gradients  # until they have been used
         return True
 
