@@ -36,7 +36,7 @@ from triton.runtime.jit import JITFunction
 
 import steepest
 from steepest.backends import cuda_devices
-from steepest.losses import LOSSES, fused
+from steepest.losses import LOSSES, kernels
 
 RESULTS = Path(__file__).parent / "results" / "predicted_gpu.json"
 TOOLS = Path(nvidia.__file__).parent / "bin"
@@ -320,7 +320,7 @@ def _empty(*shape: int, dtype: torch.dtype = torch.float32, learns: bool = False
 def _pointwise(word: str, dtype: torch.dtype, count: int) -> None:
     formula, x = LOSSES[word].formula, _empty(count, dtype=dtype)
     parameters = len(formula.parameters)
-    fused.pointwise_run(formula, x, x, [0.5] * parameters, [None] * (parameters + 1))(x, 1, 1.0)
+    kernels.run_pointwise(formula, (0.5,) * parameters, [None] * (parameters + 1), x, x, x, 1, 1.0)
 
 
 def _cross_entropy(dtype: torch.dtype, rows: int, classes: int) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
-from steepest.losses import LOSSES, CrossEntropyLoss, HuberLoss
+from steepest.losses import LOSSES, BCEWithLogitsLoss, CrossEntropyLoss, DiceLoss, HuberLoss, MSELoss
 
 from .backends import COMPILED
 from .samples import generator, parameters_of, pointwise_samples
@@ -161,3 +161,126 @@ def test_a_derivative_taken_forwards_is_the_one_taken_backwards(name: str) -> No
         dual = loss_of(name)(forward_ad.make_dual(predictions, direction), targets)
         tangent = forward_ad.unpack_dual(dual).tangent
     torch.testing.assert_close(tangent, (gradient * direction).sum(), rtol=1e-13, atol=1e-15)
+
+
+# What goes other ways than a loop does: derivatives of derivatives, transforms, targets of other types.
+
+
+def penalty(loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, target: Tensor) -> Tensor:
+    """The slope of a squared gradient, as a gradient penalty has it."""
+    x = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(loss(x.tanh(), target), x, create_graph=True)
+    return torch.autograd.grad(slope.square().sum(), x)[0]
+
+
+ROWS, CLASSES = torch.linspace(-2, 2, 18).reshape(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+PAIRS = [(MSELoss(), nn.MSELoss(), ROWS.flip(0)), (CrossEntropyLoss(), nn.CrossEntropyLoss(), CLASSES)]
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore:The .grad attribute"
+)  # of torch's own tracer
+@pytest.mark.parametrize(("ours", "theirs", "target"), PAIRS)
+def test_a_compiled_loss_has_all_its_derivatives(ours: nn.Module, theirs: nn.Module, target: Tensor) -> None:
+    compiled = torch.compile(ours, backend="eager")
+    torch.testing.assert_close(penalty(compiled, ROWS, target), penalty(theirs, ROWS, target))
+    expected = torch.func.grad(lambda x: theirs(x, target))(ROWS)
+    inside = torch.compile(torch.func.grad(lambda x: ours(x, target)), backend="eager")
+    outside = torch.func.grad(torch.compile(lambda x: ours(x, target), backend="eager"))
+    forwards = torch.compile(
+        lambda x: torch.func.jvp(lambda z: ours(z, target), (x,), (x,))[1], backend="eager"
+    )
+    torch.testing.assert_close(inside(ROWS), expected)
+    torch.testing.assert_close(outside(ROWS), expected)
+    torch.testing.assert_close(forwards(ROWS), (expected * ROWS).sum())
+
+
+class _Exported(nn.Module):
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        loss: Tensor = self.loss(x, target)
+        return loss
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of torch's own tracer
+@pytest.mark.parametrize(("ours", "theirs", "target"), PAIRS)
+def test_an_exported_loss_has_a_gradient_that_nobody_asked_for_then(
+    ours: nn.Module, theirs: nn.Module, target: Tensor
+) -> None:
+    program = torch.export.export(_Exported(ours), (ROWS, target)).module()
+    slopes = []
+    for loss in (program, theirs):
+        x = ROWS.clone().requires_grad_()
+        loss(x, target).backward()
+        slopes.append(x.grad)
+    torch.testing.assert_close(slopes[0], slopes[1])
+
+
+WRONG = torch.tensor([0, 1, -1, 2, 0, 0])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("wrong", [-1, 3])
+@pytest.mark.parametrize("way", ["compiled half", "compiled, weighted", "grad", "vmap"])
+def test_a_class_that_is_none_is_an_error_where_nothing_is_looked_at(way: str, wrong: int) -> None:
+    target = torch.where(WRONG == -1, wrong, WRONG)
+    loss = CrossEntropyLoss()
+    ways: dict[str, Callable[[], object]] = {
+        "compiled half": lambda: torch.compile(loss, backend="eager")(ROWS.bfloat16(), target),
+        "compiled, weighted": lambda: torch.compile(CrossEntropyLoss(torch.ones(3)), backend="eager")(ROWS, target),
+        "grad": lambda: torch.func.grad(lambda x: loss(x, target))(ROWS),
+        "vmap": lambda: torch.func.vmap(loss)(ROWS[None], target[None]),
+    }  # fmt: skip
+    with pytest.raises((IndexError, RuntimeError), match="out of bounds"):
+        ways[way]()
+
+
+@pytest.mark.parametrize(("ours", "theirs", "target"), PAIRS)
+def test_many_gradients_at_once(ours: nn.Module, theirs: nn.Module, target: Tensor) -> None:
+    found = []
+    for loss in (ours, theirs):
+        x = ROWS.clone().requires_grad_()
+        factors = torch.tensor([1.0, 2.0])
+        found.append(torch.autograd.grad(loss(x, target), x, factors, is_grads_batched=True)[0])
+        whole = torch.autograd.functional.jacobian(lambda z, loss=loss: loss(z, target), x, vectorize=True)
+        found.append(whole)
+    torch.testing.assert_close(found[:2], found[2:])
+
+
+def test_weights_that_were_changed_since_are_noticed() -> None:
+    weight, x = torch.ones(3), ROWS.clone().requires_grad_()
+    losses = (
+        CrossEntropyLoss(weight, reduction="none"),
+        BCEWithLogitsLoss(weight, reduction="none"),
+        BCEWithLogitsLoss(pos_weight=weight, reduction="none"),
+    )
+    for loss in losses:
+        target = CLASSES if isinstance(loss, CrossEntropyLoss) else torch.ones_like(ROWS)
+        value = loss(x, target).sum()
+        weight.add_(1.0)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            value.backward()
+
+
+@pytest.mark.parametrize("logits", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shares", [torch.bfloat16, torch.float32, torch.float64])
+def test_probabilities_wider_than_the_logits_widen_the_loss(logits: torch.dtype, shares: torch.dtype) -> None:
+    x, q = ROWS.to(logits).requires_grad_(), ROWS.softmax(1).to(shares)
+    ours, theirs = CrossEntropyLoss()(x, q), nn.CrossEntropyLoss()(x.double(), q.double())
+    assert ours.dtype == nn.CrossEntropyLoss()(x, q).dtype
+    torch.testing.assert_close(ours, theirs.to(ours.dtype))
+    assert torch.autograd.grad(ours, x)[0].dtype == logits
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("on_empty", ["nan", "zero"])
+def test_a_compiled_mean_of_nothing(on_empty: str) -> None:
+    loss = MSELoss(normalizer=torch.tensor(0.0), on_empty=on_empty)
+    nothing = torch.compile(loss, backend="eager")(torch.ones(3), torch.ones(3))
+    assert nothing.isnan() if on_empty == "nan" else nothing == 0.0
+    dice = torch.compile(DiceLoss(on_empty=on_empty), backend="eager")
+    for rows in (8, 9):  # another size is a size that varies
+        assert dice(torch.ones(rows, 5), torch.zeros(rows, 5)) > 0.9

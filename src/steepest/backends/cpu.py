@@ -13,11 +13,13 @@ would hand out stale code.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import os
 import pickle  # Numba's own form of compiled code, in the user's private cache, never exchanged
 import stat
+import struct
 import sys
 import tempfile
 import threading
@@ -26,7 +28,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite
 import numba
@@ -40,12 +42,13 @@ from numba.extending import intrinsic
 from steepest.backends import reference
 from steepest.backends.cpu_vocabulary import AS_PART, FASTMATH, VOCABULARY
 
-__all__ = ["Kernel", "bind", "cache_directory", "call", "compile_kernel", "pointer_at"]
+__all__ = ["Kernel", "bind", "by_address", "cache_directory", "call", "compile_kernel", "pointer_at"]
 
 _REFERENCE = {id(getattr(reference, name)): entry for name, entry in VOCABULARY.items()}
 _NAMING = (
     2  # a change in how compiled functions are named makes old entries of the cache unfit beside new ones
 )
+call_as_told: Any = None  # bound when an entry is compiled
 _OPTIONS = {"nopython": True, "error_model": "numpy", "boundscheck": False}
 
 
@@ -62,6 +65,32 @@ class Kernel:
     def __call__(self, *arguments: Any) -> Any:
         """Call it with the interpreter lock released."""
         return self.function(*arguments)
+
+    @functools.cached_property
+    def told(self) -> Told:
+        """The same for a kernel that returns nothing, with all arguments in one record."""
+        letters = ["d" if argument == types.float64 else "q" for argument in self.signature[0]]
+        entry = _entry_of(self.signature)
+        call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(entry.address)
+        return Told(struct.Struct("=q" + "".join(letters)), call, entry.address)
+
+
+def by_address(kernel: Kernel, prototype: Any) -> Any:
+    """The kernel as a function of this C type, with addresses as plain integers; it keeps the kernel."""
+    function = prototype(kernel.address)
+    function.kernel = kernel
+    return function
+
+
+class Told(NamedTuple):
+    """How a kernel is called by a record: 64 bits for its address and each of its arguments.
+
+    From Python that is a third of a call with twenty arguments; and a thread is started with one.
+    """
+
+    layout: struct.Struct
+    call: Callable[[bytes], None]
+    address: int
 
 
 def bind(function: Callable[..., Any], extra: Mapping[str, Any] | None = None, *, inline: bool = True) -> Any:
@@ -213,6 +242,18 @@ def call_record(signature: tuple[Any, Any]) -> Any:
         return types.void(types.CPointer(types.int64)), codegen
 
     return call_as_told
+
+
+def _entry(record: Any) -> None:
+    call_as_told(record)
+
+
+@functools.cache
+def _entry_of(signature: Any) -> Kernel:
+    """The function of one argument that calls kernels of this signature as their records say."""
+    return compile_kernel(
+        _entry, types.void(types.CPointer(types.int64)), {"call_as_told": call_record(signature)}
+    )
 
 
 def _from_word(builder: Any, word: Any, kind: Any) -> Any:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import types as python_types
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -28,11 +27,23 @@ from steepest.backends.cpu_softmax import sum_of as plain_sum
 from steepest.backends.cpu_vocabulary import NARROW, VOCABULARY, _inline, intrinsic
 from steepest.errors import InputError
 
-__all__ = ["ENGINE_LOSS", "engine_loss", "pointwise", "softmax"]
+__all__ = [
+    "ENGINE_LOSS",
+    "address",
+    "engine_loss",
+    "margins",
+    "num_kept",
+    "num_kept_of",
+    "picked",
+    "pointwise",
+    "softmax",
+    "weight_kept",
+    "weight_kept_of",
+]
 
 SUM, GRADIENT, VALUES = 0, 1, 2  # what a kernel writes: nothing, scaled gradients, values
 _BLOCK = 512
-_SHORT = 64  # rows of up to so many classes go through side by side
+_SHORT = 192  # rows of up to so many classes go through side by side
 _TYPES = {"float32": types.float32, "float64": types.float64}
 
 
@@ -137,23 +148,6 @@ def _narrow_words(*functions: Callable[..., Any]) -> dict[str, Any]:
 
 
 # --- pieces of the work, taken in turn by the threads ---------------------------------------------------------
-
-
-def _prototype(signature: Any) -> Any:
-    """The C type of a kernel as Python calls it: addresses are plain integers."""
-    as_c: dict[Any, Any] = {
-        types.int64: ctypes.c_int64,
-        types.float64: ctypes.c_double,
-        types.boolean: ctypes.c_bool,
-    }
-    arguments = [as_c.get(argument, ctypes.c_void_p) for argument in signature.args]
-    return ctypes.CFUNCTYPE(as_c.get(signature.return_type), *arguments)
-
-
-def _kernel(template: Callable[..., Any], signature: Any, bindings: dict[str, Any]) -> cpu.Kernel:
-    compiled = cpu.compile_kernel(template, signature, bindings)
-    function = _prototype(signature)(compiled.address)
-    return replace(compiled, function=function)
 
 
 @intrinsic
@@ -293,7 +287,7 @@ def pointwise(
         "values_and_slopes": cpu.bind(_values_and_slopes, bindings),
         "sum_of": plain_sum if dtype == "float32" else compensated_sum,
     }
-    return _kernel(_pointwise, signature, {**bindings, **parts})
+    return cpu.compile_kernel(_pointwise, signature, {**bindings, **parts})
 
 
 # --- softmax over rows of logits -----------------------------------------------------------------------------
@@ -415,9 +409,8 @@ def softmax(
         pointer, integers, pointer, pointer, _DOUBLES, pointer, integer, integer, integer, integer, flag, flag, flag,
         integer, types.float64, types.float64, _DOUBLES, integer, integers, _DOUBLES,
     )  # fmt: skip
-    return _kernel(
-        _softmax, signature, _softmax_bindings(value, gradient, num_parameters, dtype, with_offset)
-    )
+    bindings = _softmax_bindings(value, gradient, num_parameters, dtype, with_offset)
+    return cpu.compile_kernel(_softmax, signature, bindings)
 
 
 def _softmax_bindings(
@@ -429,6 +422,154 @@ def _softmax_bindings(
 ) -> dict[str, Any]:
     formula = _bindings(value, gradient, num_parameters)
     return {**formula, **cpu_softmax.bindings(formula, dtype, with_offset)}
+
+
+# --- the classes of rows ---------------------------------------------------------------------------------------
+
+
+def num_kept_of(index: Any, count: int, num_classes: int, ignore_index: int) -> int:
+    """How many rows are not ignored; -1 if one of these has a class that is none of ``[0, num_classes)``."""
+    given = carray(index, count)
+    kept = 0
+    wrong = 0
+    for i in range(count):
+        is_kept = given[i] != ignore_index
+        kept += is_kept
+        wrong |= is_kept & (np.uint64(given[i]) >= np.uint64(num_classes))
+    return -1 if wrong else kept
+
+
+@cache
+def num_kept() -> Callable[[int, int, int, int], int]:
+    """``kept = f(index, count, num_classes, ignore_index)``, called with an address for the index."""
+    integer: Any = types.int64
+    compiled = cpu.compile_kernel(num_kept_of, integer(types.CPointer(integer), integer, integer, integer))
+    words = [ctypes.c_void_p, *[ctypes.c_int64] * 3]
+    function: Callable[[int, int, int, int], int] = cpu.by_address(
+        compiled, ctypes.CFUNCTYPE(ctypes.c_int64, *words)
+    )
+    return function
+
+
+def weight_kept_of(index: Any, weight: Any, count: int, num_classes: int, ignore_index: int) -> float:
+    """The weights of the classes of the rows that are not ignored, added up."""
+    given, of_class = carray(index, count), carray(weight, num_classes)
+    total = 0.0
+    lost = 0.0
+    for i in range(count):
+        if given[i] != ignore_index:
+            total, lost = _add(total, lost, np.float64(of_class[given[i]]))
+    return total + lost
+
+
+@cache
+def weight_kept(dtype: str) -> Callable[[int, int, int, int, int], float]:
+    """``sum = f(index, weight, count, num_classes, ignore_index)``, called with addresses; all classes are known."""
+    integer: Any = types.int64
+    signature = types.float64(types.CPointer(integer), _pointer(dtype), integer, integer, integer)
+    words = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3]
+    function: Callable[[int, int, int, int, int], float] = cpu.by_address(
+        cpu.compile_kernel(weight_kept_of, signature), ctypes.CFUNCTYPE(ctypes.c_double, *words)
+    )
+    return function
+
+
+# --- log-probabilities of which each row's own is picked ---------------------------------------------------------
+
+
+def _picked(
+    log_p: Any, index: Any, weight: Any, output: Any, rows: int, num_classes: int, inner: int, has_weight: bool,
+    ignore_index: int, scale: float, mode: int, sum_of_all: Any,
+) -> None:  # fmt: skip
+    size = ((rows - 1) // inner + 1) * num_classes * inner
+    x = carray(log_p, size)
+    y = carray(index, rows)
+    class_weight = carray(weight, num_classes if has_weight else 0)
+    out = carray(output, rows if mode == VALUES else size)
+    total = 0.0
+    lost = 0.0
+    for row in range(rows):
+        loss = 0.0
+        if y[row] != ignore_index:
+            share = np.float64(class_weight[y[row]]) if has_weight else 1.0
+            place = ((row // inner) * num_classes + y[row]) * inner + row % inner
+            # No weight, no loss: not 0 * inf.
+            loss = -share * np.float64(x[place]) if share != 0.0 else 0.0
+            if mode == GRADIENT:
+                out[place] = -share * scale
+        if mode == VALUES:
+            out[row] = loss
+        total, lost = _add(total, lost, loss)
+    carray(sum_of_all, 1)[0] = total + lost
+
+
+@cache
+def picked(dtype: str) -> cpu.Kernel:
+    """The kernel of the negative log-likelihood of (N, C, ...) log-probabilities; gradients into zeros."""
+    pointer, integers, integer = _pointer(dtype), types.CPointer(types.int64), types.int64
+    signature = types.void(
+        pointer, integers, pointer, pointer, integer, integer, integer, types.boolean, integer, types.float64, integer,
+        _DOUBLES,
+    )  # fmt: skip
+    return cpu.compile_kernel(_picked, signature)
+
+
+# --- margins between each row's own score and every other ---------------------------------------------------------
+
+
+def _margins(
+    scores: Any, index: Any, weight: Any, output: Any, rows: int, num_classes: int, has_weight: bool, is_squared: bool,
+    margin: float, scale: float, mode: int, sum_of_all: Any,
+) -> None:  # fmt: skip
+    x = carray(scores, rows * num_classes)
+    y = carray(index, rows)
+    class_weight = carray(weight, num_classes if has_weight else 0)
+    out = carray(output, rows if mode == VALUES else rows * num_classes)
+    total = 0.0
+    lost_of_total = 0.0
+    for row in range(rows):
+        start = row * num_classes
+        logits = x[start : start + num_classes]
+        share = (np.float64(class_weight[y[row]]) if has_weight else 1.0) / num_classes
+        own = np.float64(logits[y[row]])
+        # margin - own and what it lost, which shows where another score nearly cancels it.
+        lead = margin - own
+        back = lead + own
+        lost: Any = (margin - back) - (own - (back - lead))
+        lost = lost if abs(lost) < np.inf else 0.0
+        loss: Any = 0.0
+        slopes: Any = 0.0
+        for j in range(num_classes):
+            missing: Any = (np.float64(logits[j]) + lead) + lost
+            missing = 0.0 if missing <= 0.0 or j == y[row] else missing
+            slope = (missing + missing) if is_squared else (0.0 if missing == 0.0 else 1.0)
+            loss += missing * missing if is_squared else missing
+            slopes += slope
+            if mode == GRADIENT:
+                out[start + j] = slope * (share * scale)
+        if mode == GRADIENT:
+            out[start + y[row]] = -slopes * (share * scale)
+        loss *= share
+        if mode == VALUES:
+            out[row] = loss
+        total, lost_of_total = _add(total, lost_of_total, loss)
+    carray(sum_of_all, 1)[0] = total + lost_of_total
+
+
+@cache
+def margins(dtype: str) -> cpu.Kernel:
+    """The kernel of the multi-class margin loss of (N, C) scores."""
+    pointer, integers, integer, flag = (
+        _pointer(dtype),
+        types.CPointer(types.int64),
+        types.int64,
+        types.boolean,
+    )
+    signature = types.void(
+        pointer, integers, pointer, pointer, integer, integer, flag, flag, types.float64, types.float64, integer,
+        _DOUBLES,
+    )  # fmt: skip
+    return cpu.compile_kernel(_margins, signature)
 
 
 # --- the native engine's form: one micro-batch, outputs x rows ------------------------------------------------

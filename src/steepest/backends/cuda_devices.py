@@ -17,4 +17,6 @@ _HAS_TRITON = find_spec("triton") is not None
 
 def runs_on(tensor: Tensor) -> bool:
     """Whether the Triton kernels take a tensor of this device."""
+    if tensor.is_cpu and "cpu" not in DEVICES:  # nearly always; a device's name takes longer to ask for
+        return False
     return tensor.device.type in DEVICES and _HAS_TRITON

@@ -65,8 +65,8 @@ def empty_like_huge(tensor: Tensor) -> Tensor:
     >>> empty_like_huge(torch.zeros(3, 2)).shape
     torch.Size([3, 2])
     """
-    num_bytes = tensor.numel() * tensor.element_size()
-    if not _HAS_BLOCKS or num_bytes < _LEAST_BYTES or tensor.device.type != "cpu":
+    num_bytes = tensor.nbytes
+    if num_bytes < _LEAST_BYTES or not _HAS_BLOCKS or not tensor.is_cpu:
         return torch.empty_like(tensor, memory_format=torch.contiguous_format)
     try:
         block = _warm(num_bytes) or _Block(-(-num_bytes // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES)

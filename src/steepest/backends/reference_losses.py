@@ -24,9 +24,12 @@ def reduce(
     if reduction == "mean":
         count = values.numel() if normalizer is None else normalizer
         total = values.sum()
-        if on_empty == "zero":
-            total = torch.where(torch.as_tensor(count == 0, device=values.device), 0.0, total)
-            count = count + (count == 0)
+        if on_empty == "zero" and isinstance(count, Tensor):
+            is_empty = count == 0
+            total = torch.where(is_empty, 0.0, total)
+            count = count + is_empty
+        elif on_empty == "zero" and count == 0:
+            count = 1  # the sum of nothing is 0
         values = total / count
     elif reduction == "sum":
         values = values.sum()
@@ -77,38 +80,51 @@ def softmax(
     dimension = 1 if logits.dim() > 1 else 0
     num_classes = logits.shape[dimension]
     by_class = [-1] + [1] * (logits.dim() - dimension - 1)
-    x = logits.to(compute_dtype(logits))
+    dtype = logits.dtype
+    if target.is_floating_point():
+        dtype = torch.promote_types(dtype, target.dtype)
+    x = logits.to(compute_dtype(logits.to(dtype)))
     if offset is not None:
         x = x + offset.to(x.dtype).reshape(by_class)
-    kept: Tensor | None = None
+    class_weight = None if weight is None else weight.to(x.dtype)
     count: Tensor | float | None = None  # what a mean divides by
     if target.is_floating_point():
-        share = target.to(x.dtype)
         count = x.numel() // num_classes if num_classes else 0
+        share = target.to(x.dtype)
+        if smoothing:
+            share = share * (1 - smoothing) + smoothing / num_classes
+        rows = _rows(value(_log_softmax(x, dimension), *parameters), share, class_weight, dimension)
     else:
         index = target.to(torch.int64)
         kept = index != ignore_index
-        safe = torch.where(kept, index, torch.zeros_like(index))
-        classes = torch.arange(num_classes, device=x.device).reshape(by_class)
-        share = (safe.unsqueeze(dimension) == classes).to(x.dtype)
+        index = torch.where(kept, index, torch.zeros_like(index))
         row_weight = kept.to(x.dtype)
-        if weight is not None:
-            row_weight = row_weight * weight.to(x.dtype)[safe]
+        if class_weight is not None:
+            row_weight = row_weight * class_weight[index]
         count = row_weight.sum()
         x = torch.where(kept.unsqueeze(dimension), x, torch.zeros_like(x))  # whatever an ignored row holds
-    log_p = _log_softmax(x, dimension)
-    if smoothing:
-        share = share * (1 - smoothing) + smoothing / num_classes
-    if weight is not None:
-        share = share * weight.to(x.dtype).reshape(by_class)
-    # A class with no share contributes nothing, not 0 * inf.
-    values = value(log_p, *parameters)
-    values = torch.where((share == 0) & ~torch.isfinite(values), torch.zeros_like(values), values)
-    rows = (share * values).sum(dimension)
-    if kept is not None:
-        rows = torch.where(kept, rows, torch.zeros_like(rows))
+        log_p = _log_softmax(x, dimension)
+        # A class out of range is an error of this gather's, where nothing can be looked at beforehand.
+        own = log_p.gather(dimension, index.unsqueeze(dimension)).squeeze(dimension)
+        rows = _share_of(row_weight, value(own, *parameters)) * (1 - smoothing)
+        if smoothing:
+            share = torch.full_like(x, smoothing / num_classes)
+            spread = _rows(value(log_p, *parameters), share, class_weight, dimension)
+            rows = rows + torch.where(kept, spread, torch.zeros_like(spread))
     divisor = count if normalizer is None else normalizer
-    return reduce(rows, reduction, output_dtype or logits.dtype, divisor, on_empty)
+    return reduce(rows, reduction, output_dtype or dtype, divisor, on_empty)
+
+
+def _rows(values: Tensor, share: Tensor, class_weight: Tensor | None, dimension: int) -> Tensor:
+    """Each row's sum over its classes."""
+    if class_weight is not None:
+        share = share * class_weight.reshape([-1] + [1] * (values.dim() - dimension - 1))
+    return _share_of(share, values).sum(dimension)
+
+
+def _share_of(share: Tensor, values: Tensor) -> Tensor:
+    """The product; no share contributes nothing, not 0 * inf."""
+    return share * torch.where((share == 0) & ~torch.isfinite(values), torch.zeros_like(values), values)
 
 
 def _log_softmax(x: Tensor, dimension: int) -> Tensor:

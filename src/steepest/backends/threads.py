@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from numba import types
 
 from steepest.backends import cpu
 
@@ -28,45 +26,25 @@ __all__ = ["run_together"]
 
 _pool: ThreadPoolExecutor | None = None
 _is_fork = False
-call_as_told: Any = None  # bound when an entry is compiled
 
 
 def run_together(kernel: cpu.Kernel, arguments: Sequence[float | int], num_threads: int) -> None:
     """Call the kernel in so many threads at once, this one among them; all get the same arguments."""
+    told = kernel.told
+    record = told.layout.pack(kernel.address, *arguments)
     if num_threads == 1:
-        kernel.function(*arguments)
+        told.call(record)
         return
-    words = [kernel.address, *(_word(argument) for argument in arguments)]
-    record = (ctypes.c_int64 * len(words))(*words)
-    entry = _entry_of(kernel.signature)
     team = None if _is_fork else _torchs_team()
     if team is not None:
-        team(entry.address, ctypes.addressof(record), num_threads, 0)
+        team(told.address, record, num_threads, 0)
         return
     pool = _own_pool()
-    others = [pool.submit(entry.function, record) for _ in range(num_threads - 1)]
-    entry.function(record)
+    others = [pool.submit(told.call, record) for _ in range(num_threads - 1)]
+    told.call(record)
     for other in others:
         if not other.cancel():  # one that has not begun finds nothing to do
             other.result()
-
-
-def _word(argument: float | int) -> int:
-    if isinstance(argument, float):
-        return int(struct.unpack("<q", struct.pack("<d", argument))[0])
-    return argument
-
-
-def _entry(record: Any) -> None:
-    call_as_told(record)
-
-
-@cache
-def _entry_of(signature: Any) -> cpu.Kernel:
-    """The function of one argument that a thread is started with."""
-    return cpu.compile_kernel(
-        _entry, types.void(types.CPointer(types.int64)), {"call_as_told": cpu.call_record(signature)}
-    )
 
 
 @cache

@@ -11,7 +11,7 @@ from torch import Tensor
 from steepest.backends import reference_losses
 from steepest.backends.reference import compute_dtype
 from steepest.errors import InputError
-from steepest.losses import fused, operators
+from steepest.losses import fused, kernels, operators
 from steepest.losses.checks import (
     check_classes,
     check_parameters,
@@ -47,15 +47,18 @@ def pointwise_loss(
     check_reduction(reduction)
     check_switches(formula.name, switches, reduction)
     check_parameters(formula, parameters)
+    numbers = [number(parameter) for parameter in parameters]
+    plain = tuple([n for n in numbers if n is not None])
+    if weight is None and not switches and len(plain) == len(numbers):
+        loss = fused.small_pointwise(formula, input, target, plain, reduction)
+        if loss is not None:
+            return loss
     check_tensors(formula.name, input, target)
     input, target, weight, *parameters = widened(input, target, weight, *parameters)
     input, target = same_shape(formula.name, input, target, switches.get("strict_shape", True))
-    numbers = [number(parameter) for parameter in parameters]
-    operands = (weight, *(None if n is not None else p for n, p in zip(numbers, parameters, strict=True)))
-    if fused.takes(
-        input, target, operands=operands, output_dtype=switches.get("output_dtype"), formula=formula
-    ):
-        plain = tuple(0.0 if n is None else n for n in numbers)
+    operands = (weight, *[None if n is not None else p for n, p in zip(numbers, parameters, strict=True)])
+    if kernels.takes(input, (target, *operands), output_dtype=switches.get("output_dtype"), formula=formula):
+        plain = tuple([0.0 if n is None else n for n in numbers])
         return fused.pointwise(formula, input, target, plain, operands, reduction, switches)
     if operators.takes(input, target) and not any(operand is not None for operand in operands):
         return operators.pointwise(formula, input, target, parameters, reduction, switches)
@@ -103,15 +106,25 @@ def softmax_loss(
     check_reduction(reduction)
     check_switches(formula.name, switches, reduction)
     check_parameters(formula, parameters)
+    if offset is None and not switches and 0.0 <= label_smoothing <= 1.0:
+        settings = kernels.SoftmaxSettings(
+            tuple(parameters), weight, None, ignore_index, label_smoothing, reduction
+        )
+        loss = fused.small_softmax(formula, input, target, settings)
+        if loss is not None:
+            return loss
     check_tensors(formula.name, input, target)
     input, target, weight = widened(input, target, weight)
-    check_classes(formula.name, input, target, weight, ignore_index, label_smoothing)
-    settings = fused.SoftmaxSettings(
+    num_kept = check_classes(formula.name, input, target, weight, ignore_index, label_smoothing)
+    settings = kernels.SoftmaxSettings(
         tuple(parameters), weight, offset, ignore_index, label_smoothing, reduction
     )
-    constant = [part for part in (weight, offset, target) if part is not None]
-    if fused.takes(input, output_dtype=switches.get("output_dtype"), constant=constant, formula=formula):
-        return fused.softmax(formula, input, target, settings, switches)
+    constant = (target, weight, offset)
+    is_wider = target.is_floating_point() and torch.promote_types(input.dtype, target.dtype) != input.dtype
+    if is_wider:  # the result is of the wider type, and rounded once
+        return reference_losses.softmax(formula.value, input, target, *settings, **_of_the_result(switches))
+    if kernels.takes(input, (), constant, output_dtype=switches.get("output_dtype"), formula=formula):
+        return fused.softmax(formula, input, target, settings, switches, num_kept)
     if operators.takes(input) and weight is None and offset is None and not target.requires_grad:
         return operators.softmax(formula, input, target, settings, switches)
     return reference_losses.softmax(formula.value, input, target, *settings, **_of_the_result(switches))
@@ -155,13 +168,17 @@ def autocasts(tensor: Tensor) -> bool:
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
-def widened(first: Tensor, *others: Any) -> tuple[Any, ...]:
+def widened(*given: Any) -> tuple[Any, ...]:
     """What is given; under autocast, which has losses in float32, with half-precision tensors in float32."""
-    if not autocasts(first):
-        return (first, *others)
+    for each in given:
+        if isinstance(each, Tensor) and each.dtype in _HALF:
+            break
+    else:
+        return given
+    if not autocasts(given[0]):
+        return given
     return tuple(
-        each.float() if isinstance(each, Tensor) and each.dtype in _HALF else each
-        for each in (first, *others)
+        [each.float() if isinstance(each, Tensor) and each.dtype in _HALF else each for each in given]
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from steepest.backends import cpu_losses
 from steepest.errors import InputError
 from steepest.losses.formula import LossFormula
 
@@ -23,6 +24,11 @@ __all__ = [
 ]
 
 
+_PLAIN = (Tensor, torch.nn.Parameter)
+_is_wrapped: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
+_has_transforms: Callable[[], bool] = torch._C._are_functorch_transforms_active  # torch.compile knows it too
+
+
 def check_reduction(reduction: str) -> None:
     """One of none, mean and sum."""
     if reduction not in ("none", "mean", "sum"):
@@ -31,6 +37,8 @@ def check_reduction(reduction: str) -> None:
 
 def check_parameters(formula: LossFormula, parameters: Sequence[Any]) -> None:
     """Each number within its interval; tensors are taken at their word."""
+    if not parameters and not formula.parameters:
+        return
     for (name, _), value in zip(formula.parameters.items(), parameters, strict=True):
         interval = formula.valid.get(name)
         if interval is not None and not isinstance(value, Tensor) and not interval.holds(value):
@@ -39,6 +47,8 @@ def check_parameters(formula: LossFormula, parameters: Sequence[Any]) -> None:
 
 def check_tensors(name: str, input: Any, target: Any) -> None:
     """Both are tensors, and no arrays, lists or numbers."""
+    if isinstance(input, Tensor) and isinstance(target, Tensor):
+        return
     for word, given in (("input", input), ("target", target)):
         if not isinstance(given, Tensor):
             kind = type(given).__name__
@@ -69,27 +79,32 @@ def same_shape(name: str, input: Tensor, target: Tensor, strict: bool) -> tuple[
 
 def check_classes(
     name: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, smoothing: float
-) -> None:
-    """Logits (N, C, ...) or (C,) with class indices or probabilities that belong to them."""
+) -> int | None:
+    """Logits (N, C, ...) or (C,) with class indices or probabilities that belong to them.
+
+    Returns:
+        The number of rows that are not ignored, where it was looked at.
+    """
     check_floating(name, input)
-    if input.dim() == 0:
+    shape, with_probabilities = input.shape, target.is_floating_point()
+    if not shape:
         raise InputError(
             f"{name}: the input is a single number; logits have shape (C,), (N, C) or (N, C, d1, ...)."
         )
-    classes = input.shape[1] if input.dim() > 1 else input.shape[0]
-    without_classes = (*input.shape[:1], *input.shape[2:]) if input.dim() > 1 else ()
-    expected = tuple(input.shape) if target.is_floating_point() else without_classes
-    if tuple(target.shape) != expected:
-        kind = "probability" if target.is_floating_point() else "class-index"
+    classes = shape[1] if len(shape) > 1 else shape[0]
+    without_classes = shape[:1] + shape[2:] if len(shape) > 1 else ()
+    expected = shape if with_probabilities else without_classes
+    if target.shape != expected:
+        kind = "probability" if with_probabilities else "class-index"
         raise InputError(
-            f"{name}: logits of shape {tuple(input.shape)} need {kind} targets of shape {expected}; "
-            f"the target has shape {tuple(target.shape)}{_remedy(input, target, expected)}."
+            f"{name}: logits of shape {tuple(shape)} need {kind} targets of shape {tuple(expected)}; "
+            f"the target has shape {tuple(target.shape)}{_remedy(input, target, tuple(expected))}."
         )
     if target.is_complex() or target.dtype == torch.bool:
         raise InputError(
             f"{name}: targets are {target.dtype}; use integer class indices or floating probabilities."
         )
-    if target.is_floating_point() and ignore_index >= 0:
+    if with_probabilities and ignore_index >= 0:
         raise InputError(
             f"{name}: ignore_index is {ignore_index}, and the target holds probabilities; only class indices can be "
             "ignored (leave it at -100)."
@@ -100,8 +115,9 @@ def check_classes(
         )
     if not 0.0 <= smoothing <= 1.0:
         raise InputError(f"{name}: label_smoothing is {smoothing}; it must lie in [0, 1].")
-    if not target.is_floating_point() and target.device.type == "cpu" and is_concrete(input, target):
-        check_class_indices(name, target, classes, ignore_index)
+    if with_probabilities or not target.is_cpu or not is_concrete(input, target):
+        return None
+    return check_class_indices(name, target, classes, ignore_index)
 
 
 def _remedy(input: Tensor, target: Tensor, expected: tuple[int, ...]) -> str:
@@ -115,20 +131,17 @@ def _remedy(input: Tensor, target: Tensor, expected: tuple[int, ...]) -> str:
     return ""
 
 
-def check_class_indices(name: str, target: Tensor, classes: int, ignore_index: int) -> None:
-    """Every index among the classes, or the ignored one; read without a copy of the kept ones."""
-    if not target.numel():
-        return
-    index = target.to(torch.int64)  # a uint8 takes -100 for 156
-    low, high = (int(bound) for bound in torch.aminmax(index))
-    if low >= 0 and high < classes:
-        return
-    kept = index[index != ignore_index]
-    if kept.numel() and (int(kept.min()) < 0 or int(kept.max()) >= classes):
+def check_class_indices(name: str, target: Tensor, classes: int, ignore_index: int) -> int:
+    """Every index among the classes, or the ignored one; how many are not ignored."""
+    index = target.to(torch.int64).contiguous()  # a uint8 takes -100 for 156
+    num_kept = cpu_losses.num_kept()(index.data_ptr(), index.numel(), classes, ignore_index)
+    if num_kept < 0:
+        kept = index[index != ignore_index]
         raise IndexError(
             f"{name}: targets run from {int(kept.min())} to {int(kept.max())}; "
             f"class indices of {classes} classes lie in [0, {classes - 1}] (or are ignore_index={ignore_index})."
         )
+    return num_kept
 
 
 def number(parameter: Any) -> float | None:
@@ -140,17 +153,16 @@ def number(parameter: Any) -> float | None:
     return float(parameter)
 
 
-def is_concrete(*tensors: Tensor) -> bool:
-    """Tensors with memory of their own: not traced, not inside vmap, not a subclass."""
+def is_concrete(*tensors: Tensor | None) -> bool:
+    """Tensors, where given, with memory of their own: not traced, not inside vmap, not a subclass."""
     if torch.compiler.is_compiling():
         return False
-    return all(
-        type(tensor) in (Tensor, torch.nn.Parameter)
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-        for tensor in tensors
-    )
+    for tensor in tensors:  # noqa: SIM110 (a generator takes longer than its questions)
+        if tensor is not None and (type(tensor) not in _PLAIN or _is_wrapped(tensor)):
+            return False
+    return True
 
 
 def is_transformed() -> bool:
     """Whether something in flight needs more than values and gradients: ``torch.func``, forward-mode derivatives."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+    return _has_transforms() or forward_ad._current_level >= 0

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from steepest.errors import InputError
-from steepest.losses.fused import SoftmaxSettings, softmax_divisor
+from steepest.losses.kernels import SoftmaxSettings, softmax_divisor
 
 __all__ = ["denominator"]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 import torch
@@ -17,7 +18,7 @@ from steepest.backends import cpu_losses
 from steepest.backends.cuda_devices import runs_on
 from steepest.errors import InputError
 from steepest.losses import cross_entropy as pair
-from steepest.losses import fused
+from steepest.losses import kernels
 from steepest.losses.apply import autocasts, softmax_loss, widened
 from steepest.losses.base import LossModule
 from steepest.losses.checks import check_classes, check_reduction, is_concrete, is_transformed
@@ -96,7 +97,7 @@ def linear_cross_entropy(
     check_classes(FORMULA.name, like_logits, target, weight, ignore_index, label_smoothing)
     batched = input.dim() == 2
     outputs = tuple(linear_weight.shape[:-1])
-    settings = fused.SoftmaxSettings((), weight, None, ignore_index, label_smoothing, reduction)
+    settings = kernels.SoftmaxSettings((), weight, None, ignore_index, label_smoothing, reduction)
     layer = _Layer(
         target if batched else target.unsqueeze(0),
         settings,
@@ -165,7 +166,7 @@ class _Layer(NamedTuple):
     """What the chunks share besides the tensors that learn."""
 
     target: Tensor
-    settings: fused.SoftmaxSettings
+    settings: kernels.SoftmaxSettings
     switches: Switches
     outputs: tuple[int, ...]  # (C, d1, ...)
     rows_a_chunk: int
@@ -186,8 +187,9 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_NF: Tensor, weight: Tensor, bias: Tensor | None, layer: _Layer) -> Tensor:
-        ctx.layer, ctx.gradients = layer, None
-        ctx.save_for_backward(x_NF, weight, *([] if bias is None else [bias]))
+        ctx.layer, ctx.gradients, ctx.has_bias = layer, None, bias is not None
+        constants = [layer.target, *([] if layer.settings.weight is None else [layer.settings.weight])]
+        ctx.save_for_backward(x_NF, weight, *([] if bias is None else [bias]), *constants)
         settings, switches = layer.settings, layer.switches
         dtype = switches.get("output_dtype") or x_NF.dtype
         if settings.reduction == "none":
@@ -201,11 +203,11 @@ class _Chunked(torch.autograd.Function):
         own = (
             1.0
             if switches.get("normalizer") is not None
-            else fused.softmax_divisor(layer.target, settings, count)
+            else kernels.softmax_divisor(layer.target, settings, count)
         )
-        divisor = fused.divisor_of(switches, own, settings.reduction, x_NF)
+        divisor = kernels.divisor_of(switches, own, settings.reduction, x_NF)
         zero_on_empty = switches.get("on_empty") == "zero"
-        ctx.scale = fused.scale_of(divisor, zero_on_empty=zero_on_empty)
+        ctx.scale = kernels.scale_of(divisor, zero_on_empty=zero_on_empty)
         if not isinstance(divisor, Tensor) and divisor == 0.0 and zero_on_empty:
             return x_NF.new_zeros((), dtype=dtype)
         if any(ctx.needs_input_grad):
@@ -214,12 +216,12 @@ class _Chunked(torch.autograd.Function):
             total = _sum(
                 [run(logits, cpu_losses.SUM, 1.0) for _, logits, run in _chunks(x_NF, weight, bias, layer)]
             )
-        return fused.mean_of(total, divisor, x_NF, dtype, zero_on_empty=zero_on_empty)
+        return kernels.mean_of(total, divisor, x_NF, dtype, zero_on_empty=zero_on_empty)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
         x_NF, weight, *rest = ctx.saved_tensors
-        bias = rest[0] if rest else None
+        bias = rest[0] if ctx.has_bias else None
         wanted = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():
             with torch.enable_grad():
@@ -240,7 +242,7 @@ class _Chunked(torch.autograd.Function):
 
 def _chunks(
     x_NF: Tensor, weight: Tensor, bias: Tensor | None, layer: _Layer, among: slice = _ALL
-) -> Iterator[tuple[slice, Tensor, fused.Run]]:
+) -> Iterator[tuple[slice, Tensor, kernels.Run]]:
     """Rows, their logits (n, C, d1, ...) in memory of their own, and the cross-entropy kernel over them."""
     wide = _WIDE.get(x_NF.dtype, x_NF.dtype)
     weight_OF = weight.flatten(0, -2)
@@ -251,8 +253,22 @@ def _chunks(
         rows = slice(first, min(first + layer.rows_a_chunk, stop))
         logits_nO = _product(x_NF[rows], weight_OF.T, bias_O)
         logits = logits_nO.reshape(-1, *layer.outputs)
-        yield rows, logits, fused.softmax_run(pair.FORMULA, logits, layer.target[rows], layer.settings)
+        target = layer.target[rows]
+        yield rows, logits, partial(kernels.run_softmax, pair.FORMULA, layer.settings, logits, target)
         del logits, logits_nO  # before the next are made; whoever was given them lets go too
+
+
+def _features(x_NF: Tensor, layer: _Layer, rows: slice) -> Tensor:
+    """Rows of the input, without what ignored ones hold: 0 times a NaN would be NaN."""
+    features, target = x_NF[rows], layer.target[rows]
+    if target.is_floating_point():
+        return features
+    ignored = (target == layer.settings.ignore_index).flatten(1).all(1) if target.dim() > 1 else (
+        target == layer.settings.ignore_index
+    )  # fmt: skip
+    if not runs_on(x_NF) and not ignored.any():
+        return features
+    return torch.where(ignored.unsqueeze(1), 0.0, features).to(features.dtype)
 
 
 def _multiplies_halves(x_NF: Tensor) -> bool:
@@ -276,9 +292,9 @@ def _gradients(
     bias: Tensor | None,
     layer: _Layer,
     wanted: tuple[bool, ...],
-    scale: fused.Sum,
+    scale: kernels.Sum,
     of_rows: Tensor | None = None,
-) -> tuple[fused.Sum, tuple[Tensor | None, ...]]:
+) -> tuple[kernels.Sum, tuple[Tensor | None, ...]]:
     """The summed loss, and its gradients times ``scale`` (times ``of_rows``, row by row) by input, weight and bias."""
     if _multiplies_halves(x_NF):
         return _gradients_of_halves(x_NF, weight, bias, layer, wanted, scale, of_rows)
@@ -297,7 +313,7 @@ def _gradients(
         if by_input is not None:
             by_input[rows] = slopes_nO @ weight.flatten(0, -2).to(slopes_nO.dtype)
         if by_weight is not None:
-            by_weight.addmm_(slopes_nO.T, x_NF[rows].to(wide))
+            by_weight.addmm_(slopes_nO.T, _features(x_NF, layer, rows).to(wide))
         if by_bias is not None:
             by_bias += slopes_nO.sum(0, dtype=torch.float64)
         del logits, slopes_nO, run
@@ -310,9 +326,9 @@ def _gradients_of_halves(
     bias: Tensor | None,
     layer: _Layer,
     wanted: tuple[bool, ...],
-    scale: fused.Sum,
+    scale: kernels.Sum,
     of_rows: Tensor | None,
-) -> tuple[fused.Sum, tuple[Tensor | None, ...]]:
+) -> tuple[kernels.Sum, tuple[Tensor | None, ...]]:
     """The same on a GPU in bfloat16: the slopes of many rows are kept in it, for few and large products.
 
     Sums of products are float32 and never rounded to halves in between: of more rows than one block has, the weight's
@@ -340,9 +356,9 @@ def _gradients_of_halves(
         if by_input is not None:
             torch.mm(slopes_nO, weight_OF, out=by_input[block])
         if wanted[1] and num_rows <= rows_a_block:
-            by_weight = torch.mm(slopes_nO.T, x_NF)
+            by_weight = torch.mm(slopes_nO.T, _features(x_NF, layer, block))
         elif wanted[1]:
-            by_weight = _added(by_weight, slopes_nO.T, x_NF[block])
+            by_weight = _added(by_weight, slopes_nO.T, _features(x_NF, layer, block))
         del slopes_nO
     return _sum(sums), (by_input, _like(weight, by_weight), _like(bias, by_bias))
 
@@ -369,10 +385,12 @@ def _scaled(gradient: Tensor, by: Tensor) -> Tensor:
         from steepest.backends import cuda_losses
 
         return cuda_losses.scale_in_place(gradient, by)
+    if not is_concrete(by):
+        return (gradient * by).to(gradient.dtype)
     return gradient if float(by) == 1.0 else gradient.mul_(by.to(gradient.dtype))
 
 
-def _sum(parts: list[Any]) -> fused.Sum:
+def _sum(parts: list[Any]) -> kernels.Sum:
     if isinstance(parts[0], Tensor):
         return torch.stack(parts).sum()
     return math.fsum(parts) if all(map(math.isfinite, parts)) else sum(parts)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import _reduction
 
+from steepest.backends.cuda_devices import runs_on
 from steepest.errors import InputError
+from steepest.losses import fused, kernels
 from steepest.losses.apply import composite_loss
 from steepest.losses.base import LossModule
-from steepest.losses.checks import check_floating, is_concrete
+from steepest.losses.checks import check_floating, check_reduction, is_concrete
 from steepest.losses.formula import Interval, LossFormula
-from steepest.losses.switches import Switches
+from steepest.losses.switches import Switches, check_switches
 
 __all__ = ["MultiMarginLoss", "multi_margin_loss"]
 
@@ -74,10 +77,25 @@ def multi_margin_loss(
     scores = input.reshape(1, -1) if input.dim() < 2 else input
     index = target.reshape(-1)
 
-    def compute(x: Tensor) -> Tensor:
-        return value(x, index, weight, p, margin).reshape(target.shape)
+    check_reduction(reduction)
+    check_switches(FORMULA.name, switches, reduction)
 
-    return composite_loss(FORMULA, compute, (scores,), reduction=reduction, **switches)
+    def in_operations(scores: Tensor, index: Tensor) -> Tensor:
+        def compute(x: Tensor) -> Tensor:
+            return value(x, index, weight, p, margin).reshape(target.shape)
+
+        return composite_loss(FORMULA, compute, (scores,), reduction=reduction, **switches)
+
+    is_batch = target.dim() == 1  # the values of one row alone are a single number
+    if is_batch and scores.is_cpu and not runs_on(scores) and kernels.takes(
+        scores, (), (index, weight), output_dtype=switches.get("output_dtype")
+    ):  # fmt: skip
+        run = partial(kernels.run_margins, weight, p == 2, margin)
+        constants = [] if weight is None else [weight]
+        return fused.by_rows(
+            FORMULA, scores, index, run, in_operations, lambda index: float(len(index)), reduction, switches, constants
+        )  # fmt: skip
+    return in_operations(scores, index)
 
 
 def _check(input: Tensor, target: Tensor, p: int, margin: float, weight: Tensor | None) -> None:

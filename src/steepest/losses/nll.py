@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Unpack
 
 import torch
@@ -10,11 +11,12 @@ from torch.nn import _reduction
 
 from steepest.backends.reference import compute_dtype
 from steepest.errors import InputError
+from steepest.losses import fused, kernels
 from steepest.losses.apply import composite_loss
 from steepest.losses.base import LossModule
-from steepest.losses.checks import check_classes
+from steepest.losses.checks import check_classes, check_reduction
 from steepest.losses.formula import LossFormula
-from steepest.losses.switches import Switches
+from steepest.losses.switches import Switches, check_switches
 
 __all__ = ["NLLLoss", "nll_loss"]
 
@@ -78,7 +80,35 @@ def nll_loss(
         raise InputError(f"nll: targets are {target.dtype}; they must be integer class indices.")
     if input.dim() == 1 and target.shape == (1,):
         target = target.squeeze(0)
-    check_classes(FORMULA.name, input, target, weight, ignore_index, 0.0)
+    check_reduction(reduction)
+    check_switches(FORMULA.name, switches, reduction)
+    num_kept = check_classes(FORMULA.name, input, target, weight, ignore_index, 0.0)
+    if num_kept is not None and kernels.takes(
+        input, (), (target, weight), output_dtype=switches.get("output_dtype")
+    ):
+        settings = kernels.SoftmaxSettings((), weight, None, ignore_index, 0.0, reduction)
+
+        def reference(input: Tensor, target: Tensor) -> Tensor:
+            return _in_operations(input, target, weight, ignore_index, reduction, switches)
+
+        run = partial(kernels.run_picked, settings)
+
+        def divisor(target: Tensor) -> kernels.Sum:
+            return kernels.softmax_divisor(target, settings, target.numel(), num_kept)
+
+        constants = [] if weight is None else [weight]
+        return fused.by_rows(FORMULA, input, target, run, reference, divisor, reduction, switches, constants)
+    return _in_operations(input, target, weight, ignore_index, reduction, switches)
+
+
+def _in_operations(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    switches: Switches,
+) -> Tensor:
     # The rows' own entries are taken first, so that only they are computed on in a wider type.
     taken, row_weight = _rows(input, target, weight, ignore_index)
     row_weight = row_weight.to(compute_dtype(input))

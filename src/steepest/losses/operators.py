@@ -6,18 +6,19 @@ result, computed where one will be wanted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from steepest.backends import cpu_losses
+from steepest.backends import cpu_losses, reference_losses
 from steepest.backends.cuda_devices import runs_on
-from steepest.losses import fused
-from steepest.losses.checks import check_class_indices
+from steepest.losses import fused, kernels
+from steepest.losses.checks import check_class_indices, is_transformed
 from steepest.losses.formula import FORMULAS, LossFormula
-from steepest.losses.fused import SoftmaxSettings
+from steepest.losses.kernels import SoftmaxSettings
 from steepest.losses.switches import Switches
 
 __all__ = ["pointwise", "softmax", "takes"]
@@ -32,6 +33,7 @@ def takes(*tensors: Tensor) -> bool:
     first = tensors[0]
     return (
         torch.compiler.is_compiling()
+        and not is_transformed()
         and first.dtype in _DTYPES.get(first.device.type, ())
         and (first.device.type == "cpu" or runs_on(first))
         and first.numel() > 0
@@ -76,10 +78,10 @@ def _first(reduction: str, switches: Switches) -> str:
 
 
 def _finish(loss: Tensor, switches: Switches) -> Tensor:
-    normalizer = switches.get("normalizer")
-    if normalizer is not None:
-        loss = loss / normalizer
-    return loss.to(switches.get("output_dtype") or loss.dtype)
+    dtype, normalizer = switches.get("output_dtype") or loss.dtype, switches.get("normalizer")
+    if normalizer is None:
+        return loss.to(dtype)
+    return reference_losses.reduce(loss, "mean", dtype, normalizer, switches.get("on_empty", "nan"))
 
 
 # --- the operators -----------------------------------------------------------------------------------------------
@@ -91,7 +93,8 @@ def _pointwise(
 ) -> tuple[Tensor, Tensor]:
     known = FORMULAS[formula]
     x = input.contiguous()
-    run = fused.pointwise_run(known, x, target.contiguous(), numbers, [None] * (1 + len(numbers)))
+    operands = [None] * (1 + len(numbers))
+    run = partial(kernels.run_pointwise, known, tuple(numbers), operands, x, target.contiguous())
     divisor = float(x.numel()) if reduction == "mean" else 1.0
     return _results(run, x, x.shape, reduction, divisor, with_gradient)
 
@@ -114,8 +117,8 @@ def _softmax(
     shape = _without_classes(x)
     if not target.is_floating_point() and not x.is_cuda:  # a GPU is not waited for
         check_class_indices(known.name, target, x.shape[1] if x.dim() > 1 else x.shape[0], ignore_index)
-    divisor = fused.softmax_divisor(target, settings, shape.numel()) if reduction == "mean" else 1.0
-    run = fused.softmax_run(known, x, target, settings)
+    divisor = kernels.softmax_divisor(target, settings, shape.numel()) if reduction == "mean" else 1.0
+    run = partial(kernels.run_softmax, known, settings, x, target)
     return _results(run, x, shape, reduction, divisor, with_gradient, zero_on_empty=zero_on_empty)
 
 
@@ -124,16 +127,16 @@ def _without_classes(x: Tensor) -> torch.Size:
 
 
 def _results(
-    run: fused.Run,
+    run: kernels.Run,
     x: Tensor,
     shape: torch.Size,
     reduction: str,
-    divisor: fused.Sum,
+    divisor: kernels.Sum,
     with_gradient: bool,
     *,
     zero_on_empty: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    scale = fused.scale_of(divisor, zero_on_empty=zero_on_empty)
+    scale = kernels.scale_of(divisor, zero_on_empty=zero_on_empty)
     gradient = torch.empty_like(x) if with_gradient else x.new_empty(0)
     if reduction == "none":
         values = x.new_empty(shape)
@@ -142,7 +145,7 @@ def _results(
             run(gradient, cpu_losses.GRADIENT, 1.0)
         return values, gradient
     total = run(gradient, cpu_losses.GRADIENT, scale) if with_gradient else run(x, cpu_losses.SUM, 1.0)
-    return fused.mean_of(total, divisor, x, x.dtype, zero_on_empty=zero_on_empty), gradient
+    return kernels.mean_of(total, divisor, x, x.dtype, zero_on_empty=zero_on_empty), gradient
 
 
 @_pointwise.register_fake
@@ -175,16 +178,52 @@ def _shapes(x: Tensor, shape: Any, reduction: str, with_gradient: bool) -> tuple
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     gradient = output[1]
     ctx.mark_non_differentiable(gradient)
-    ctx.save_for_backward(gradient)
-    ctx.num_inputs = len(inputs)
+    ctx.save_for_backward(gradient, *inputs[:2])
+    ctx.settings = inputs[2:]
 
 
-def _backward(ctx: Any, grad_loss: Tensor, _: Any) -> tuple[Any, ...]:
-    (gradient,) = ctx.saved_tensors
-    if grad_loss.dim() and grad_loss.dim() < gradient.dim():
-        grad_loss = grad_loss.unsqueeze(1)
-    return gradient * grad_loss, *[None] * (ctx.num_inputs - 1)
+def _backward(operator: Any, reference: Callable[..., Tensor]) -> Callable[..., tuple[Any, ...]]:
+    """The gradient by the input, made on the way forward or now; differentiable where that is wanted."""
+
+    def backward(ctx: Any, grad_loss: Tensor, _: Any) -> tuple[Any, ...]:
+        gradient, input, target = ctx.saved_tensors
+        nothing = [None] * (1 + len(ctx.settings))
+        if torch.is_grad_enabled():
+            differentiable = fused.differentiable_gradient(
+                lambda x: reference(x, target, *ctx.settings), input, grad_loss
+            )
+            return differentiable, *nothing
+        if gradient.shape != input.shape:  # an exported program was traced with an input that asked for none
+            gradient = operator(input, target, *ctx.settings[:-1], True)[1]
+        if grad_loss.dim() and grad_loss.dim() < gradient.dim():
+            grad_loss = grad_loss.unsqueeze(1)
+        return gradient * grad_loss, *nothing
+
+    return backward
 
 
-_pointwise.register_autograd(_backward, setup_context=_keep)
-_softmax.register_autograd(_backward, setup_context=_keep)
+def _pointwise_in_operations(
+    input: Tensor, target: Tensor, formula: str, numbers: list[float], reduction: str, _: bool
+) -> Tensor:
+    return reference_losses.pointwise(FORMULAS[formula].value, input, target, numbers, None, reduction)
+
+
+def _softmax_in_operations(
+    input: Tensor,
+    target: Tensor,
+    formula: str,
+    numbers: list[float],
+    ignore_index: int,
+    smoothing: float,
+    reduction: str,
+    zero_on_empty: bool,
+    _: bool,
+) -> Tensor:
+    return reference_losses.softmax(
+        FORMULAS[formula].value, input, target, numbers, None, None, ignore_index, smoothing, reduction,
+        on_empty="zero" if zero_on_empty else "nan",
+    )  # fmt: skip
+
+
+_pointwise.register_autograd(_backward(_pointwise, _pointwise_in_operations), setup_context=_keep)
+_softmax.register_autograd(_backward(_softmax, _softmax_in_operations), setup_context=_keep)
