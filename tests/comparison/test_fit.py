@@ -126,6 +126,8 @@ def test_a_column_can_decide_the_split(fakes: list[Any], pair: Any, option: str)
         ({"loss": "huber", "loss_options": {"dleta": 1}}, "did you mean 'delta'"),
         ({"optimizer_options": {"lr": 1}}, "Give the learning rate as lr"),
         ({"optimizer_options": {"epsilon": 1}}, "no option 'epsilon'"),
+        ({"optimizer_options": {"switches": {}}}, "no option 'switches'"),
+        ({"optimizer_options": {"eps": None}}, "cannot be made with eps=None"),
         ({"schedule": "cosin"}, "There is no schedule 'cosin'; did you mean 'cosine'?"),
         ({"schedule": None}, "There is no schedule None"),
         ({"warmup": 1.0}, "warmup is a share of the steps, from 0 to below 1"),

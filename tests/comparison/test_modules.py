@@ -106,6 +106,43 @@ def normed() -> nn.Module:
 SHORT = {"losses": ["mse"], "optimizers": ["sgd"], "max_epochs": 1}
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("together", [True, False])
+def test_it_trains_whatever_is_switched_off_around_it(mode: type, together: bool) -> None:
+    with mode():
+        data = tuple((torch.tensor(x), torch.tensor(y)) for x, y in parts(Y))
+        found = steepest.compare(model=linear, data=data, together=together, **SHORT)
+        assert not torch.is_grad_enabled()
+    plain = steepest.compare(model=linear, data=parts(Y), together=together, **SHORT)
+    assert found.verdict["winners"][0]["score"] == plain.verdict["winners"][0]["score"]
+
+
+@pytest.mark.parametrize("given", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("own", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("together", [True, False])
+def test_inputs_come_in_the_modules_own_type(given: torch.dtype, own: torch.dtype, together: bool) -> None:
+    data = tuple((torch.tensor(x).to(given), torch.tensor(y).to(given)) for x, y in parts(Y))
+    found = steepest.compare(model=lambda: linear().to(own), data=data, together=together, **SHORT)
+    assert {parameter.dtype for parameter in found.model.module.parameters()} == {own}
+    predicted = found.model.predict(data[1][0])
+    assert predicted.dtype == (np.float64 if own == torch.float64 else np.float32)
+    rmse = float(np.sqrt(np.mean((predicted - data[1][1].float().numpy()) ** 2)))
+    # Outputs of bfloat16 have 8 bits, and those of runs trained together are rounded elsewhere.
+    close = 1e-2 if own == torch.bfloat16 else 1e-5
+    assert rmse == pytest.approx(found.model.record.validation_score, rel=close)
+
+
+def test_a_module_of_float64_has_all_digits_of_its_inputs() -> None:
+    fine = torch.full((4, 3), 1.0 + 2.0**-40, dtype=torch.float64)
+    engine = prepare_modules(linear, [(fine, torch.zeros(4))] * 3).start_engine("rmse")
+    (inputs, _), *_ = engine.train.batches([0, 1], 2)
+    kept = nn.Identity()
+    kept.register_parameter("weight", nn.Parameter(torch.zeros(1, dtype=torch.float64)))
+    assert torch.equal(engine.forward(kept, inputs), fine[:2])
+    kept.register_parameter("bias", nn.Parameter(torch.zeros(1)))
+    assert engine.forward(kept, inputs.float()).dtype == torch.float32  # of two types: as they come
+
+
 def test_a_lone_last_row_and_batch_norm_are_said() -> None:
     found = steepest.compare(model=normed, data=parts(Y), batch_sizes=[29], **SHORT)
     assert found.verdict["status"] == "complete"
@@ -275,6 +312,15 @@ def failing() -> nn.Module:
     raise RuntimeError("no such layer")
 
 
+class Sparse(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.EmbeddingBag(5, 1, sparse=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.embed(x.abs().long().clamp(max=4))
+
+
 @pytest.mark.parametrize(
     ("factory", "data", "options", "message"),
     [
@@ -288,6 +334,7 @@ def failing() -> nn.Module:
         (lambda: linear(2), parts(Y), {}, "gives 2"),
         (lambda: linear(3), parts(LABELS + 2), {}, "Class indices run from 2 to 3"),
         (linear, parts(LABELS), {"losses": ["cross_entropy"]}, "the module gives 1"),
+        (Sparse, parts(Y), SHORT | {"optimizers": ["adam"]}, "sparse gradients, and the module's embeddings"),
         (linear, parts(Y), {"device": "abacus"}, "The device 'abacus' cannot be used"),
         (lambda: linear(3), parts(LABELS * 0 - 100), {}, "Every target is -100"),
         (linear, (Unreadable(torch.zeros(9, 3)), *parts(Y)[1:]), {}, "item 0: OSError: row 0 is gone"),

@@ -204,6 +204,7 @@ BAD_OBJECTS: list[tuple[Any, str | None, list[str]]] = [
     ((scipy.sparse.csr_matrix(X), Y), None, ["sparse", "toarray"]),
     ((np.ma.masked_less(X, 3), Y), None, ["masked"]),
     (([[1, 2], [3]], Y), None, ["X cannot be made an array"]),
+    ((X[:, :0], Y), None, ["X has no columns"]),
     ((X, Y[:, None]), None, ["y must be 1-D", "(20, 1)", "ravel"]),
     ((X, np.eye(20)), None, ["y must be 1-D", "(20, 20)", "argmax"]),
     ((X, np.array([1, "a"] * 10, dtype=object)), None, ["column 'y'", "several kinds (int, str)"]),

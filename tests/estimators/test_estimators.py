@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -222,15 +223,37 @@ def test_wrong_weights_are_refused(rows: Any, numbers: Any, weights: Any, senten
         SteepestRegressor(epochs=1).fit(rows, numbers, sample_weight=weights)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of TorchScript itself
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("hidden", [(), (16, 8)])
 def test_the_torch_module_predicts_the_same(rows: Any, numbers: Any, activation: str, hidden: Any) -> None:
     model = SteepestRegressor(hidden=hidden, activation=activation, epochs=30, lr=0.01).fit(rows, numbers)
     module = model.to_torch()
     assert {type(part).__module__.split(".")[0] for part in module.modules()} == {"torch"}
+    saved = io.BytesIO()
+    torch.save(module, saved)
+    assert b"steepest" not in saved.getvalue()
+    assert torch.equal(torch.jit.script(module)(torch.tensor(rows)), module(torch.tensor(rows)))
     with torch.no_grad():
         given = module(torch.tensor(rows, dtype=torch.float32))[:, 0].numpy()
     np.testing.assert_allclose(given, model.predict(rows), rtol=2e-5)
+
+
+@pytest.mark.parametrize("mean", [1e4, 1e5, 1e6])
+@pytest.mark.parametrize("trained_on", [np.float32, np.float64])
+def test_the_torch_module_keeps_the_digits_of_features_far_from_0(mean: float, trained_on: Any) -> None:
+    draw = np.random.default_rng(0)
+    far = (mean + draw.normal(size=(200, 3))).astype(trained_on)
+    target = (far - mean) @ [1.0, 2.0, 3.0] + draw.normal(size=200)
+    model = SteepestRegressor(hidden=(8,), epochs=5).fit(far, target)
+    for rows in (far.astype(np.float32), far.astype(np.float64)):
+        with torch.no_grad():
+            given = model.to_torch()(torch.from_numpy(rows))[:, 0]
+            whole = model.to_torch().float()(torch.from_numpy(rows))[:, 0]
+        assert given.dtype == torch.float32
+        assert torch.equal(given, whole)  # nothing in it that float() would round
+        expected = model.predict(rows)
+        assert np.abs(given.numpy() - expected).max() < 2e-6 * expected.std()
 
 
 @pytest.mark.parametrize("two", [True, False])

@@ -64,6 +64,25 @@ def test_a_regressor_comes_back(tmp_path: Path, dtype: Any) -> None:
     assert more[0].tobytes() == more[1].tobytes()
 
 
+@pytest.mark.parametrize("unit", ["M8[D]", "M8[ns]", "m8[s]"])
+def test_a_classifier_of_times_comes_back(tmp_path: Path, unit: str) -> None:
+    labels = np.arange(3).astype(unit)[PLACES]
+    model = SteepestClassifier(hidden=(), epochs=3).fit(ROWS, labels)
+    model.save(tmp_path / "model")
+    again = SteepestClassifier.load(tmp_path / "model").predict(ROWS)
+    assert again.dtype == np.dtype(unit)
+    assert (again == model.predict(ROWS)).all()
+    with pytest.raises(InputError, match="ONNX has no type for class labels of"):
+        model.to_onnx(tmp_path / "model.onnx")
+
+
+def test_labels_that_cannot_be_saved_are_one_sentence(tmp_path: Path) -> None:
+    model = SteepestClassifier(hidden=(), epochs=3).fit(ROWS, PLACES.astype(np.longdouble))
+    with pytest.raises(InputError, match="The class labels are of type longdouble, which cannot be saved"):
+        model.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_classifier_comes_back(tmp_path: Path) -> None:
     labels = np.array(["low", "middle", "high"])[PLACES]
     model = SteepestClassifier(hidden=(), epochs=3, loss_options=None).fit(ROWS, labels)

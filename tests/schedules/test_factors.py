@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.optim import lr_scheduler
@@ -160,6 +161,11 @@ def test_a_warm_up_out_of_range_is_refused(given: Any) -> None:
 def test_a_number_of_steps_that_is_none_is_refused(given: Any) -> None:
     with pytest.raises(InputError, match=r"num_steps is .*; give the number of steps"):
         ScheduleLR(optimizer(), num_steps=given)
+
+
+def test_a_number_of_steps_of_numpys_will_do() -> None:
+    scheduler = ScheduleLR(optimizer(), num_steps=np.int64(3))  # type: ignore[arg-type]
+    assert type(scheduler.state_dict()["num_steps"]) is int
 
 
 def test_an_unknown_schedule_is_refused() -> None:

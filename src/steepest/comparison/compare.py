@@ -51,6 +51,7 @@ from steepest.errors import InputError, inert
 from steepest.files import SUMS, encoded, held, write_sums
 from steepest.training.metrics import Metric
 from steepest.training.run import BatchSize
+from steepest.training.torch_engine import with_gradients
 
 if TYPE_CHECKING:
     from torch import nn
@@ -148,6 +149,7 @@ class Comparison:
             self.model.write_into(directory / MODEL)
 
 
+@with_gradients()
 def compare(
     data: Any = None,
     target: str | None = None,

@@ -258,15 +258,26 @@ def check_optimizer_options(optimizer: str, given: Mapping[str, Any]) -> dict[st
     """An optimizer's own options as its class takes them: known, and not the learning rate."""
     entry = OPTIMIZERS[optimizer]
     decided = {"params", "lr", *entry.options} - set(entry.tunable)
-    words = dict.fromkeys([*inspect.signature(entry.cls).parameters, *entry.tunable])
+    arguments = inspect.signature(entry.cls).parameters.values()
+    named = [argument.name for argument in arguments if argument.kind is not argument.VAR_KEYWORD]
+    words = dict.fromkeys([*named, *entry.tunable])
     known = [name for name in words if name not in decided]
     for name in given:
         if name == "lr":
             raise InputError("Give the learning rate as lr, not among the optimizer's options.")
         if name not in known:
             raise InputError(f"The optimizer {optimizer!r} has no option {name!r}{_choices(name, known)}")
-    arguments: dict[str, Any] = entry.arguments(given)
-    return arguments
+    taken: dict[str, Any] = entry.arguments(given)
+    if not given:
+        return taken
+    import torch
+
+    try:
+        entry.cls([torch.nn.Parameter(torch.zeros(1, 1))], lr=entry.default_lr, **taken)
+    except TypeError as error:  # torch compares a value with 0 before it asks what it is
+        shown = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        raise InputError(f"The optimizer {optimizer!r} cannot be made with {shown}: {error}.") from error
+    return taken
 
 
 def _choices(name: str, known: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from steepest.comparison import options as check
 from steepest.comparison.canonical import canonical_json
@@ -25,7 +26,7 @@ from steepest.schedules.course import Course
 from steepest.training.distributed.checkpoint import Checkpoints
 from steepest.training.distributed.interruption import asked_to_stop
 from steepest.training.distributed.loading import Part, as_parts
-from steepest.training.distributed.parallel import parallelized
+from steepest.training.distributed.parallel import leaves_out, parallelized
 from steepest.training.distributed.ranks import Ranks, joined
 from steepest.training.distributed.run import ModuleRecord, ModuleRun
 from steepest.training.distributed.train import OnStep, Training, len_of_batch, order_of, train
@@ -36,7 +37,7 @@ from steepest.training.rates import check_course, course_of
 from steepest.training.run import BatchSize, Run, Stop, Task
 from steepest.training.seeds import borrowed
 from steepest.training.torch_data import Rows
-from steepest.training.torch_engine import TorchEngine, has_batch_norm
+from steepest.training.torch_engine import TorchEngine, has_batch_norm, with_gradients
 
 __all__ = ["FittedModule", "fit_module"]
 
@@ -62,6 +63,7 @@ class FittedModule:
     is_first: bool
 
 
+@with_gradients()
 def fit_module(
     model: Callable[[], nn.Module] | str,
     data: Any,
@@ -151,7 +153,7 @@ def fit_module(
             checked.check(run)
             steps_an_epoch = order_of(run, parts[0]).steps_per_epoch
             check_course(run.run, steps_an_epoch)
-            module = checked.engine.make(seed)
+            module = checked.module(seed)
             question = checked.question(run, module, course_of(run.run, steps_an_epoch))
             checkpoints = Checkpoints(place / CHECKPOINTS, ranks)
             last = _last(checkpoints, place, question, resume)
@@ -164,7 +166,7 @@ def fit_module(
                 write_record(place, question, None)
             checkpoints.clear_unfinished()
         with ranks.agreed():
-            made = parallelized(module, run.parallel, ranks)
+            made = parallelized(module, run.parallel, ranks, checked.has_unused)
         with closing(made):
             with ranks.agreed():
                 training = Training(run, checked.engine, parts, made, checked.has_indices, ranks)
@@ -174,7 +176,7 @@ def fit_module(
                 write_model(place, question, record, checked.module_name)
             if ranks.is_first:
                 write_record(place, question, record)
-        return FittedModule(record, place, notes, ranks.is_first)
+        return FittedModule(record, place, notes + _of_skipped(record), ranks.is_first)
 
 
 class _Checked:
@@ -204,16 +206,27 @@ class _Checked:
         engine = TorchEngine(factory, rows, None, "regression", "rmse", ranks.device)
         with borrowed(seed, ranks.device):
             made = engine.make(seed).eval()
-            inputs, targets = next(iter(train.fetch([range(min(2, train.num_rows))])))
-            with torch.no_grad():
-                outputs = engine.forward(made, inputs)
+            self._inputs, targets = next(iter(train.fetch([range(min(2, train.num_rows))])))
+            outputs = engine.forward(made, self._inputs)
+        self.has_unused = leaves_out(made, outputs)
+        outputs = outputs.detach()
         self.module_name = f"{type(made).__module__}.{type(made).__qualname__}"
         self.num_outputs, classes_last = layout_of(outputs, targets.to(outputs.device))
+        if task == "multiclass" and targets.is_floating_point() and outputs.shape == targets.shape:
+            self.num_outputs = outputs.shape[1] if outputs.dim() > 1 else 1  # shares of the classes
         self.task = self._task(task, targets)
         self.has_indices = targets.dim() < outputs.dim()
         self.engine = TorchEngine(
             factory, rows, None, self.task, default_metric(self.task), ranks.device, classes_last
         )
+
+    def module(self, seed: int) -> nn.Module:
+        """A fresh module; of lazy layers, with weights of the inputs' width, drawn from the seed too."""
+        module = self.engine.make(seed)
+        if any(map(is_lazy, (*module.parameters(), *module.buffers()))):
+            with borrowed(seed, self.ranks.device), torch.no_grad():
+                self.engine.forward(module.eval(), self._inputs)
+        return module
 
     def _task(self, asked: str, targets: torch.Tensor) -> Task:
         if asked not in (*_TASKS, "auto"):
@@ -265,6 +278,16 @@ class _Checked:
             canonical_json({**plain, "task": self.task, "parameters": num_parameters, "rows": parts})
         )
         return whole
+
+
+def _of_skipped(record: ModuleRecord) -> list[str]:
+    """A note where steps were left out."""
+    skipped, steps = record.standing.num_skipped, record.standing.step
+    if not skipped:
+        return []
+    return [
+        f"{skipped:,} of {steps:,} steps were skipped: their gradient was not finite, or they had no row that counts."
+    ]
 
 
 def _check_limits(max_epochs: int | None, max_steps: int | None) -> None:

@@ -30,7 +30,7 @@ from steepest.training.population_tables import TablePopulation
 from steepest.training.run import BatchSize, Record, Task
 from steepest.training.seeds import borrowed
 from steepest.training.torch_data import Rows, as_rows, digest_of
-from steepest.training.torch_engine import TorchEngine, has_batch_norm, inner_module, predictions_of
+from steepest.training.torch_engine import TorchEngine, has_batch_norm, inner_module, predictions_of, readable
 
 __all__ = ["PreparedModules", "TrainedModule", "check_device", "notes_on_engine", "prepare_modules"]
 
@@ -86,7 +86,7 @@ class TrainedModule:
                     shape = shape[:-1] if classes_last else shape[:1] + shape[2:]
                 elif shape[1:] == (1,):
                     shape = shape[:1]
-                flat = rows_of_outputs(output, has_classes, classes_last).float().cpu().numpy()
+                flat = readable(rows_of_outputs(output, has_classes, classes_last)).numpy()
                 predictions = predictions_of(flat, formula)
                 parts.append(predictions.reshape(*shape, *predictions.shape[1:]))
         return np.concatenate(parts)

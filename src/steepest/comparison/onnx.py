@@ -162,7 +162,16 @@ def add_prediction(graph: Graph, output: str, mean: float, scale: float, *, give
 
 
 def add_probabilities(graph: Graph, logits: str, classes: Any) -> None:
-    """The outputs ``label`` (rows,) and ``probabilities`` (rows, classes), columns in the order of ``classes``."""
+    """The outputs ``label`` (rows,) and ``probabilities`` (rows, classes), columns in the order of ``classes``.
+
+    Raises:
+        InputError: ONNX has no type for the classes.
+    """
+    labels = np.asarray(classes)
+    if labels.dtype.kind not in "biufUO" or labels.dtype == np.longdouble:
+        raise InputError(
+            f"ONNX has no type for class labels of {labels.dtype}; train on text or numbers to write such a file."
+        )
     wide = graph.cast(logits, np.float64)
     if len(classes) == 2:  # one logit a row
         opposite = graph.apply("Neg", wide)
@@ -171,7 +180,6 @@ def add_probabilities(graph: Graph, logits: str, classes: Any) -> None:
     else:
         shares = graph.apply("Softmax", wide, axis=1)
     best = graph.apply("ArgMax", shares, axis=1, keepdims=0)
-    labels = np.asarray(classes)
     dtype = str if labels.dtype.kind in "UO" else labels.dtype.type
     graph.output("label", graph.apply("Gather", graph.constant(labels), best), dtype)
     graph.output("probabilities", shares, np.float64, len(classes))

@@ -77,6 +77,8 @@ def from_arrays(features: Any, target: Any) -> pl.DataFrame:
     """
     frame = from_frame(features, "X")
     frame = from_matrix(features, "X") if frame is None else frame
+    if not frame.width:
+        raise InputError("X has no columns; there must be at least one feature to predict from.")
     column = _target(target)
     if len(column) != frame.height:
         raise InputError(

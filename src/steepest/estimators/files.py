@@ -27,7 +27,8 @@ def save(estimator: Network, path: str | os.PathLike[str]) -> None:
     """Write ``model.safetensors`` and ``manifest.json``, whole or not at all.
 
     Raises:
-        InputError: there is something else at ``path``, or it cannot be written.
+        InputError: there is something else at ``path``, it cannot be written, or the class labels are of a type that
+            JSON has no words for.
     """
     place = check_directory(path, (manifest.MANIFEST,), manifest.FILES)
     content, tensors = _content(estimator), _tensors(estimator)
@@ -44,7 +45,7 @@ def _content(estimator: Network) -> dict[str, Any]:
     return {
         "estimator": type(estimator).__name__,
         "parameters": parameters,
-        "classes": None if classes is None else classes.tolist(),
+        "classes": None if classes is None else _written(classes),
         "classes_dtype": None if classes is None else classes.dtype.str,
         "feature_names": None if names is None else names.tolist(),
         "hidden": estimator._architecture.hidden,
@@ -117,8 +118,31 @@ def _estimator(cls: type[Network], content: dict[str, Any], tensors: dict[str, A
     return estimator
 
 
+_TIMES = "mM"  # numpy's times and spans, which are counts of their unit
+
+
+def _written(classes: np.ndarray[Any, Any]) -> list[Any]:
+    """Class labels as JSON has them.
+
+    Raises:
+        InputError: it has no such type.
+    """
+    if classes.dtype.kind in _TIMES:
+        counts: list[Any] = classes.astype(np.int64).tolist()
+        return counts
+    labels: list[Any] = classes.tolist()
+    if not all(isinstance(label, (str, int, float)) for label in labels):
+        kind = type(labels[0]).__name__
+        raise InputError(
+            f"The class labels are of type {kind}, which cannot be saved; train on text, numbers or numpy's times."
+        )
+    return labels
+
+
 def _labels(given: list[Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """Class labels in the type they had; a type that claims more memory than its labels fill is refused."""
+    if dtype.kind in _TIMES:
+        return np.array(given, dtype=np.int64).astype(dtype)
     if dtype.kind not in "biufUO" or (dtype.kind == "U" and dtype.itemsize > 4 * max(1, *map(len, given))):
         raise ValueError(f"labels of type {dtype}")
     return np.array(given, dtype=dtype)

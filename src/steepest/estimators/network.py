@@ -226,23 +226,24 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         return counts, weights[counts]
 
     def _standardised(self, x: NDArray[Any]) -> NDArray[Any]:
-        scaled: NDArray[Any] = self._scaler.transform(x)
-        return scaled
+        # In float64 and then rounded once: the scaler itself would round the mean to the rows' type.
+        scaled: NDArray[Any] = (x - self._scaler.mean_) / self._scaler.scale_
+        return scaled.astype(x.dtype, copy=False)
 
     def to_torch(self) -> nn.Sequential:
-        """The network as a plain torch module, float32: ``Linear``, activation, ..., ``Linear``.
+        """The network as a plain torch module, float32: standardisation, ``Linear``, activation, ..., ``Linear``.
 
-        It takes rows as :meth:`predict` does: the standardisation is part of its first and last layer. It gives
+        It takes rows as :meth:`predict` does, float32 or float64, and centres them before it multiplies, so that
+        features far from 0 keep their digits; the target's standardisation is part of the last layer. It gives
         predictions in the target's own units (rows, 1), or, of the losses for counts and amounts, their logarithms;
         for classes logits, one a row for two classes (that of the second) and one a class for more.
         """
-        from steepest.training.modules import build_module
+        from torch import nn
+
+        from steepest.training.modules import build_module, standardising
 
         check_is_fitted(self)
         layers = [[part.astype(np.float64) for part in layer] for layer in self.layers_]
-        weight, bias = layers[0]
-        weight = weight / self._scaler.scale_
-        layers[0] = [weight, bias - weight @ self._scaler.mean_]
         weight, bias = layers[-1]
         if self._gives_log_rate:
             layers[-1] = [weight, bias + math.log(self._target_mean)]
@@ -250,7 +251,8 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             layers[-1] = [weight * self._target_scale, bias * self._target_scale + self._target_mean]
         flat = np.concatenate([part.ravel() for layer in layers for part in layer]).astype(np.float32)
         sizes = [self.n_features_in_, *(len(bias) for _, bias in layers)]
-        return build_module(sizes, self._architecture, flat)
+        network = build_module(sizes, self._architecture, flat)
+        return nn.Sequential(standardising(self._scaler.mean_, self._scaler.scale_), *network)
 
     def to_onnx(self, path: str | os.PathLike[str]) -> None:
         """Write the network as an ONNX file, the standardisation included.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -49,9 +51,10 @@ class ScheduleLR(LRScheduler):
         warmup: float = 0.0,
         last_epoch: int = -1,
     ) -> None:
-        if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
+        given: object = num_steps  # numpy's integers too, which type checkers take for something else
+        if isinstance(given, bool) or not isinstance(given, Integral) or num_steps < 1:
             raise InputError(f"num_steps is {num_steps!r}; give the number of steps of the whole training.")
-        self.schedule, self.num_steps = check_schedule(schedule).name, num_steps
+        self.schedule, self.num_steps = check_schedule(schedule).name, int(num_steps)
         self.warmup = check_warmup(warmup)
         super().__init__(optimizer, last_epoch)
 

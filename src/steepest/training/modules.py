@@ -5,14 +5,15 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, fx, nn
 
 from steepest.training.activations import activation_of
 from steepest.training.run import Architecture
 
-__all__ = ["build_module"]
+__all__ = ["build_module", "standardising"]
 
 
 def build_module(
@@ -34,3 +35,35 @@ def build_module(
         module.to(flat.dtype)
         nn.utils.vector_to_parameters(flat.clone(), module.parameters())
     return module
+
+
+def standardising(mean: NDArray[np.float64], scale: NDArray[np.float64]) -> nn.Module:
+    """``(x - mean) / scale`` as a plain torch module, float32, exact for features far from 0.
+
+    The mean is in three float32 parts that add up to it: a buffer of float64 goes onto no MPS device, and ``float()``
+    would take its digits. Subtracted one after another they take from rows of any type what the mean would. It is a
+    graph module, whose code is its own, so that what is saved of it needs torch alone.
+    """
+    module = fx.symbolic_trace(_Standardising(mean, scale))
+    for node in module.graph.nodes:
+        node.type = None  # TorchScript does not know the name that is written for it
+    module.recompile()
+    return module
+
+
+class _Standardising(nn.Module):
+    high: Tensor
+    middle: Tensor
+    low: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
+        super().__init__()
+        rest = torch.from_numpy(mean.astype(np.float64))
+        for part in ("high", "middle", "low"):
+            self.register_buffer(part, rest.float())
+            rest = rest - rest.float()
+        self.register_buffer("scale", torch.from_numpy(scale).float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((((x - self.high) - self.middle) - self.low) / self.scale).type_as(self.scale)

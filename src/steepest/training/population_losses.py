@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from steepest.backends.cuda_devices import runs_on
-from steepest.losses.fused import has_kernel
+from steepest.losses.kernels import has_kernel
 from steepest.training.layout import IGNORED, is_kept
 from steepest.training.native import formula_of, loss_parameters
 from steepest.training.run import Run

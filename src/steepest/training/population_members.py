@@ -23,7 +23,14 @@ from steepest.training.random import epoch_seed
 from steepest.training.run import Record, Run, named_apart
 from steepest.training.seeds import borrowed, seed_all
 from steepest.training.torch_data import Tensors
-from steepest.training.torch_engine import SCORING_SEED, Stopped, TorchEngine, moved, predictions_of
+from steepest.training.torch_engine import (
+    SCORING_SEED,
+    Stopped,
+    TorchEngine,
+    float_type,
+    moved,
+    predictions_of,
+)
 
 __all__ = ["Population"]
 
@@ -122,11 +129,11 @@ class Population:
         if list(firsts) != self._seeds:
             self._seeds = list(firsts)
             self._arrange()
-        device = engine.device
+        device, dtype = engine.device, float_type(self._stack.module)
 
         def of(run: Run) -> Iterator[tuple[Any, Tensor]]:
             for inputs, targets in engine.batches(run, epoch, self._stack.module):
-                yield moved(inputs, device), targets.to(device)
+                yield moved(inputs, device, dtype), targets.to(device)
 
         if isinstance(engine.train.source, Tensors):  # which draw nothing
             yield from map(list, zip(*map(of, firsts.values()), strict=True))
@@ -185,14 +192,14 @@ class Population:
         flat = self._stack.flat if whole else self._stack.flat[list(members)]
         own = self._runs[members[0]]
         parts = []
-        self._stack.module.eval()
+        dtype = float_type(self._stack.module.eval())
         seed_all(SCORING_SEED, engine.device)
         with torch.no_grad():
             for inputs, targets in rows.passed():
                 if self._is_asked_to_stop():
                     raise Stopped
                 outputs = self._stack.forward(
-                    flat, moved(inputs, engine.device), None, None if whole else members
+                    flat, moved(inputs, engine.device, dtype), None, None if whole else members
                 )
                 parts.append(_flat_outputs(engine, own, outputs, targets))
         together = torch.cat(parts, dim=1).numpy()

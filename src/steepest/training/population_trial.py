@@ -20,7 +20,7 @@ from steepest.training.population_stack import Batch, ModuleStack, Unstackable
 from steepest.training.run import Run
 from steepest.training.seeds import borrowed, seed_all
 from steepest.training.torch_data import AT_ONCE, Tensors
-from steepest.training.torch_engine import TorchEngine, inner_module, moved
+from steepest.training.torch_engine import TorchEngine, float_type, inner_module, moved
 
 __all__ = ["Trial"]
 
@@ -86,7 +86,7 @@ class Trial:
                 return "torch.compile takes a module as it is"
             module = self._modules[0].train()
             inputs, targets = next(iter(engine.batches(self._run, 0, module)))
-            inputs = moved(inputs, engine.device)
+            inputs = moved(inputs, engine.device, float_type(module))
             if not isinstance(engine.train.source, Tensors):
                 parts = [part for part in tree_leaves(inputs) if isinstance(part, Tensor)]
                 a_batch = sum(part.numel() * part.element_size() for part in parts)

@@ -144,17 +144,18 @@ def _of_arrays(data: Sequence[Any], name: str) -> Rows:
         raise InputError(f"The {name} data has {counts}; there must be as many.")
     if not len(inputs):
         raise InputError(f"The {name} data has no rows.")
+    targets = targets.float() if targets.is_floating_point() else targets
     hasher = hashlib.sha256()
-    _feed(hasher, (inputs, targets))
+    # Of float64 the digest is float32's, which plans and checkpoints of before hold.
+    _feed(hasher, (inputs.float() if inputs.dtype == torch.float64 else inputs, targets))
     return Rows(name, Tensors(inputs, targets), targets, len(targets), hasher.hexdigest())
 
 
 def _tensor(part: Any, name: str) -> Tensor:
     try:
-        tensor = torch.as_tensor(np.ascontiguousarray(part) if not isinstance(part, Tensor) else part)
+        return torch.as_tensor(np.ascontiguousarray(part) if not isinstance(part, Tensor) else part)
     except (TypeError, ValueError) as error:
         raise InputError(f"The {name} data cannot be read as numbers: {told(error)}") from error
-    return tensor.float() if tensor.dtype == torch.float64 else tensor
 
 
 def _of_loader(loader: DataLoader[Any], name: str) -> Rows:

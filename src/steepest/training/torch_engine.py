@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -45,10 +46,14 @@ __all__ = [
     "Stopped",
     "TorchEngine",
     "backward",
+    "float_type",
     "has_batch_norm",
     "inner_module",
     "moved",
     "predictions_of",
+    "readable",
+    "take_step",
+    "with_gradients",
 ]
 
 SCORING_SEED = 0  # what validation data draw, the same each time: a score depends on the weights alone
@@ -178,7 +183,7 @@ class TorchEngine:
             if progress.step_allowed(float(loss.detach()), len(targets), lambda: _gradient_norm(module)):
                 if course is not None:
                     set_rate(optimizer, run.lr * course.factor(progress.steps))
-                optimizer.step()
+                take_step(optimizer, run.optimizer)
                 progress.count_step()
             if stop_event is not None and stop_event.is_set():
                 raise Stopped
@@ -256,7 +261,7 @@ class TorchEngine:
                 f"{tuple(targets.shape)}; they do not belong together."
             )
         kept = is_kept(targets.reshape(-1)) if self.task != "regression" else slice(None)
-        return flat.float().cpu()[kept]
+        return readable(flat)[kept]
 
     def outputs(self, module: nn.Module, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
         """What a module at rest makes of the rows, with their targets, batch by batch."""
@@ -295,7 +300,7 @@ class TorchEngine:
             InputError: the module fails, or gives something else than a tensor.
         """
         try:
-            output = module(moved(inputs, self.device))
+            output = module(moved(inputs, self.device, float_type(module)))
         except InputError:
             raise
         except Exception as error:
@@ -376,6 +381,8 @@ class TorchEngine:
             return outputs, targets.to(torch.int64) if targets.dim() < outputs.dim() else targets
         if self.task != "multiclass":
             outputs, targets = alike(outputs, targets)
+        if outputs.dtype == torch.float64 and targets.is_floating_point():
+            targets = targets.to(outputs.dtype)
         if self.task != "regression":
             # A logit meets a 0 or a 1, a row of logits meets a class index.
             targets = targets.to(outputs.dtype) if outputs.shape == targets.shape else targets.to(torch.int64)
@@ -411,6 +418,24 @@ def backward(loss: Tensor) -> None:
         loss.backward()
     except Exception as error:
         raise InputError(f"The gradient through the model failed: {told(error)}") from error
+
+
+def take_step(optimizer: torch.optim.Optimizer, word: str) -> None:
+    """A step of the optimizer of that name.
+
+    Raises:
+        InputError: the module gives sparse gradients, and it does not take them.
+    """
+    try:
+        optimizer.step()
+    except Exception as error:
+        gradients = (p.grad for group in optimizer.param_groups for p in group["params"])
+        if not any(gradient is not None and gradient.is_sparse for gradient in gradients):
+            raise
+        raise InputError(
+            f"The optimizer {word} takes no sparse gradients, and the module's embeddings give such; make them with "
+            "sparse=False."
+        ) from error
 
 
 class OfClasses(nn.Module):
@@ -449,17 +474,40 @@ class OfClasses(nn.Module):
         return losses.sum() / is_kept(targets).sum() if targets.dim() < outputs.dim() else losses.mean()
 
 
-def moved(inputs: Any, device: torch.device) -> Any:
-    """A batch's inputs on a device: tensors in tuples, lists and dictionaries, and whatever has a ``to``."""
+@contextmanager
+def with_gradients() -> Iterator[None]:
+    """Gradients, whatever the caller has switched off around it: who asks for a training asks for them."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def float_type(module: nn.Module) -> torch.dtype | None:
+    """The type of a module's numbers; None where it has several, or none: then inputs are taken as they come."""
+    found = {parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()}
+    return found.pop() if len(found) == 1 else None
+
+
+def moved(inputs: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
+    """A batch's inputs on a device: tensors in tuples, lists and dictionaries, and whatever has a ``to``.
+
+    Args:
+        dtype: of tensors of floating point; None: their own.
+    """
     if isinstance(inputs, Tensor):
-        return inputs.to(device)
+        # One after the other: not every device has the type they come in.
+        return (inputs.to(dtype) if dtype is not None and inputs.is_floating_point() else inputs).to(device)
     if isinstance(inputs, tuple) and hasattr(inputs, "_fields"):
-        return type(inputs)(*(moved(part, device) for part in inputs))
+        return type(inputs)(*(moved(part, device, dtype) for part in inputs))
     if isinstance(inputs, (list, tuple)):
-        return type(inputs)(moved(part, device) for part in inputs)
+        return type(inputs)(moved(part, device, dtype) for part in inputs)
     if isinstance(inputs, dict):
-        return {key: moved(part, device) for key, part in inputs.items()}
+        return {key: moved(part, device, dtype) for key, part in inputs.items()}
     return inputs.to(device) if hasattr(inputs, "to") else inputs
+
+
+def readable(outputs: Tensor) -> Tensor:
+    """Outputs in the main memory, of a type that numpy has: their own where it is float64."""
+    return (outputs if outputs.dtype == torch.float64 else outputs.float()).cpu()
 
 
 def _state(module: nn.Module) -> dict[str, Any]:

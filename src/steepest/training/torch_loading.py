@@ -250,7 +250,7 @@ def _targets(given: Any, name: str) -> Tensor:
         raise InputError(f"The {name} data's targets cannot be read as numbers: {told(error)}") from error
     if targets.dim() == 0:
         raise InputError(f"The {name} data gives one target for a whole batch; there must be one a row.")
-    return targets.float() if targets.dtype == torch.float64 else targets
+    return targets.float() if targets.is_floating_point() else targets
 
 
 def _generators(loader: Any) -> list[torch.Generator]:

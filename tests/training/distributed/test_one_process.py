@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from steepest.comparison.fit_module import fit_module
@@ -131,6 +132,82 @@ def test_resumed_it_goes_on_as_if_nothing_had_been(tmp_path: Path, dropout: bool
         assert torch.equal(values, again[name])  # to the bit: dropout draws by the step
 
 
+class Tied(nn.Module):
+    """The head's weights are the embedding's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(7, 4)
+        self.head = nn.Linear(4, 7, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, codes: Tensor) -> Any:
+        return self.head(self.embed(codes))
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_tied_weights_are_saved_once_and_read_back_tied(tmp_path: Path, parallel: str) -> None:
+    codes = torch.randint(7, (24, 5), generator=torch.Generator().manual_seed(0))
+    options: dict[str, Any] = {"model": Tied, "data": (codes, codes), "parallel": parallel}
+    whole = fitted(tmp_path / "whole", **options)
+    with pytest.raises(Stop):
+        fitted(tmp_path / "cut", checkpoint_every=2, on_step=stop_at(5), **options)
+    (last,) = (tmp_path / "cut" / "checkpoints" / "step-000000004").glob("*.safetensors")
+    assert [name for name in load_file(last) if name.startswith("model.")] == ["model.embed.weight"]
+    again = fitted(tmp_path / "cut", resume=True, **options)
+    assert all(torch.equal(values, again[name]) for name, values in whole.items())
+    assert torch.equal(again["embed.weight"], again["head.weight"])
+    Tied().load_state_dict(again)  # all its names are there
+
+
+class Unused(nn.Module):
+    """One layer that the outputs do not hang on, and one that they hang on now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = module()
+        self.left_out = nn.Linear(2, 2)
+        self.at_times = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+        self.num_calls = 0
+
+    def forward(self, x: Tensor) -> Any:
+        self.num_calls += self.training
+        return self.layers(x) + (self.at_times if self.num_calls % 2 else 0.0)
+
+
+def test_parameters_may_be_left_out(tmp_path: Path) -> None:
+    found = fitted(tmp_path / "out", model=Unused, accumulate=2)
+    with pytest.raises(Stop):
+        fitted(tmp_path / "cut", model=Unused, accumulate=2, checkpoint_every=2, on_step=stop_at(5))
+    again = fitted(tmp_path / "cut", model=Unused, accumulate=2, resume=True)
+    assert all(torch.equal(values, again[name]) for name, values in found.items())
+    torch.manual_seed(5)
+    assert torch.equal(found["left_out.weight"], Unused().left_out.weight)
+    assert found["at_times"].abs().min() > 0.0
+
+
+def lazy() -> nn.Module:
+    return nn.Sequential(nn.LazyLinear(6), nn.Tanh(), nn.LazyLinear(3)).double()
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_lazy_layers_get_their_width_from_the_inputs(tmp_path: Path, parallel: str) -> None:
+    whole = fitted(tmp_path / "whole", model=lazy, parallel=parallel)
+    assert whole["0.weight"].shape == (6, 4)
+    again = fitted(tmp_path / "again", model=lazy, parallel=parallel)
+    assert all(torch.equal(values, again[name]) for name, values in whole.items())
+
+
+def test_sparse_gradients_are_refused_by_who_takes_none(tmp_path: Path) -> None:
+    codes = torch.arange(24).reshape(12, 2)
+    options: dict[str, Any] = {"data": (codes, codes[:, 0].float()), "loss": "mse"}
+    model = lambda: nn.EmbeddingBag(24, 1, sparse=True)  # noqa: E731
+    fitted(tmp_path / "out", model=model, optimizer="sgd", **options)
+    with pytest.raises(InputError, match=r"adam takes no sparse gradients.* make them with sparse=False"):
+        fitted(tmp_path / "other", model=model, optimizer="adam", **options)
+    assert not torch.distributed.is_initialized()  # nobody else waits in the middle of a step
+
+
 def test_resumed_a_schedule_goes_on(tmp_path: Path) -> None:
     schedule = {"schedule": "cosine", "warmup": 0.2}
     whole = fitted(tmp_path / "whole", **schedule)
@@ -189,11 +266,31 @@ def test_a_disk_that_refuses_is_one_sentence(tmp_path: Path, monkeypatch: pytest
         fitted(tmp_path / "out", checkpoint_every=2)
 
 
+def test_what_a_rank_fails_with_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.distributed.checkpoint wraps it in a CheckpointException, which is no Exception."""
+
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(HuggingFaceStorageWriter, "prepare_local_plan", full)
+    with pytest.raises(InputError, match=r"cannot be written: No space left on device\."):
+        fitted(tmp_path / "out", checkpoint_every=2)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_it_trains_whatever_is_switched_off_around_it(tmp_path: Path, mode: Any, parallel: str) -> None:
+    with mode():
+        found = fitted(tmp_path / "out", parallel=parallel)
+        assert not torch.is_grad_enabled()
+    close(found, by_hand())
+
+
 def test_a_step_without_a_row_that_counts_is_skipped(tmp_path: Path) -> None:
     (x, y), _ = parts()
     y[:] = -100
     y[0] = 1
-    fit_module(
+    done = fit_module(
         lambda: nn.Linear(4, 3),
         (x, y),
         out=tmp_path / "out",
@@ -203,6 +300,17 @@ def test_a_step_without_a_row_that_counts_is_skipped(tmp_path: Path) -> None:
     )
     about = json.loads((tmp_path / "out" / "record.json").read_text(encoding="utf-8"))
     assert (about["step"], about["num_skipped"]) == (11, 10)
+    (note,) = done.notes
+    assert note.startswith("10 of 11 steps were skipped: ")
+
+
+def test_a_training_without_a_single_step_is_an_error(tmp_path: Path) -> None:
+    x, y = torch.ones(8, 4), torch.full((8,), float("nan"))
+    with pytest.raises(
+        InputError, match="No step was taken: each of the 8 had a gradient that is not finite"
+    ):
+        fit_module(lambda: nn.Linear(4, 1), (x, y), out=tmp_path / "out", batch_size=2, max_epochs=2)
+    assert not (tmp_path / "out" / "model").exists()
 
 
 def test_a_training_that_learns_nothing_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,6 +334,29 @@ def test_losses_fitted_to_the_classes_and_loaders(tmp_path: Path) -> None:
     assert about["step"] == 4  # 22 rows, 5 a step, the rest dropped
     with pytest.raises(InputError, match="as tensors"):
         fit_module(model, TensorDataset(*train_part), out=tmp_path / "set", **plain)
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_targets_may_be_shares_of_the_classes(tmp_path: Path, accumulate: int) -> None:
+    (x, labels), _ = parts()
+    shares = nn.functional.one_hot(labels.clamp(min=0), 3) * 0.7 + 0.1
+    found = fitted(
+        tmp_path / "out",
+        model=lambda: nn.Linear(4, 3),
+        data=(x, shares),
+        task="multiclass",
+        optimizer="sgd",
+        max_epochs=1,
+        accumulate=accumulate,
+    )
+    torch.manual_seed(5)
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    for rows in torch.as_tensor(data_order(ROWS, 5, 0)).split(BATCH):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x[rows]), shares[rows]).backward()
+        optimizer.step()
+    torch.testing.assert_close(found["weight"], model.weight.detach(), rtol=1e-5, atol=1e-6)
 
 
 class Stream(IterableDataset[Any]):

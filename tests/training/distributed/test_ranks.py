@@ -98,6 +98,10 @@ def with_nan(out: Path, **options: Any) -> dict[str, Any]:
     }
 
 
+def tied(out: Path, **options: Any) -> dict[str, Any]:
+    return job("adamw", "cross_entropy", out, model="toys:tied", **options)
+
+
 @pytest.fixture(scope="module")
 def on_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trainings on two ranks, by one torchrun: it takes longer to start than they do."""
@@ -107,6 +111,8 @@ def on_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
         job("lamb", "focal", place / "fsdp", parallel="fsdp", accumulate=4),
         job("adamw", "cross_entropy", place / "again", parallel="fsdp", max_steps=57),
         job("adamw", "cross_entropy", place / "scheduled", parallel="fsdp", **SCHEDULE),
+        *(tied(place / f"tied-{how}", parallel=how, max_steps=47) for how in ("ddp", "fsdp")),
+        *({**tied(place / f"unused-{how}", parallel=how), "model": "toys:unused"} for how in ("ddp", "fsdp")),
         with_nan(place / "nan-ddp", parallel="ddp"),
         with_nan(place / "nan-fsdp", parallel="fsdp"),
     ]
@@ -144,6 +150,21 @@ def test_a_schedule_goes_on_at_another_world_size(on_two: Path, tmp_path: Path) 
     shutil.rmtree(on_two / "scheduled" / "model")
     alone("adamw", "cross_entropy", on_two / "scheduled", resume=True, **SCHEDULE)
     assert launch.gap(reference, on_two / "scheduled") < CLOSE
+
+
+@pytest.mark.parametrize("how", ["ddp", "fsdp"])
+def test_tied_weights_go_on_at_another_world_size(on_two: Path, tmp_path: Path, how: str) -> None:
+    stopped_at(on_two / f"tied-{how}", 40)
+    own = {"model": toys.tied, "data": toys.text}
+    fit_module(**{**tied(on_two / f"tied-{how}", resume=True), **own})
+    fit_module(**{**tied(tmp_path / "one"), **own})
+    assert launch.gap(tmp_path / "one", on_two / f"tied-{how}") < CLOSE
+
+
+@pytest.mark.parametrize("how", ["ddp", "fsdp"])
+def test_parameters_that_are_left_out_stay_as_they_were(on_two: Path, tmp_path: Path, how: str) -> None:
+    fit_module(**{**tied(tmp_path / "one"), "model": toys.unused, "data": toys.text})
+    assert launch.gap(tmp_path / "one", on_two / f"unused-{how}") < CLOSE
 
 
 @pytest.mark.parametrize("how", ["ddp", "fsdp"])

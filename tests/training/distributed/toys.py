@@ -33,6 +33,36 @@ def gpt() -> nn.Module:
     return SMALL_GPT.SmallGPT().double()
 
 
+class Tied(nn.Module):
+    """The head's weights are the embedding's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(CHARACTERS, 4)
+        self.head = nn.Linear(4, CHARACTERS, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, codes: Tensor) -> Tensor:
+        hidden: Tensor = self.head(torch.tanh(self.embed(codes)))
+        return hidden
+
+
+def tied() -> nn.Module:
+    return Tied().double()
+
+
+class Unused(Tied):
+    """With parameters that its outputs do not hang on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left_out = nn.Linear(2, 2)
+
+
+def unused() -> nn.Module:
+    return Unused().double()
+
+
 def slow_gpt() -> nn.Module:
     model = gpt()
     model.register_forward_pre_hook(lambda *_: time.sleep(0.02))

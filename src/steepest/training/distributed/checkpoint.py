@@ -11,15 +11,18 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
     get_model_state_dict,
     get_optimizer_state_dict,
     set_model_state_dict,
@@ -27,6 +30,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
+from torch.nn.parallel import DistributedDataParallel
 
 from steepest.errors import InputError, told
 from steepest.training.distributed.ranks import Ranks
@@ -68,7 +72,7 @@ class Checkpoints:
         has_state = bool(optimizer.state)  # asked for one it has not, torch would make it by a step
         with self.ranks.agreed(), _told(fresh), _quiet():
             state = get_optimizer_state_dict(module, optimizer) if has_state else None
-            tensors = _named(get_model_state_dict(module), state)
+            tensors = _named(get_model_state_dict(module), state, _aliases(module))
             save(tensors, storage_writer=HuggingFaceStorageWriter(str(fresh), save_distributed=True))
         with self.ranks.agreed(), _told(fresh):
             if self.ranks.is_first:
@@ -106,18 +110,24 @@ class Checkpoints:
         with self.ranks.agreed():
             try:
                 weights = get_model_state_dict(module)
-                state = get_optimizer_state_dict(module, optimizer) if about["has_optimizer_state"] else None
+                state: Any = (
+                    get_optimizer_state_dict(module, optimizer) if about["has_optimizer_state"] else None
+                )
                 with _quiet():  # into the tensors as they lie
-                    load(_named(weights, state), storage_reader=HuggingFaceStorageReader(str(path)))
+                    reader = HuggingFaceStorageReader(str(path))
+                    if state is not None:
+                        state["state"] = _begun(state["state"], reader.read_metadata().state_dict_metadata)
+                    load(_named(weights, state, _aliases(module)), storage_reader=reader)
                 set_model_state_dict(module, weights)
                 if state is not None:
-                    set_optimizer_state_dict(module, optimizer, state)
+                    not_all = StateDictOptions(strict=False)
+                    set_optimizer_state_dict(module, optimizer, state, options=not_all)
             except InputError:
                 raise
-            except Exception as error:
+            except (Exception, CheckpointException) as error:
                 raise InputError(
                     f"The checkpoint {str(path)!r} does not fit this module and optimizer, or cannot be read: "
-                    f"{told(error)}"
+                    f"{told(_cause(error))}"
                 ) from error
 
     def clear_unfinished(self) -> None:
@@ -134,12 +144,37 @@ def _name(step: int) -> str:
     return f"step-{step:09d}"
 
 
-def _named(weights: Mapping[str, Any], state: Mapping[str, Any] | None) -> dict[str, Any]:
+def _aliases(module: nn.Module) -> set[str]:
+    """The names of tied tensors but for each one's first: safetensors takes a tensor once, and so is it read back."""
+    inner = module.module if isinstance(module, DistributedDataParallel) else module
+    seen: set[int] = set()
+    aliases = set()
+    for name, tensor in chain(
+        inner.named_parameters(remove_duplicate=False), inner.named_buffers(remove_duplicate=False)
+    ):
+        if id(tensor) in seen:
+            aliases.add(name.replace("_orig_mod.", ""))  # state dictionaries leave torch.compile's out
+        seen.add(id(tensor))
+    return aliases
+
+
+def _named(
+    weights: Mapping[str, Any], state: Mapping[str, Any] | None, aliases: Collection[str]
+) -> dict[str, Any]:
     """The tensors of weights and state by their names in the module, whatever it is wrapped in."""
-    tensors = {f"model.{name}": value for name, value in weights.items()}
+    tensors = {f"model.{name}": value for name, value in weights.items() if name not in aliases}
     for name, entries in ({} if state is None else state["state"]).items():
         tensors |= {f"optimizer.{name}.{key}": value for key, value in entries.items()}
     return {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
+
+
+def _begun(state: Mapping[str, Any], kept: Collection[str]) -> dict[str, Any]:
+    """The state of parameters that a checkpoint has any of: one that had no gradient yet has none."""
+    return {
+        name: entries
+        for name, entries in state.items()
+        if any(f"optimizer.{name}.{key}" in kept for key in entries)
+    }
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -179,11 +214,16 @@ def _told(fresh: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (
-        Exception
-    ) as error:  # torch.distributed.checkpoint has errors of its own for what a rank's disk says
-        reason = getattr(error, "strerror", None) or told(error).rstrip(".")
+    except (Exception, CheckpointException) as error:
+        cause = _cause(error)
+        reason = getattr(cause, "strerror", None) or told(cause).rstrip(".")
         raise InputError(f"The checkpoint {str(fresh.parent)!r} cannot be written: {reason}.") from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What failed on a rank, where torch.distributed.checkpoint wraps it, in what is no ``Exception``."""
+    failures = error.failures if isinstance(error, CheckpointException) else {}
+    return next((cause for cause, _ in failures.values()), error)
 
 
 @contextmanager

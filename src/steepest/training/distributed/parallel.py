@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from steepest.errors import InputError, told
 from steepest.training.distributed.ranks import Ranks
 
-__all__ = ["Parallel", "ParallelModule", "parallelized"]
+__all__ = ["Parallel", "ParallelModule", "in_our_words", "leaves_out", "parallelized"]
 
 Parallel = Literal["ddp", "fsdp"]
 
@@ -41,8 +41,8 @@ class ParallelModule:
                 with self.module.no_sync():
                     yield
             return
-        sharded: Any = self.module
-        sharded.set_requires_gradient_sync(is_last)
+        if isinstance(self.module, FSDPModule):
+            self.module.set_requires_gradient_sync(is_last)
         yield
 
     @contextmanager
@@ -66,10 +66,37 @@ class ParallelModule:
                 part.reshard()
 
 
-def parallelized(module: nn.Module, how: Parallel, ranks: Ranks) -> ParallelModule:
+def leaves_out(module: nn.Module, outputs: Tensor) -> bool:
+    """Whether there are parameters to be trained that a module's outputs do not hang on, by what autograd kept."""
+    seen, left = set(), [outputs.grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None and node not in seen:
+            if type(node).__name__ == "CheckpointFunctionBackward":
+                return False  # what lies behind it cannot be seen, and DDP, told to look, would fail
+            seen.add(node)
+            left += [before for before, _ in node.next_functions]
+    reached = {id(getattr(node, "variable", None)) for node in seen}
+    return any(p.requires_grad and id(p) not in reached for p in module.parameters())
+
+
+def in_our_words(error: InputError) -> str:
+    """A failure in a step; of DDP's advice, to give it an option, none here can be followed."""
+    if "Expected to have finished reduction" not in str(error):
+        return str(error)
+    return (
+        "The module's outputs no longer hang on parameters that they hung on before, and DDP waits for their "
+        "gradients; make a module that uses the same ones in each step."
+    )
+
+
+def parallelized(module: nn.Module, how: Parallel, ranks: Ranks, has_unused: bool = False) -> ParallelModule:
     """A module, equal on all ranks, made ready for them.
 
-    Both average gradients over ranks.
+    Both average gradients over ranks. One rank has nobody to average with, so there DDP is the module itself.
+
+    Args:
+        has_unused: whether parameters are left out of the outputs, which DDP then looks for in each step.
 
     Raises:
         InputError: there is no such way, or torch refuses the module.
@@ -80,8 +107,12 @@ def parallelized(module: nn.Module, how: Parallel, ranks: Ranks) -> ParallelModu
         dist.broadcast(tensor.data, 0)
     try:
         if how == "ddp":
+            if ranks.world_size == 1:
+                return ParallelModule(module)
             own = [ranks.device.index] if ranks.device.type == "cuda" else None
-            return ParallelModule(DistributedDataParallel(module, device_ids=own))
+            return ParallelModule(
+                DistributedDataParallel(module, device_ids=own, find_unused_parameters=has_unused)
+            )
         mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
         return ParallelModule(_sharded(module, mesh), mesh)
     except (RuntimeError, ValueError, AssertionError) as error:

@@ -114,10 +114,10 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
         _join(place)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), place)
-    except RankError:
-        raise  # the others wait in the middle of a step: a farewell would wait for them
-    except BaseException:
-        if own and dist.is_initialized():
+    except BaseException as error:
+        # Where others wait in the middle of a step, a farewell would wait for them.
+        are_waiting = isinstance(error, RankError) and dist.get_world_size() > 1
+        if own and dist.is_initialized() and not are_waiting:
             dist.destroy_process_group()
         raise
     if own:

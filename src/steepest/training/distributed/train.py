@@ -19,7 +19,7 @@ from steepest.optim.sharded import all_finite
 from steepest.training.distributed.checkpoint import Checkpoints
 from steepest.training.distributed.loading import Part
 from steepest.training.distributed.order import MicroBatch, Order, micro_batches
-from steepest.training.distributed.parallel import ParallelModule
+from steepest.training.distributed.parallel import ParallelModule, in_our_words
 from steepest.training.distributed.ranks import Ranks
 from steepest.training.distributed.run import Epoch, ModuleRecord, ModuleRun, Standing
 from steepest.training.distributed.share import ShareOfLoss
@@ -28,7 +28,7 @@ from steepest.training.random import epoch_seed
 from steepest.training.rates import course_of, set_rate
 from steepest.training.run import named_apart
 from steepest.training.seeds import borrowed, seed_all
-from steepest.training.torch_engine import SCORING_SEED, TorchEngine, backward
+from steepest.training.torch_engine import SCORING_SEED, TorchEngine, backward, take_step
 
 __all__ = ["MOST_SKIPPED", "OnStep", "Training", "len_of_batch", "order_of", "train"]
 
@@ -136,14 +136,17 @@ class Training:
                     backward(loss if counts else loss * 0.0)
                     own_loss += float(loss.detach()) if counts else 0.0
         except InputError as error:
-            raise ranks.failure(f"{error} (in step {step + 1})") from error
+            raise ranks.failure(f"{in_our_words(error)} (in step {step + 1})") from error
         gradients = (p.grad for p in module.parameters() if p.grad is not None)
         mean, num_bad = ranks.total([own_loss / ranks.world_size, float(not all_finite(gradients))])
         if num_bad:
             return math.nan
         if self.course is not None:
             set_rate(self.optimizer, self.run.run.lr * self.course.factor(step))
-        self.optimizer.step()
+        try:
+            take_step(self.optimizer, self.run.run.optimizer)
+        except InputError as error:
+            raise ranks.failure(str(error)) from error
         return mean
 
     def _note(self, loss: float, total: float, seconds: float) -> None:
@@ -213,7 +216,8 @@ def train(
         on_step: called on the first rank after each step.
 
     Raises:
-        InputError: the user's module or data failed, the disk did, or nothing is learned any more.
+        InputError: the user's module or data failed, the disk did, no step could be taken, or nothing is learned any
+            more.
     """
     run, ranks, module = training.run, training.ranks, training.parallel.module
     if resume is not None:
@@ -245,6 +249,12 @@ def train(
             if ranks.is_first and on_step is not None:
                 on_step(standing, training.num_steps, loss)
     ended = standing.step >= training.num_steps
+    if ended and standing.num_skipped == standing.step:
+        with ranks.agreed():
+            raise InputError(
+                f"No step was taken: each of the {standing.step:,} had a gradient that is not finite, or no row that "
+                "counts; look for NaN in inputs and targets, or give a smaller learning rate."
+            )
     if saved < standing.step:
         save()
     reason = "interrupted"
