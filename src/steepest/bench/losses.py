@@ -38,6 +38,12 @@ CASES = (
     Case("mse", (20_000_000,), {EAGER: 1.5, COMPILED: 1.0}),
     Case("mae", (20_000_000,), {EAGER: 3.0, COMPILED: 1.0}),
     Case("huber", (20_000_000,), {EAGER: 1.5, COMPILED: 1.0}),
+    # What fits the cache, where a call counts more than its kernel.
+    Case("cross_entropy", (32, 10), {EAGER: 1.0}),
+    Case("cross_entropy", (128, 100), {EAGER: 1.0}),
+    Case("mse", (1024,), {EAGER: 1.0}),
+    Case("bce", (1024,), {EAGER: 1.0}),
+    Case("bce", (65_536,), {EAGER: 1.0}),
 )
 BANDWIDTH_SHARE = 0.6
 _LARGE = {"pointwise": (20_000_000,), "softmax": (20_000, 1000)}  # out of every cache

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from steepest.bench import modules
+from steepest.bench import eager, modules
 from steepest.bench.peers import if_there, load, version
 from steepest.bench.work import OURS, Bar, Contestant, Field, Limit, Missing, Ratio, Share, Work
 from steepest.comparison.engine import count_threads
@@ -63,6 +63,7 @@ def works(quick: bool) -> list[Work]:
             for case in CASES
         ),
         *modules.works(quick),
+        *eager.works(quick),
     ]
 
 
