@@ -86,6 +86,39 @@ def test_options_go_by_the_rules_names_too(fakes: list[Any], pair: Any) -> None:
         fit(pair, optimizer="nesterov", optimizer_options={"nesterov": False})
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"eps": None}, "The option eps of 'adam' is None; give a number."),
+        ({"eps": "1e-8"}, "The option eps of 'adam' is '1e-8'; give a number."),
+        ({"beta1": None}, "The option beta1 of 'adam' is None; give a number."),
+        ({"betas": 0.9}, "The option betas of 'adam' is 0.9; give 2 numbers."),
+        ({"betas": (0.9,)}, "The option betas of 'adam' is (0.9,); give 2 numbers."),
+        ({"amsgrad": "no"}, "The option amsgrad of 'adam' is 'no'; give True or False."),
+        (
+            {"convention": "jax"},
+            "optimizer adam: Adam: convention is 'jax'; choose from torch, keras, optax.",
+        ),
+        ({"eps": -1.0}, "optimizer adam: Invalid epsilon value: -1.0."),
+    ],
+)
+def test_an_optimizers_option_of_the_wrong_kind(pair: Any, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError) as told:
+        fit(pair, hidden=(), lr=0.1, optimizer="adam", optimizer_options=given)
+    assert str(told.value) == words
+
+
+@pytest.mark.parametrize("word", ["switches", "params", "q", 3])
+def test_an_unknown_option_is_told_those_that_can_be_given(pair: Any, word: Any) -> None:
+    with pytest.raises(
+        InputError, match=rf"^The optimizer 'sgd' has no option {word!r}; choose from "
+    ) as told:
+        fit(pair, hidden=(), lr=0.1, optimizer="sgd", optimizer_options={word: 1.0})
+    offered = str(told.value).partition("choose from ")[2].removesuffix(".").split(", ")
+    assert "weight_decay" in offered
+    assert not {"switches", "params", "lr", ""} & set(offered)
+
+
 @pytest.mark.parametrize("option", ["group", "time"])
 def test_a_column_can_decide_the_split(fakes: list[Any], pair: Any, option: str) -> None:
     table = pl.DataFrame({"a": pair[0][:, 0], "g": np.arange(200) // 10, "y": pair[1]})
@@ -126,8 +159,6 @@ def test_a_column_can_decide_the_split(fakes: list[Any], pair: Any, option: str)
         ({"loss": "huber", "loss_options": {"dleta": 1}}, "did you mean 'delta'"),
         ({"optimizer_options": {"lr": 1}}, "Give the learning rate as lr"),
         ({"optimizer_options": {"epsilon": 1}}, "no option 'epsilon'"),
-        ({"optimizer_options": {"switches": {}}}, "no option 'switches'"),
-        ({"optimizer_options": {"eps": None}}, "cannot be made with eps=None"),
         ({"schedule": "cosin"}, "There is no schedule 'cosin'; did you mean 'cosine'?"),
         ({"schedule": None}, "There is no schedule None"),
         ({"warmup": 1.0}, "warmup is a share of the steps, from 0 to below 1"),

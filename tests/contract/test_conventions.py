@@ -5,6 +5,7 @@ The conventions' formulas are held to the digit by test_optimizer_truth; here it
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from steepest.optim import SGD, Adam, AdamW, RMSprop
+from steepest.optim import SGD, Adam, AdamW, Muon, RMSprop
 
 from .samples import generator
 
@@ -161,3 +162,59 @@ def test_conventions_that_are_the_same() -> None:
         np.testing.assert_array_equal(*ends)
     ends = [walked(RMSprop, {"momentum": 0.9, "convention": c}) for c in ("keras", "optax")]
     np.testing.assert_array_equal(*ends)
+
+
+OWN: list[
+    tuple[Any, dict[str, Any], dict[str, Any]]
+] = [  # torch's options, and what torch's dictionary lacks
+    (SGD, {"momentum": 0.9}, {"convention": "ema"}),
+    (SGD, {"momentum": 0.9, "nesterov": True}, {"convention": "keras"}),
+    (RMSprop, {"momentum": 0.9, "eps": 0.0}, {"convention": "keras"}),
+    (RMSprop, {"eps": 0.0}, {"convention": "optax", "state_dtype": "8bit"}),
+    (Adam, {"amsgrad": True}, {"convention": "keras"}),
+    (AdamW, {}, {"convention": "optax", "eps_root": 0.25, "rounding": "kahan"}),
+    (Muon, {}, {"orthogonalize_dtype": torch.float64}),
+]
+
+
+@pytest.mark.parametrize(("cls", "options", "own"), OWN)
+def test_torchs_state_leaves_own_options_alone(
+    cls: Any, options: dict[str, Any], own: dict[str, Any]
+) -> None:
+    """Each group's, also where it differs from what the optimizer was made with; what torch knows is torch's."""
+    first, second = (nn.Parameter(torch.ones(2, 2)) for _ in range(2))
+    ours = cls([{"params": [first], **own}, {"params": [second]}], **options)
+    theirs = getattr(torch.optim, cls.__name__)([{"params": [first]}, {"params": [second]}], lr=0.125)
+    for group in ours.param_groups:
+        group["initial_lr"] = 1.0  # a scheduler's
+    ours.load_state_dict(theirs.state_dict())
+    assert ours.param_groups[0].items() >= own.items()
+    for word in own:
+        assert ours.param_groups[1].get(word) == cls([second]).param_groups[0].get(word)
+    assert all(group["lr"] == 0.125 and "initial_lr" not in group for group in ours.param_groups)
+
+
+@pytest.mark.parametrize(("cls", "options", "own"), [case for case in OWN if "momentum" in case[1]])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_torchs_averages_are_brought_into_the_conventions_form(
+    cls: Any, options: dict[str, Any], own: dict[str, Any], dtype: torch.dtype
+) -> None:
+    _, gradients = start_and_gradients()
+    start = torch.zeros(40, dtype=dtype)
+    peer = getattr(torch.optim, cls.__name__)([nn.Parameter(start.clone())], lr=0.125, **options)
+    alone, moved = (cls([nn.Parameter(start.clone())], lr=0.125, **options, **own) for _ in range(2))
+    for step, gradient in enumerate(gradients):
+        if step == 4:
+            kept = copy.deepcopy(peer.state_dict())
+            for state in kept["state"].values():
+                state["momentum_buffer"] = state["momentum_buffer"].double()  # wider than its parameter
+            moved.load_state_dict(kept)
+            with torch.no_grad():
+                moved.param_groups[0]["params"][0].copy_(alone.param_groups[0]["params"][0])
+        for optimizer in (peer, alone, *[moved] * (step >= 4)):
+            parameter = optimizer.param_groups[0]["params"][0]
+            parameter.grad = torch.tensor(gradient, dtype=dtype)
+            optimizer.step()
+    close = CLOSE if dtype == torch.float64 else {"rtol": 0.1, "atol": 0.02}
+    (mine,), (its,) = (optimizer.param_groups[0]["params"] for optimizer in (moved, alone))
+    np.testing.assert_allclose(mine.detach().double().numpy(), its.detach().double().numpy(), **close)

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
-from steepest.losses import LOSSES, BCEWithLogitsLoss, CrossEntropyLoss, DiceLoss, HuberLoss, MSELoss
+from steepest.losses import (
+    LOSSES,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    HuberLoss,
+    LinearCrossEntropyLoss,
+    MSELoss,
+)
 
 from .backends import COMPILED
 from .samples import generator, parameters_of, pointwise_samples
@@ -265,10 +273,26 @@ def test_weights_that_were_changed_since_are_noticed() -> None:
             value.backward()
 
 
+@pytest.mark.parametrize("outputs", [(), (2,)])
+def test_what_an_ignored_row_holds_stays_out_of_the_layer(outputs: tuple[int, ...]) -> None:
+    x = torch.linspace(-1, 1, 24).reshape(6, 4)
+    x[3] = float("nan")
+    target = torch.tensor([0, 1, 2, -100, 1, 0])
+    if outputs:
+        target = target.unsqueeze(1).expand(6, *outputs).contiguous()
+    loss = LinearCrossEntropyLoss(4, 3, out_features=outputs, bias=True)
+    loss(x, target).backward()
+    weight = loss.linear.weight.grad.clone()
+    loss.zero_grad()
+    kept = torch.arange(6) != 3
+    loss(x[kept], target[kept]).backward()
+    torch.testing.assert_close(weight, loss.linear.weight.grad)
+
+
 @pytest.mark.parametrize("logits", [torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("shares", [torch.bfloat16, torch.float32, torch.float64])
 def test_probabilities_wider_than_the_logits_widen_the_loss(logits: torch.dtype, shares: torch.dtype) -> None:
-    x, q = ROWS.to(logits).requires_grad_(), ROWS.softmax(1).to(shares)
+    x, q = ROWS.to(logits, copy=True).requires_grad_(), ROWS.softmax(1).to(shares)
     ours, theirs = CrossEntropyLoss()(x, q), nn.CrossEntropyLoss()(x.double(), q.double())
     assert ours.dtype == nn.CrossEntropyLoss()(x, q).dtype
     torch.testing.assert_close(ours, theirs.to(ours.dtype))

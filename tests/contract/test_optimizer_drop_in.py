@@ -229,6 +229,44 @@ def test_parameters_without_a_gradient_are_left_alone(name: str, options: dict[s
     assert all(not parameter.grad.any() for parameter in given)
 
 
+@pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate parameters")
+@pytest.mark.parametrize(
+    ("name", "options"), [*USED, *((name, {}) for name in sorted(PEERS.keys() - {name for name, _ in USED}))]
+)
+def test_a_parameter_listed_twice_is_stepped_twice(name: str, options: dict[str, Any]) -> None:
+    ends = []
+    for cls in (CLASSES[name], PEERS[name]):
+        first, second = given = parameters((4, 5), (3,))
+        steps(cls([first, second, first], lr=0.05, **options), given, range(5))
+        ends.append(given)
+    same(*ends)
+
+
+@pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate parameters")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("Lion", {}),
+        ("Adan", {}),
+        ("Adam", {"convention": "keras"}),
+        ("SGD", {"momentum": 0.9, "convention": "ema"}),
+    ],
+)
+def test_a_parameter_listed_twice_where_torch_has_no_such_step(name: str, options: dict[str, Any]) -> None:
+    """Two steps, one after the other, of the same gradient."""
+    (twice,), (once,) = parameters((4, 5)), parameters((4, 5))
+    mine, plain = (CLASSES[name](given, lr=0.05, **options) for given in ([twice, twice], [once]))
+    for step in range(4):
+        steps(mine, [twice], range(step, step + 1))
+        steps(plain, [once], range(step, step + 1))
+        plain.step()
+    same([twice], [once])
+    with pytest.raises(
+        InputError, match=r"in_backward is for .* listed once; one of shape \(4, 5\) is listed twice"
+    ):
+        CLASSES[name]([twice, twice], in_backward=True, **options)
+
+
 @use
 def test_closures(name: str, options: dict[str, Any]) -> None:
     results = []

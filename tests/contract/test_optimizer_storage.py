@@ -334,3 +334,11 @@ def _half() -> Tensor:
 def test_wrong_input_is_one_sentence(make: Callable[[], object], says: str) -> None:
     with pytest.raises((InputError, TypeError), match=says):
         make()
+
+
+def test_a_sparse_gradient_is_refused_where_torch_would_keep_the_state_its_own_way() -> None:
+    parameter = nn.Parameter(torch.ones(4))
+    optimizer = optim.SGD([parameter], lr=0.1, momentum=0.9, state_dtype="8bit")
+    parameter.grad = torch.tensor([0.0, 1.0, 0.0, 0.0]).to_sparse()
+    with pytest.raises(InputError, match="SGD: these options are for dense, real parameters and gradients"):
+        optimizer.step()

@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from steepest.comparison.plan import POINTS_PER_DECADE, rate_grids
 from steepest.comparison.tune import best_row
 from steepest.data import Prepared
 from steepest.data.streamed import StreamedRows
-from steepest.errors import InputError, near_names
+from steepest.errors import InputError, arguments_of, near_names
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 from steepest.training.metrics import METRICS
@@ -255,31 +256,40 @@ def check_loss_options(loss: str, given: Mapping[str, float]) -> dict[str, float
 
 
 def check_optimizer_options(optimizer: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """An optimizer's own options as its class takes them: known, and not the learning rate."""
+    """An optimizer's own options as its class takes them: known, of the right kind, and not the learning rate."""
     entry = OPTIMIZERS[optimizer]
+    taken = inspect.signature(entry.cls).parameters
     decided = {"params", "lr", *entry.options} - set(entry.tunable)
-    arguments = inspect.signature(entry.cls).parameters.values()
-    named = [argument.name for argument in arguments if argument.kind is not argument.VAR_KEYWORD]
-    words = dict.fromkeys([*named, *entry.tunable])
+    words = dict.fromkeys([*arguments_of(entry.cls), *entry.tunable])
     known = [name for name in words if name not in decided]
-    for name in given:
+    for name, value in given.items():
         if name == "lr":
             raise InputError("Give the learning rate as lr, not among the optimizer's options.")
         if name not in known:
             raise InputError(f"The optimizer {optimizer!r} has no option {name!r}{_choices(name, known)}")
-    taken: dict[str, Any] = entry.arguments(given)
-    if not given:
-        return taken
-    import torch
-
-    try:
-        entry.cls([torch.nn.Parameter(torch.zeros(1, 1))], lr=entry.default_lr, **taken)
-    except TypeError as error:  # torch compares a value with 0 before it asks what it is
-        shown = ", ".join(f"{name}={value!r}" for name, value in given.items())
-        raise InputError(f"The optimizer {optimizer!r} cannot be made with {shown}: {error}.") from error
-    return taken
+        usual = taken[name].default if name in taken else 0.0
+        if not _is_like(usual, value):
+            raise InputError(f"The option {name} of {optimizer!r} is {value!r}; give {_told_kind(usual)}.")
+    arguments: dict[str, Any] = entry.arguments(given)
+    return arguments
 
 
-def _choices(name: str, known: Iterable[str]) -> str:
+def _is_like(usual: object, value: Any) -> bool:
+    """Whether a value is of the kind of a default; what has another kind than these, its class looks at itself."""
+    if isinstance(usual, (bool, int, float)):  # the command line writes True as 1.0
+        return isinstance(value, Real)
+    if isinstance(usual, tuple):
+        is_row = isinstance(value, (list, tuple)) and len(value) == len(usual)
+        return is_row and all(isinstance(number, Real) for number in value)
+    return True
+
+
+def _told_kind(usual: object) -> str:
+    if isinstance(usual, bool):
+        return "True or False"
+    return f"{len(usual)} numbers" if isinstance(usual, tuple) else "a number"
+
+
+def _choices(name: object, known: Iterable[str]) -> str:
     names = list(known)
-    return near_names(name, names) if names else "; it has none."
+    return near_names(str(name), names) if names else "; it has none."

@@ -224,7 +224,7 @@ class _ByRows(NamedTuple):
     formula: LossFormula
     run: Callable[..., Sum]
     reference: Callable[[Tensor, Tensor], Tensor]
-    divisor_of: Callable[[Tensor], Sum]
+    of_target: Callable[[Tensor], Sum]
     reduction: str
     shape: torch.Size
     switches: Switches
@@ -232,7 +232,7 @@ class _ByRows(NamedTuple):
 
     def divisor(self, target: Tensor) -> Sum:
         """Of a mean that is given no normalizer."""
-        return self.divisor_of(target)
+        return self.of_target(target)
 
 
 _Work = _Pointwise | _Softmax | _ByRows

@@ -17,7 +17,7 @@ from steepest.errors import InputError
 from steepest.losses import fused, kernels
 from steepest.losses.apply import composite_loss
 from steepest.losses.base import LossModule
-from steepest.losses.checks import check_reduction, is_concrete, is_transformed, same_shape
+from steepest.losses.checks import check_reduction, is_concrete, same_shape
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.kernels import bare
 from steepest.losses.switches import Switches, check_switches
@@ -128,18 +128,13 @@ class _Work(NamedTuple):
 
 
 def _kernel_takes(mean: Tensor, target: Tensor, var: Tensor, switches: Switches) -> bool:
-    """Whether all three are plain tensors of one shape and type in a CPU's memory."""
+    """Whether all three, by each of which there may be a gradient, are plain tensors of one shape on a CPU."""
     return (
         mean.is_cpu
         and not runs_on(mean)
-        and mean.dtype in kernels.DTYPES
-        and mean.dtype == target.dtype == var.dtype
         and mean.shape == var.shape
-        and mean.numel() > 0
-        and mean.layout == target.layout == var.layout == torch.strided
-        and is_concrete(mean, target, var)
-        and not is_transformed()
         and switches.get("output_dtype") in (None, mean.dtype)
+        and kernels.takes(mean.detach(), (target.detach(), var.detach()))
     )
 
 

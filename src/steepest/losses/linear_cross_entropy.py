@@ -263,9 +263,7 @@ def _features(x_NF: Tensor, layer: _Layer, rows: slice) -> Tensor:
     features, target = x_NF[rows], layer.target[rows]
     if target.is_floating_point():
         return features
-    ignored = (target == layer.settings.ignore_index).flatten(1).all(1) if target.dim() > 1 else (
-        target == layer.settings.ignore_index
-    )  # fmt: skip
+    ignored = (target == layer.settings.ignore_index).reshape(len(target), -1).all(1)
     if not runs_on(x_NF) and not ignored.any():
         return features
     return torch.where(ignored.unsqueeze(1), 0.0, features).to(features.dtype)

@@ -202,23 +202,13 @@ def _backward(operator: Any, reference: Callable[..., Tensor]) -> Callable[..., 
     return backward
 
 
-def _pointwise_in_operations(
-    input: Tensor, target: Tensor, formula: str, numbers: list[float], reduction: str, _: bool
-) -> Tensor:
+def _pointwise_in_operations(input: Tensor, target: Tensor, *settings: Any) -> Tensor:
+    formula, numbers, reduction, _ = settings
     return reference_losses.pointwise(FORMULAS[formula].value, input, target, numbers, None, reduction)
 
 
-def _softmax_in_operations(
-    input: Tensor,
-    target: Tensor,
-    formula: str,
-    numbers: list[float],
-    ignore_index: int,
-    smoothing: float,
-    reduction: str,
-    zero_on_empty: bool,
-    _: bool,
-) -> Tensor:
+def _softmax_in_operations(input: Tensor, target: Tensor, *settings: Any) -> Tensor:
+    formula, numbers, ignore_index, smoothing, reduction, zero_on_empty, _ = settings
     return reference_losses.softmax(
         FORMULAS[formula].value, input, target, numbers, None, None, ignore_index, smoothing, reduction,
         on_empty="zero" if zero_on_empty else "nan",

@@ -19,13 +19,15 @@ from steepest.errors import InputError
 from steepest.naming import class_name
 from steepest.optim.fused import FusedStep, OptimizerSwitches
 from steepest.optim.rule import OptimizerEntry, Rule
+from steepest.optim.storage import CODED, LOST
 
 __all__ = ["from_rule"]
 
-# Words of torch's groups and of the switches every optimizer takes; "lost" is where compensated parameters keep theirs.
+# What the constructor, a group, its state, or torch's loading and schedules have of their own under these names.
 _RESERVED = (
-    "params", "step", "switches", "lost", "capturable", "differentiable", "foreach", "fused",
-    *OptimizerSwitches.__annotations__,
+    "self", "params", "switches", *OptimizerSwitches.__annotations__,
+    "betas", "capturable", "differentiable", "initial_lr", "param_names",
+    "step", LOST,
 )  # fmt: skip
 _WORDS = ", ".join(word for word in reference.__all__ if word != "compute_dtype")
 _MAY_USE = (
@@ -194,7 +196,7 @@ def _check_names(
     for word in names:
         if not isinstance(word, str) or not word.isidentifier() or keyword.iskeyword(word):
             raise InputError(f"from_rule: {word!r} is no name; give words such as 'momentum'.")
-        if word in _RESERVED:
+        if word in _RESERVED or word.endswith(CODED):
             raise InputError(f"from_rule: the name {word!r} is taken by the optimizer itself; give another.")
         if names.count(word) > 1:
             raise InputError(f"from_rule: the name {word!r} is given twice; names of state, scalars and "
@@ -253,7 +255,9 @@ def _check_rule(rule: Rule, hyper: Mapping[str, float]) -> None:
             _check_number("from_rule: at step 1 and the defaults one of the coefficients", value)
         names = tuple(f"coefficient {i}" for i in range(1, len(worked_out) - len(scalars) + 1))
     factors = worked_out[len(scalars) :]
-    tensors = [torch.linspace(0.25, 0.75, 3) for _ in range(2 + len(rule.slots))]
+    tensors = [
+        torch.linspace(0.25, 0.75, 3, dtype=torch.float32, device="cpu") for _ in range(2 + len(rule.slots))
+    ]
     takes = ("the parameter", "its gradient", *rule.slots, *names)
     if rule.measure is not None and rule.trust is not None:
         _check_arguments("measure", rule.measure, takes)

@@ -111,6 +111,10 @@ class FusedStep:
         """Whether torch's own optimizer knows all options of the group."""
         return True
 
+    @staticmethod
+    def state_from_torch(group: dict[str, Any], state: dict[str, Any]) -> None:
+        """Bring a parameter's state from torch's form into that of the group's convention, where the two differ."""
+
     def _set_switches(self, switches: Mapping[str, Any]) -> None:
         """Take the switches, after torch's constructor.
 
@@ -177,6 +181,11 @@ class FusedStep:
                     f"{type(self).__name__}: in_backward is for parameters that take part in the backward pass; one of "
                     f"shape {tuple(parameter.shape)} has requires_grad=False."
                 )
+            if parameter in self._alone:
+                raise InputError(
+                    f"{type(self).__name__}: in_backward is for parameters that are listed once; one of shape "
+                    f"{tuple(parameter.shape)} is listed twice."
+                )
             self._alone[parameter] = (place, [parameter])
             parameter.register_post_accumulate_grad_hook(hook)
 
@@ -217,30 +226,40 @@ class FusedStep:
         self._listen(self.param_groups[-1:])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state, ours or torch's; as torch's, but nothing is narrowed.
+        """Load a state, ours or torch's; as torch's, but nothing is narrowed, and no option of ours is lost.
 
-        Torch casts state to the parameter's type. Here state in a wider type than its parameter's (float32
+        What torch's groups do not have (a convention, say) stays as it is here, and torch's averages are brought into
+        its form. Torch casts state to the parameter's type. Here state in a wider type than its parameter's (float32
         beside bfloat16) keeps it, and is stepped in it; 8-bit state stays what it is. The next step brings it into
         the form that ``state_dtype`` asks for.
         """
         loaded: list[dict[str, Any]] = []  # what hooks made of the dictionary
+        groups = self.param_groups
         before = self.register_load_state_dict_pre_hook(  # type: ignore[attr-defined]
             lambda _, given: loaded.append(given)
         )
         after = self.register_load_state_dict_post_hook(  # type: ignore[attr-defined]
-            lambda _: self._widen(loaded[0]), prepend=True
+            lambda _: self._complete(loaded[0], groups), prepend=True
         )
         self._tables.clear()
-        own = [dict(group) for group in self.param_groups]
         try:
             super().load_state_dict(state_dict)  # type: ignore[misc]
         finally:
             before.remove()
             after.remove()
-        for group, previous in zip(self.param_groups, own, strict=True):
-            kept = {**self.defaults, **{name: previous[name] for name in _STORED if name in previous}}
-            for name in kept:  # torch's dictionary lacks what torch does not know
-                group.setdefault(name, previous.get(name, kept[name]))
+
+    def _complete(self, given: dict[str, Any], before: Sequence[Mapping[str, Any]]) -> None:
+        """What torch's loading leaves out: wide state, and the options that the groups before had and torch has not."""
+        self._widen(given)
+        for group, old in zip(self.param_groups, before, strict=True):
+            is_torchs = "convention" not in group
+            # And no others: a scheduler's marks go with the rate that was loaded.
+            for word in (*self.defaults, *_STORED):
+                if word in old:
+                    group.setdefault(word, old[word])
+            if is_torchs and group.get("convention", "torch") != "torch":
+                for parameter in group["params"]:
+                    self.state_from_torch(group, self.state.get(parameter, {}))
 
     def _widen(self, given: dict[str, Any]) -> None:
         names = chain.from_iterable(group["params"] for group in given["param_groups"])
@@ -330,11 +349,18 @@ class FusedStep:
                 if parameter.grad is not None:
                     yield parameter.grad
 
+    def _has_torch_step(self) -> bool:
+        own_step: bool = super().step.__func__ is not torch.optim.Optimizer.step  # type: ignore[misc]
+        return own_step
+
+    def _torch_has_all(self) -> bool:
+        return all(self.torch_has(group) and self._storage(group).is_plain for group in self.param_groups)
+
     def _torch_step(self) -> None:
         torch_step = super().step  # type: ignore[misc]
-        if torch_step.__func__ is torch.optim.Optimizer.step:
+        if not self._has_torch_step():
             raise InputError(f"{type(self).__name__} is for dense, real parameters and gradients.")
-        if not all(map(self.torch_has, self.param_groups)):
+        if not self._torch_has_all():
             raise InputError(
                 f"{type(self).__name__}: these options are for dense, real parameters and gradients; "
                 "sparse and complex ones take torch's own options alone."
@@ -347,12 +373,18 @@ class FusedStep:
         """Whether a group takes the rule's step; addresses that no longer hold are forgotten."""
         known = self._tables.get(id(group["params"]))
         if known is None:
-            return _is_plain(group)
+            return self._is_ours(group)
         if known.holds(group["params"], self.state):
             captured = group.get("capturable") and not known.may_be_captured
             return not (group.get("differentiable") or captured)
         del self._tables[id(group["params"])]
-        return _is_plain(group)
+        return self._is_ours(group)
+
+    def _is_ours(self, group: dict[str, Any]) -> bool:
+        """Whether a group has nothing that is left to torch."""
+        # A parameter listed twice is stepped twice, and in SGD's first step both times as if it were the first.
+        is_torchs = _repeats(group["params"]) and self._has_torch_step() and self._torch_has_all()
+        return _is_plain(group) and not is_torchs
 
     def _step_group(self, group: dict[str, Any]) -> None:
         where = id(group["params"])
@@ -365,6 +397,10 @@ class FusedStep:
     def _step_anew(self, group: dict[str, Any]) -> GroupTable | GpuTable | None:
         """The step of a group of which nothing is known; its table, if all of it goes through the kernel."""
         given = [parameter for parameter in group["params"] if parameter.grad is not None]
+        if _repeats(given):
+            for parameter in given:  # one step after the other, as torch does
+                self._step_anew({**group, "params": [parameter]})
+            return None
         if on_one_gpu(given) and has_kernels(self.rule_of(group)):
             known = GpuTable(self, group, given, self._mark(given[0].device))
             known.step(self, group)
@@ -464,11 +500,12 @@ class FusedStep:
             state[name] = _scalar(start) if name in rule.scalars else _slot(start, parameter)
         storage.keep(rule, state, parameter)
         if counts:
-            _count_in_float32(state)
+            state["step"] = _count(state.get("step", 0.0))
         if on_device:
             for name in (*("step",) * counts, *rule.scalars):
                 kind = torch.float32 if name == "step" else torch.float64
-                state[name] = torch.as_tensor(state[name]).to(parameter.device, kind).reshape(())
+                there = torch.as_tensor(state[name], dtype=kind, device=parameter.device)
+                state[name] = there.reshape(())
         return 1 if missing else 2
 
     def _keep(self, rule: Rule, parameters: list[Tensor], scalars: list[float]) -> None:
@@ -501,21 +538,16 @@ def convention_of(name: str, group: Mapping[str, Any], known: Any, *torchs_own: 
     return given
 
 
+def _count(step: Any) -> Tensor:
+    # float32 whatever torch's default is: a narrower type stops counting (bfloat16 at 256), and kernels read no other.
+    if isinstance(step, Tensor):
+        return step.to(torch.float32)
+    return torch.tensor(float(step), dtype=torch.float32, device="cpu")
+
+
 def _scalar(value: float | str) -> Tensor:
     # float64 also where torch has float32: it is a product or sum over all steps.
     return torch.tensor(float(value), dtype=torch.float64, device="cpu")
-
-
-def _count_in_float32(state: dict[str, Any]) -> None:
-    """The number of steps in the type that the kernels read, whatever type is the default or was loaded.
-
-    A half would stop where adding 1 no longer changes it, at 256 or 2,048.
-    """
-    count = state.get("step")
-    if count is None:
-        state["step"] = torch.tensor(0.0, dtype=torch.float32, device="cpu")
-    elif isinstance(count, Tensor) and count.dtype != torch.float32:
-        state["step"] = count.to(torch.float32)
 
 
 def _slot(start: float | str, parameter: Tensor) -> Tensor:
@@ -526,6 +558,10 @@ def _slot(start: float | str, parameter: Tensor) -> Tensor:
     if start == "parameter":
         return slot.copy_(parameter)
     return slot.fill_(float(start)) if start else slot
+
+
+def _repeats(parameters: list[Tensor]) -> bool:
+    return len(set(parameters)) < len(parameters)
 
 
 def _is_plain(group: dict[str, Any]) -> bool:

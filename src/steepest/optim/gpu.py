@@ -199,7 +199,7 @@ class GpuTable:
                 )
             together[layout, first_step].append(i)
         if not self.counts:
-            counters = [[torch.empty(0), *row] for row in counters]  # its address is never read
+            counters = [[torch.empty(0, device="cpu"), *row] for row in counters]  # its address is never read
         self._kept = KeptPlaces(
             parameters,
             [

@@ -117,6 +117,10 @@ class Muon(FusedStep, torch.optim.Muon):
             group.setdefault("orthogonalize_dtype", orthogonalize_dtype)
         self._set_switches(switches)
 
+    @staticmethod
+    def torch_has(group: dict[str, Any]) -> bool:
+        return False  # its step is this one, matrix by matrix
+
     def _torch_step(self) -> None:
         raise InputError("Muon is for dense, real parameters and gradients.")  # torch's is no different
 

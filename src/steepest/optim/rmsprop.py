@@ -252,6 +252,11 @@ class RMSprop(FusedStep, torch.optim.RMSprop):
         return bool(group.get("convention", "torch") == "torch")
 
     @staticmethod
+    def state_from_torch(group: dict[str, Any], state: dict[str, Any]) -> None:
+        if "momentum_buffer" in state:  # in which the other conventions have the rate
+            state["momentum_buffer"] = state["momentum_buffer"] * group["lr"]
+
+    @staticmethod
     def hyperparameters_of(group: dict[str, Any]) -> dict[str, float]:
         return {name: float(group[name]) for name in _HYPER}
 

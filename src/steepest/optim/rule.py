@@ -79,9 +79,11 @@ class OptimizerEntry:
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Options by the rule's names or the class's as the class takes them: ``beta1`` is the first of ``betas``."""
-        arguments = {name: value for name, value in given.items() if not _BETA.fullmatch(name)}
-        numbered = {int(name[-1]): value for name, value in given.items() if _BETA.fullmatch(name)}
+        taken = inspect.signature(self.cls).parameters  # a rule of a person's own may take beta1 as it stands
+        in_betas = {name for name in given if _BETA.fullmatch(name) and name not in taken}
+        arguments = {name: value for name, value in given.items() if name not in in_betas}
+        numbered = {int(name[-1]): given[name] for name in in_betas}
         if numbered:
-            betas = arguments.get("betas", inspect.signature(self.cls).parameters["betas"].default)
+            betas = arguments.get("betas", taken["betas"].default)
             arguments["betas"] = tuple(numbered.get(place, beta) for place, beta in enumerate(betas, start=1))
         return arguments

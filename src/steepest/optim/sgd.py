@@ -174,6 +174,13 @@ class SGD(FusedStep, torch.optim.SGD):
         return bool(group.get("convention", "torch") == "torch")
 
     @staticmethod
+    def state_from_torch(group: dict[str, Any], state: dict[str, Any]) -> None:
+        buffer = state.get("momentum_buffer")
+        factor = {"ema": 1.0 - group["momentum"], "keras": -group["lr"]}.get(group["convention"])
+        if buffer is not None and factor is not None:
+            state["momentum_buffer"] = buffer * factor
+
+    @staticmethod
     def hyperparameters_of(group: dict[str, Any]) -> dict[str, float]:
         return {name: float(group[name]) for name in SGD.rule_of(group).hyperparameters}
 

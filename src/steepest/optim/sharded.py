@@ -111,7 +111,7 @@ def all_finite(gradients: Iterable[Tensor]) -> bool:
 
 def _agreed(flag: bool, mesh: Any, device: torch.device) -> bool:
     """Whether it holds in every process of a mesh."""
-    held = torch.tensor(float(flag), device=device)
+    held = torch.tensor(float(flag), dtype=torch.float32, device=device)
     for group in mesh.get_all_groups():
         torch.distributed.all_reduce(held, torch.distributed.ReduceOp.MIN, group=group)
     return bool(held)

@@ -17,7 +17,7 @@ from steepest.optim.rule import Rule
 from steepest.optim.sharded import is_sharded
 from steepest.optim.table import StepTable
 
-__all__ = ["CODED", "Rounding", "StateType", "Storage"]
+__all__ = ["CODED", "LOST", "Rounding", "StateType", "Storage"]
 
 StateType = torch.dtype | Literal["8bit"] | None
 Rounding = Literal["nearest", "stochastic", "kahan"]
@@ -204,7 +204,7 @@ def encoded(numbers: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     """Numbers as 8-bit codes of their shape, and a header for every 256 of them."""
     device = numbers.device
     numbers = numbers.to("cpu", torch.float32).contiguous()
-    codes = torch.zeros(numbers.shape, dtype=torch.uint8, device="cpu")  # whatever the default device
+    codes = torch.zeros(numbers.shape, dtype=torch.uint8, device="cpu")
     header = torch.zeros(math.ceil(numbers.numel() / BLOCK), dtype=torch.int16, device="cpu")
     _pass(_WRITE, kind, [numbers, numbers, codes, header])
     return codes.to(device), header.to(device)

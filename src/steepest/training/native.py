@@ -319,8 +319,9 @@ def optimizer_of(run: Run) -> tuple[Rule, dict[str, float]]:
     options = {**entry.options, **run.optimizer_options}
     try:
         live = entry.cls([torch.nn.Parameter(torch.zeros(1))], lr=run.lr, **options)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"optimizer {run.optimizer}: {error}.") from None
+    except (IndexError, TypeError, ValueError) as error:
+        words = str(error).rstrip(".")
+        raise InputError(f"optimizer {run.optimizer}: {words}{'' if words.endswith('?') else '.'}") from None
     group = live.param_groups[0]
     return entry.cls.rule_of(group), entry.cls.hyperparameters_of(group)
 
