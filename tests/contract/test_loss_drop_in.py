@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from steepest import losses
+from steepest.bench.losses import draw, loss_of
 from steepest.errors import InputError
 from steepest.losses import LOSSES, functional
 
@@ -434,6 +435,42 @@ def test_a_subclass_may_leave_the_constructor_out() -> None:
             self.reduction = "sum"
 
     assert float(Bare()(torch.ones(3), torch.zeros(3))) == 3.0
+
+
+def drawn(word: str) -> tuple[Tensor, Tensor]:
+    if word == "linear_cross_entropy":
+        return torch.ones(4, 5), torch.tensor([0, 1, 2, 0])
+    if word in ("dice", "tversky", "nll", "multi_margin"):
+        return torch.ones(4, 3), torch.tensor([0, 1, 2, 0])
+    return draw(word, (4, 3))
+
+
+@pytest.mark.parametrize("which", ["input", "target"])
+@pytest.mark.parametrize("kind", ["list", "ndarray", "NoneType", "sparse"])
+@pytest.mark.parametrize("word", losses.LOSSES)
+def test_what_is_no_dense_tensor_is_named(word: str, kind: str, which: str) -> None:
+    is_linear = word == "linear_cross_entropy"
+    loss: Any = losses.LinearCrossEntropyLoss(5, 3) if is_linear else loss_of(word, (4, 3))
+    given: dict[str, Any] = dict(zip(("input", "target"), drawn(word), strict=True))
+    other: dict[str, Any] = {
+        "list": given[which].tolist(),
+        "ndarray": given[which].numpy(),
+        "NoneType": None,
+        "sparse": given[which].to_sparse(),
+    }
+    given[which] = other[kind]
+    more = [torch.ones(4, 3)] if word == "gaussian_nll" else []
+    said = "is sparse" if kind == "sparse" else f"is of type {kind}; it must be a torch.Tensor"
+    with pytest.raises(InputError, match=f"^[a-z0-9_]+: the {which} {said}"):
+        loss(*given.values(), *more)
+
+
+@pytest.mark.parametrize("word", ["hinge", "squared_hinge", "gaussian_nll"])
+def test_truth_values_are_no_targets_of_these(word: str) -> None:
+    more = [torch.ones(3)] if word == "gaussian_nll" else []
+    loss: Any = loss_of(word, (3,))
+    with pytest.raises(InputError, match=f"^{word}: targets are torch.bool; they are "):
+        loss(torch.ones(3), torch.ones(3, dtype=torch.bool), *more)
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,21 @@ def test_parameters_without_a_gradient_are_left_alone(name: str, options: dict[s
     assert all(not parameter.grad.any() for parameter in given)
 
 
+@pytest.mark.parametrize(
+    ("name", "entry"), [("Adam", "step"), ("Adagrad", "step"), ("NAdam", "step"), ("NAdam", "mu_product")]
+)
+def test_a_count_that_somebody_sets_is_that_parameters_alone(name: str, entry: str) -> None:
+    """While all tensors lie where they did, and one of them is not the others' like any longer."""
+    both = [(CLASSES[name], parameters(*SHAPES)), (PEERS[name], parameters(*SHAPES))]
+    for cls, given in both:
+        optimizer = cls(given, lr=0.1)
+        steps(optimizer, given, range(3))
+        optimizer.state[given[1]][entry].mul_(0.5)
+        steps(optimizer, given, range(3, 6))
+    for mine, theirs in zip(both[0][1], both[1][1], strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
 @pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate parameters")
 @pytest.mark.parametrize(
     ("name", "options"), [*USED, *((name, {}) for name in sorted(PEERS.keys() - {name for name, _ in USED}))]

@@ -13,7 +13,16 @@ from torch import Tensor
 
 from steepest.backends import cpu_small, cpu_tensors
 from steepest.bench.losses import draw, loss_of
-from steepest.losses import LOSSES, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, MSELoss, fused
+from steepest.losses import (
+    LOSSES,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    MSELoss,
+    MultiMarginLoss,
+    NLLLoss,
+    fused,
+)
 
 WITH_KERNELS = [word for word, loss in LOSSES.items() if loss.formula.gradient is not None]
 
@@ -25,17 +34,16 @@ def _has_table() -> None:
 
 
 @pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
-    """What the small way answered, call by call."""
-    answers: list[float | None] = []
-    for name in ("pointwise", "softmax"):
-        function = getattr(cpu_small, name)
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the small way took it, call by call."""
+    answers: list[bool] = []
+    function = cpu_small.Small.__call__
 
-        def told(*arguments: Any, function: Callable[..., float | None] = function) -> float | None:
-            answers.append(function(*arguments))
-            return answers[-1]
+    def told(*arguments: Any) -> bool:
+        answers.append(function(*arguments))
+        return answers[-1]
 
-        monkeypatch.setattr(cpu_small, name, told)
+    monkeypatch.setattr(cpu_small.Small, "__call__", told)
     return answers
 
 
@@ -52,7 +60,7 @@ def results(loss: Callable[[Tensor, Tensor], Tensor], input: Tensor, target: Ten
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("word", WITH_KERNELS)
 def test_the_same_bits(
-    word: str, dtype: torch.dtype, reduction: str, monkeypatch: pytest.MonkeyPatch, taken: list[float | None]
+    word: str, dtype: torch.dtype, reduction: str, monkeypatch: pytest.MonkeyPatch, taken: list[bool]
 ) -> None:
     is_softmax = LOSSES[word].formula.family == "softmax"
     shapes = [(7, 3), (33, 10), (5, 200), (2, 4, 3)] if is_softmax else [(1,), (37,), (3, 5, 2), ()]
@@ -75,14 +83,14 @@ def test_the_same_bits(
             assert torch.equal(mine, theirs), (shape, mine, theirs)
     if word not in ("logit_adjusted", "class_balanced"):  # weights and offsets go with the others
         assert taken
-        assert None not in taken
+        assert all(taken)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_same_bits_with_weights(
-    dtype: torch.dtype, smoothing: float, reduction: str, monkeypatch: pytest.MonkeyPatch, taken: list[float | None]
+    dtype: torch.dtype, smoothing: float, reduction: str, monkeypatch: pytest.MonkeyPatch, taken: list[bool]
 ) -> None:  # fmt: skip
     weight = torch.rand(10, dtype=dtype)
     loss = CrossEntropyLoss(weight, ignore_index=3, reduction=reduction, label_smoothing=smoothing)
@@ -92,7 +100,34 @@ def test_the_same_bits_with_weights(
     for mine, theirs in zip(small, results(loss, input.to(dtype), target), strict=True):
         assert torch.equal(mine, theirs)
     assert len(taken) == 2
-    assert None not in taken
+    assert all(taken)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "word", ["nll", "nll, ignored", "nll, places", "nll, a row", "margins", "squared margins"]
+)
+def test_the_same_bits_of_rows(
+    word: str, dtype: torch.dtype, weighted: bool, reduction: str, monkeypatch: pytest.MonkeyPatch, taken: list[bool]
+) -> None:  # fmt: skip
+    input, target = draw("cross_entropy", (50, 10))
+    input, weight = input.to(dtype), torch.rand(10, dtype=dtype) if weighted else None
+    if "places" in word:
+        input, target = input.reshape(5, 10, 2, 5), target.reshape(5, 2, 5)
+    if "a row" in word:
+        input, target = input[0], target[0]
+    is_ignored = {"ignore_index": 3} if "ignored" in word else {}
+    if "margins" in word:
+        loss: Any = MultiMarginLoss(1 + ("squared" in word), margin=0.7, weight=weight, reduction=reduction)
+    else:
+        loss = NLLLoss(weight, reduction=reduction, **is_ignored)
+    small = results(loss, input, target)
+    monkeypatch.setattr(fused, "_may_be_small", lambda *_: False)
+    for mine, theirs in zip(small, results(loss, input, target), strict=True):
+        assert torch.equal(mine, theirs)
+    assert taken == [True, True]
 
 
 def case(**changes: Any) -> Callable[[], tuple[Any, Tensor, Tensor]]:
@@ -124,6 +159,9 @@ OTHERS: dict[str, Callable[[], tuple[Any, Tensor, Tensor]]] = {
     "probabilities": case(loss=CrossEntropyLoss(), input=LOGITS, target=LOGITS.softmax(1)),
     "all ignored": case(loss=CrossEntropyLoss(), input=LOGITS, target=torch.full((4,), -100)),
     "no weight": case(loss=CrossEntropyLoss(torch.zeros(3)), input=LOGITS, target=CLASSES),
+    "every class ignored": case(loss=NLLLoss(), input=LOGITS, target=torch.full((4,), -100)),
+    "one row's margins": case(loss=MultiMarginLoss(), input=LOGITS[0], target=CLASSES[0]),
+    "narrow classes' margins": case(loss=MultiMarginLoss(), input=LOGITS, target=CLASSES.int()),
     "weight": case(loss=BCEWithLogitsLoss(torch.ones(12)), target=torch.ones(12)),
     "switch": case(loss=MSELoss(output_dtype=torch.float64)),
     "values": case(loss=HuberLoss(reduction="none")),
@@ -131,7 +169,7 @@ OTHERS: dict[str, Callable[[], tuple[Any, Tensor, Tensor]]] = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_others_go_the_other_way(name: str, taken: list[float | None]) -> None:
+def test_others_go_the_other_way(name: str, taken: list[bool]) -> None:
     loss, input, target = OTHERS[name]()
     theirs = next(base for base in type(loss).__mro__ if base.__module__ == "torch.nn.modules.loss")
     arguments = {word: getattr(loss, word) for word in ("weight", "label_smoothing") if hasattr(loss, word)}
@@ -144,14 +182,14 @@ def test_others_go_the_other_way(name: str, taken: list[float | None]) -> None:
         loss(input, target), expected, equal_nan=True, check_dtype=name != "switch",
         rtol=2e-3 if name == "half" else None, atol=1e-5 if name == "half" else None,
     )  # fmt: skip
-    assert set(taken) <= {None}
+    assert not any(taken)
 
 
 @pytest.mark.parametrize("weight", [torch.ones(3).double(), torch.ones(3).requires_grad_()])
-def test_weights_that_torch_refuses_go_the_other_way(weight: Tensor, taken: list[float | None]) -> None:
+def test_weights_that_torch_refuses_go_the_other_way(weight: Tensor, taken: list[bool]) -> None:
     weighted, plain = CrossEntropyLoss(weight)(LOGITS, CLASSES), CrossEntropyLoss()(LOGITS, CLASSES)
     torch.testing.assert_close(weighted.detach(), plain, check_dtype=False)
-    assert len(taken) == 1 or taken[0] is None  # the other is the plain loss
+    assert len(taken) == 1 or not taken[0]  # the other is the plain loss
 
 
 @pytest.mark.parametrize(
@@ -159,15 +197,21 @@ def test_weights_that_torch_refuses_go_the_other_way(weight: Tensor, taken: list
     [
         (LOGITS, torch.tensor([0, 3, 1, 2]), IndexError),
         (LOGITS, torch.tensor([0, -1, 1, 2]), IndexError),
+        (LOGITS, torch.tensor([0, -(1 << 63), 1, 2]), IndexError),
         (LOGITS, CLASSES[:3], ValueError),
         (LOGITS, CLASSES.reshape(2, 2), ValueError),
         (LOGITS.int(), CLASSES, ValueError),
         (LOGITS.tolist(), CLASSES, ValueError),
     ],
 )
-def test_what_does_not_fit_is_told_as_ever(input: Any, target: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match="cross_entropy: "):
-        CrossEntropyLoss()(input, target)
+@pytest.mark.parametrize(
+    "loss", [CrossEntropyLoss(), NLLLoss(), MultiMarginLoss()], ids=lambda loss: loss.formula.name
+)
+def test_what_does_not_fit_is_told_as_ever(
+    input: Any, target: Any, error: type[Exception], loss: Any
+) -> None:
+    with pytest.raises(error, match=f"^{loss.formula.name}: "):
+        loss(input, target)
 
 
 def test_shapes_of_one_size_are_two_shapes() -> None:
@@ -225,15 +269,16 @@ def test_an_input_that_was_changed_since_is_noticed() -> None:
         loss.backward()
 
 
-def test_without_the_table_all_goes_the_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_table_all_goes_the_other_way(monkeypatch: pytest.MonkeyPatch, taken: list[bool]) -> None:
     monkeypatch.setattr(cpu_small, "finds_on", lambda device: False)
-    for function in (cpu_small._pointwise, cpu_small._softmax):
+    made = cpu_small._compiled, cpu_small.pointwise, cpu_small.softmax
+    for function in made:
         function.cache_clear()
     try:
         assert CrossEntropyLoss()(LOGITS, CLASSES) == pytest.approx(
             float(torch.nn.functional.cross_entropy(LOGITS, CLASSES))
         )
-        assert cpu_small._softmax()() == 0
+        assert taken == [False]
     finally:
-        for function in (cpu_small._pointwise, cpu_small._softmax):
+        for function in made:
             function.cache_clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import carray, njit, types
@@ -18,7 +18,9 @@ from steepest.backends.cpu_vocabulary import AS_PART, _inline
 if TYPE_CHECKING:
     from steepest.optim.rule import Rule
 
-__all__ = ["ENGINE_STEP", "counters", "in_parts", "optimizer_step", "stored_step"]
+__all__ = [
+    "ENGINE_STEP", "GroupPart", "in_parts", "optimizer_step", "step_group", "stored_step", "tell_group",
+]  # fmt: skip
 
 # step number, number of tensors, table of addresses, hyperparameters and then scalars (which the step advances)
 #
@@ -28,10 +30,9 @@ ENGINE_STEP = types.void(
     types.float64, types.int64, types.CPointer(types.int64), types.CPointer(types.float64)
 )
 
-# number of tensors, numbers of each, table of addresses, the numbers that all tensors have
-#
-# A tensor has a row in the table: where its step count lies, then where each of its scalars does.
-COUNTERS = types.boolean(types.int64, types.int64, types.CPointer(types.int64), types.CPointer(types.float64))
+# number of parts, a `GroupPart` for each, and where the group's gradients lie
+_TELL = types.boolean(types.int64, types.CPointer(types.int64), types.CPointer(types.int64))
+_STEP_GROUP = types.void(types.int64, types.CPointer(types.int64))
 
 # address of a step, step number, number of parts, a row for each (number of tensors, where its table begins),
 # number of numbers, these, room for what the step makes of them, the counter that threads take parts from
@@ -54,9 +55,13 @@ block: int
 choose_vectors: Any
 make_scratch: Any
 float_type: Any
-as_pointer: Any
-as_scalar: Any
+as_counts: Any
+as_scalars: Any
 as_table: Any
+load_count: Any
+load_scalar: Any
+store_count: Any
+store_scalar: Any
 take_step: Any
 view_parameter: Any
 view_gradient: Any
@@ -165,34 +170,95 @@ def _in_parts(
             carray(moved, num_numbers)[:] = own
 
 
-def _agree(num_tensors: int, width: int, table: Any, numbers: Any) -> bool:
-    """Whether all tensors have the same step count and scalars, and which: the count with one more step."""
-    t = carray(table, num_tensors * width)
-    s = carray(numbers, width)
-    step = carray(as_pointer(t[0]), 1)[0]
-    for k in range(1, width):
-        s[k] = carray(as_scalar(t[k]), 1)[0]
-    for tensor in range(1, num_tensors):
-        at = tensor * width
-        if carray(as_pointer(t[at]), 1)[0] != step:
-            return False
-        for k in range(1, width):
-            if carray(as_scalar(t[at + k]), 1)[0] != s[k]:
+class GroupPart(NamedTuple):
+    """What compiled code is told of tensors that step alike, as 64-bit words.
+
+    Where these tensors keep their step counts and scalars is a table of its own, a row a tensor. ``numbers`` are the
+    number of the step to take, the hyperparameters and the scalars: float64.
+    """
+
+    kernel: int  # the step's address; 0: others take it
+    num_rows: int  # of the step's table
+    width: int
+    table: int
+    owners: int  # for each row the place of its gradient among the group's
+    offsets: int  # and how far in that it begins
+    num_tensors: int
+    num_counters: int  # of each
+    counters: int
+    counts_steps: int  # or the number of the step stays what it is
+    num_hyper: int
+    numbers: int
+
+
+_PART_WORDS = len(GroupPart._fields)
+_KERNEL, _ROWS, _WIDTH, _TABLE, _OWNERS, _OFFSETS, _TENSORS, _COUNTERS, _AT, _COUNTS, _HYPER, _NUMBERS = (
+    range(_PART_WORDS)
+)
+
+
+def _tell_group(num_parts: int, parts: Any, gradients: Any) -> bool:
+    """Whether all tensors of a part have the same step count and scalars; if so, note these and where gradients lie."""
+    given = carray(parts, num_parts * _PART_WORDS)
+    for part in range(num_parts):
+        q = given[part * _PART_WORDS :]
+        width, first = q[_COUNTERS], q[_COUNTS]
+        t = carray(as_table(q[_AT]), q[_TENSORS] * width)
+        for tensor in range(1, q[_TENSORS]):
+            at = tensor * width
+            if first != 0 and load_count(t[at]) != load_count(t[0]):
                 return False
-    s[0] = np.float64(step + float_type(1.0))
+            for k in range(first, width):
+                if load_scalar(t[at + k]) != load_scalar(t[k]):
+                    return False
+    for part in range(num_parts):
+        q = given[part * _PART_WORDS :]
+        num_rows, width, num_hyper, first = q[_ROWS], q[_WIDTH], q[_HYPER], q[_COUNTS]
+        counters = carray(as_table(q[_AT]), q[_COUNTERS])
+        numbers = carray(as_scalars(q[_NUMBERS]), 1 + num_hyper + q[_COUNTERS] - first)
+        if first != 0:
+            numbers[0] = np.float64(load_count(counters[0]) + np.float32(1.0))
+        for k in range(first, q[_COUNTERS]):
+            numbers[1 + num_hyper + k - first] = load_scalar(counters[k])
+        owners, offsets = carray(as_table(q[_OWNERS]), num_rows), carray(as_table(q[_OFFSETS]), num_rows)
+        where, t = carray(gradients, 1 << 62), carray(as_table(q[_TABLE]), num_rows * width)
+        for row in range(num_rows):
+            t[row * width + 2] = where[owners[row]] + offsets[row]
     return True
 
 
-def _note(num_tensors: int, width: int, table: Any, numbers: Any) -> bool:
-    """Give all tensors the same step count and scalars."""
-    t = carray(table, num_tensors * width)
-    s = carray(numbers, width)
-    for tensor in range(num_tensors):
-        at = tensor * width
-        carray(as_pointer(t[at]), 1)[0] = float_type(s[0])
-        for k in range(1, width):
-            carray(as_scalar(t[at + k]), 1)[0] = s[k]
-    return True
+def _step_group(num_parts: int, parts: Any) -> None:
+    """Step part after part, those apart that others step; count the step, and keep the new scalars."""
+    given = carray(parts, num_parts * _PART_WORDS)
+    for part in range(num_parts):
+        q = given[part * _PART_WORDS :]
+        num_hyper, first, width = q[_HYPER], q[_COUNTS], q[_COUNTERS]
+        numbers = carray(as_scalars(q[_NUMBERS]), 1 + num_hyper + width - first)
+        if q[_KERNEL] != 0:
+            take_step(q[_KERNEL], numbers[0], q[_ROWS], as_table(q[_TABLE]), numbers[1:])
+        t = carray(as_table(q[_AT]), q[_TENSORS] * width)
+        for tensor in range(q[_TENSORS]):
+            at = tensor * width
+            if first != 0:
+                store_count(t[at], numbers[0])
+            for k in range(first, width):
+                store_scalar(t[at + k], numbers[1 + num_hyper + k - first])
+
+
+def _load_count(address: int) -> Any:
+    return carray(as_counts(address), 1)[0]
+
+
+def _load_scalar(address: int) -> Any:
+    return carray(as_scalars(address), 1)[0]
+
+
+def _store_count(address: int, value: float) -> None:
+    carray(as_counts(address), 1)[0] = np.float32(value)
+
+
+def _store_scalar(address: int, value: float) -> None:
+    carray(as_scalars(address), 1)[0] = value
 
 
 # Tuples of any length, one member at a time: each function below does what the one before it does, and one
@@ -359,21 +425,31 @@ def _scratch(num_rows: int) -> Any:
 
 
 @cache
-def counters(dtype: str) -> tuple[Callable[..., bool], Callable[..., bool]]:
-    """What reads the step counts (of that type) and scalars (float64) of many tensors, and what writes them.
+def tell_group() -> Callable[[int, int, int], bool]:
+    """``f(number of parts, their words, where the gradients lie)``, addresses as integers; as `_tell_group` says."""
+    return _of_group(
+        _tell_group, _TELL, ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_int64, *[ctypes.c_void_p] * 2)
+    )
 
-    Called as COUNTERS says, with addresses as integers.
-    """
-    float_type = {"float32": types.float32, "float64": types.float64}[dtype]
-    bindings = {
-        "as_pointer": cpu.pointer_at(float_type),
-        "as_scalar": cpu.pointer_at(types.float64),
-        "float_type": np.dtype(dtype).type,
+
+@cache
+def step_group() -> Callable[[int, int], None]:
+    """``f(number of parts, their words)``, with the interpreter's lock released."""
+    return _of_group(_step_group, _STEP_GROUP, ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p))
+
+
+def _of_group(template: Callable[..., Any], signature: Any, prototype: Any) -> Any:
+    pointers = {
+        "as_table": cpu.pointer_at(types.int64),
+        "as_counts": cpu.pointer_at(types.float32),
+        "as_scalars": cpu.pointer_at(types.float64),
     }
-    integer, address = ctypes.c_int64, ctypes.c_void_p
-    prototype = ctypes.PYFUNCTYPE(ctypes.c_bool, integer, integer, address, address)
-    agree, note = (cpu.compile_kernel(part, COUNTERS, bindings) for part in (_agree, _note))
-    return cpu.by_address(agree, prototype), cpu.by_address(note, prototype)
+    parts = {
+        name.__name__[1:]: cpu.bind(name, pointers)
+        for name in (_load_count, _load_scalar, _store_count, _store_scalar)
+    }
+    bindings = {**pointers, **parts, "take_step": cpu.call(ENGINE_STEP)}
+    return cpu.by_address(cpu.compile_kernel(template, signature, bindings), prototype)
 
 
 @cache

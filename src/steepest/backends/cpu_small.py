@@ -9,8 +9,8 @@ left to the way that takes all, and nothing has happened then.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,12 @@ import torch
 from numba import carray, types
 from torch import Tensor
 
-from steepest.backends import cpu
+from steepest.backends import cpu, cpu_losses
 from steepest.backends.cpu_losses import GRADIENT, SUM, address, num_kept_of, weight_kept_of
 from steepest.backends.cpu_softmax import on_stack
 from steepest.backends.cpu_tensors import LOOK_UP, NO_SUCH_TENSOR, finds_on, look_up_at
 
-__all__ = ["pointwise", "softmax"]
+__all__ = ["Small", "margins", "picked", "pointwise", "softmax"]
 
 _MOST = 1 << 14  # elements: a loss of more takes long enough for other threads to want the interpreter
 _WORDS = 6  # of a DLTensor: address, device, dimensions and type, shape, strides, offset
@@ -32,7 +32,10 @@ _ONE_LANE = 1 << 16
 _INT64 = 64 << 8 | _ONE_LANE
 _FLOAT32 = 2 | 32 << 8 | _ONE_LANE
 _FLOATS = {torch.float32: _FLOAT32, torch.float64: 2 | 64 << 8 | _ONE_LANE}
+_NAMES = {torch.float32: "float32", torch.float64: "float64"}
+_NO_WEIGHT = (0, 1, 1)  # a line of the table of operands: address, inner, count
 _DONE, _LEFT = 1, 0
+
 
 # The kernels' signatures with addresses as integers.
 _i, _d, _flag = types.int64, types.float64, types.boolean
@@ -40,9 +43,10 @@ _POINTWISE = types.void(_i, _i, _i, _i, _i, _d, _i, _i, _i, _i, _i)
 _SOFTMAX = types.void(
     _i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _flag, _flag, _flag, _i, _d, _d, _i, _i, _i, _i
 )  # fmt: skip
-_RESULT = types.CPointer(_d)
-_SMALL_POINTWISE = _i(_i, _i, _i, _i, _i, _i, _i, _i, _i, _RESULT)
-_SMALL_SOFTMAX = _i(_i, _i, _i, _i, _i, _i, _i, _i, _i, _i, _d, _RESULT)
+_PICKED = types.void(_i, _i, _i, _i, _i, _i, _i, _flag, _i, _d, _i, _i)
+_MARGINS = types.void(_i, _i, _i, _i, _i, _i, _flag, _flag, _d, _d, _i, _i)
+# torch's function, what is known beforehand, input, target, gradient (0: none is wanted), loss, weight (0: none)
+_SMALL = _i(_i, types.CPointer(_i), _i, _i, _i, _i, _i)
 
 look_up: Any
 as_integers: Any
@@ -53,6 +57,8 @@ add_weights32: Any
 add_weights64: Any
 as_float32: Any
 as_float64: Any
+keep: Any
+run_rows: Any
 
 
 def _size_of(function: int, tensor: int, words: Any, kind: int) -> int:
@@ -71,12 +77,19 @@ def _size_of(function: int, tensor: int, words: Any, kind: int) -> int:
     return size
 
 
+def _keep(loss: int, kind: int, value: float) -> None:
+    if kind == _FLOAT32:
+        carray(as_float32(loss), 1)[0] = np.float32(value)
+    else:
+        carray(as_float64(loss), 1)[0] = value
+
+
 def _small_pointwise(
-    function: int, input: int, target: int, gradient: int, kind: int, kernel: int, options: int, operands: int,
-    is_mean: int, result: Any,
-) -> int:  # fmt: skip
+    function: int, known: Any, input: int, target: int, gradient: int, loss: int, weight: int
+) -> int:
+    kind, kernel, is_mean, options, operands = known[0], known[1], known[2], known[3], known[4]
     x, y = carray(on_stack(np.int64), _WORDS), carray(on_stack(np.int64), _WORDS)
-    g = carray(on_stack(np.int64), _WORDS)
+    g, r = carray(on_stack(np.int64), _WORDS), carray(on_stack(np.int64), _WORDS)
     count = size_of(function, input, x, kind)
     if count <= 0 or count > _MOST or size_of(function, target, y, kind) != count:
         return _LEFT
@@ -92,6 +105,8 @@ def _small_pointwise(
         if size_of(function, gradient, g, kind) != count:
             return _LEFT
         out, mode = g[0] + g[5], GRADIENT
+    if size_of(function, loss, r, kind) != 1:
+        return _LEFT
     divisor = np.float64(count) if is_mean != 0 else 1.0
     counter, sums = on_stack(np.int64), on_stack(np.float64)
     carray(counter, 1)[0] = 0
@@ -99,19 +114,21 @@ def _small_pointwise(
         kernel, x[0] + x[5], y[0] + y[5], out, count, _MOST, 1.0 / divisor, options, operands, mode, address(counter),
         address(sums),
     )  # fmt: skip
-    carray(result, 1)[0] = carray(sums, 1)[0] / divisor
+    keep(r[0] + r[5], kind, carray(sums, 1)[0] / divisor)
     return _DONE
 
 
-def _small_softmax(
-    function: int, input: int, target: int, gradient: int, kind: int, kernel: int, options: int, ignore_index: int,
-    is_mean: int, weight: int, smoothing: float, result: Any,
-) -> int:  # fmt: skip
+def _small_rows(
+    function: int, known: Any, input: int, target: int, gradient: int, loss: int, weight: int
+) -> int:
+    kind, kernel, is_mean, options, ignore_index = known[0], known[1], known[2], known[3], known[4]
+    most, is_of_kept = known[5], known[6]
     x, y = carray(on_stack(np.int64), _WORDS), carray(on_stack(np.int64), _WORDS)
-    g, w = carray(on_stack(np.int64), _WORDS), carray(on_stack(np.int64), _WORDS)
+    g, r = carray(on_stack(np.int64), _WORDS), carray(on_stack(np.int64), _WORDS)
+    w = carray(on_stack(np.int64), _WORDS)
     count = size_of(function, input, x, kind)
     dims = x[2] & 0xFFFFFFFF
-    if count <= 0 or count > _MOST or dims == 0:
+    if count <= 0 or count > most or dims == 0:
         return _LEFT
     shape = carray(as_integers(x[3]), dims)
     place = 1 if dims > 1 else 0  # of the classes
@@ -129,19 +146,23 @@ def _small_softmax(
     kept = count_kept(as_integers(index), rows, classes, ignore_index)
     if kept <= 0:  # a class that is none, or nothing to take a mean of
         return _LEFT
+    if is_of_kept == 0 and kept != rows:
+        return _LEFT
     logits = x[0] + x[5]
     out, mode = logits, SUM
     if gradient != 0:
         if size_of(function, gradient, g, kind) != count:
             return _LEFT
         out, mode = g[0] + g[5], GRADIENT
+    if size_of(function, loss, r, kind) != 1:
+        return _LEFT
     divisor = np.float64(kept) if is_mean != 0 else 1.0
     class_weight = logits  # any address will do for what is not read
     if weight != 0:
         if size_of(function, weight, w, kind) != classes or w[2] & 0xFFFFFFFF != 1:
             return _LEFT
         class_weight = w[0] + w[5]
-        if is_mean != 0:
+        if is_mean != 0 and is_of_kept != 0:
             ignored = ignore_index
             if kind == _FLOAT32:
                 divisor = add_weights32(as_integers(index), as_float32(class_weight), rows, classes, ignored)
@@ -149,94 +170,228 @@ def _small_softmax(
                 divisor = add_weights64(as_integers(index), as_float64(class_weight), rows, classes, ignored)
             if not divisor > 0.0:
                 return _LEFT
-    counter, sums = on_stack(np.int64), on_stack(np.float64)
-    carray(counter, 1)[0] = 0
-    run_kernel(
-        kernel, logits, index, logits, class_weight, logits, out, rows, rows, classes, inner, weight != 0, False, False,
-        ignore_index, smoothing, 1.0 / divisor, options, mode, address(counter), address(sums),
+    total = on_stack(np.float64)
+    run_rows(
+        kernel, logits, index, class_weight, out, rows, classes, inner, weight != 0, ignore_index, options,
+        1.0 / divisor, mode, address(total),
     )  # fmt: skip
-    carray(result, 1)[0] = carray(sums, 1)[0] / divisor
+    keep(r[0] + r[5], kind, carray(total, 1)[0] / divisor)
     return _DONE
 
 
-def _compiled(template: Callable[..., int], signature: Any, kernels: Any) -> Callable[..., int]:
-    """The function as Python calls it; it leaves all to others where torch has no table that sees the CPU."""
+# The kernels of losses of rows, called alike.
+
+
+def _run_softmax(
+    kernel: int, logits: int, index: int, class_weight: int, out: int, rows: int, classes: int, inner: int,
+    has_weight: bool, ignore_index: int, options: int, scale: float, mode: int, total: int,
+) -> None:  # fmt: skip
+    counter = on_stack(np.int64)
+    carray(counter, 1)[0] = 0
+    smoothing, numbers = carray(as_float64(options), 1)[0], options + 8
+    run_kernel(
+        kernel, logits, index, logits, class_weight, logits, out, rows, rows, classes, inner, has_weight, False, False,
+        ignore_index, smoothing, scale, numbers, mode, address(counter), total,
+    )  # fmt: skip
+
+
+def _run_picked(
+    kernel: int, logits: int, index: int, class_weight: int, out: int, rows: int, classes: int, inner: int,
+    has_weight: bool, ignore_index: int, options: int, scale: float, mode: int, total: int,
+) -> None:  # fmt: skip
+    run_kernel(
+        kernel,
+        logits,
+        index,
+        class_weight,
+        out,
+        rows,
+        classes,
+        inner,
+        has_weight,
+        ignore_index,
+        scale,
+        mode,
+        total,
+    )
+
+
+def _run_margins(
+    kernel: int, logits: int, index: int, class_weight: int, out: int, rows: int, classes: int, inner: int,
+    has_weight: bool, ignore_index: int, options: int, scale: float, mode: int, total: int,
+) -> None:  # fmt: skip
+    given = carray(as_float64(options), 2)
+    is_squared, margin = given[0] != 0.0, given[1]
+    run_kernel(
+        kernel,
+        logits,
+        index,
+        class_weight,
+        out,
+        rows,
+        classes,
+        has_weight,
+        is_squared,
+        margin,
+        scale,
+        mode,
+        total,
+    )
+
+
+@cache
+def _compiled(
+    template: Callable[..., int], kernels: Any, run_rows: Callable[..., None] | None = None
+) -> Callable[..., int] | None:
+    """The function as Python calls it; None where torch has no table that sees the CPU.
+
+    Args:
+        template: of it.
+        kernels: their signature.
+        run_rows: what calls a kernel of rows.
+    """
     if not finds_on(torch.device("cpu")):
-        return lambda *arguments: _LEFT
-    bindings = {"look_up": cpu.call(LOOK_UP), "as_integers": cpu.pointer_at(types.int64)}
+        return None
+    bindings = {
+        "look_up": cpu.call(LOOK_UP),
+        "as_integers": cpu.pointer_at(types.int64),
+        "as_float32": cpu.pointer_at(types.float32),
+        "as_float64": cpu.pointer_at(types.float64),
+    }
     bindings |= {
         "size_of": cpu.bind(_size_of, bindings),
+        "keep": cpu.bind(_keep, bindings),
         "run_kernel": cpu.call(kernels),
         "count_kept": cpu.bind(num_kept_of),
         "add_weights32": cpu.bind(weight_kept_of),
         "add_weights64": cpu.bind(weight_kept_of),
-        "as_float32": cpu.pointer_at(types.float32),
-        "as_float64": cpu.pointer_at(types.float64),
     }
-    words = [ctypes.c_double if argument == _d else ctypes.c_int64 for argument in signature.args]
-    prototype = ctypes.PYFUNCTYPE(ctypes.c_int64, *words[:-1], ctypes.c_void_p)
-    return partial(cpu.by_address(cpu.compile_kernel(template, signature, bindings), prototype), look_up_at())
+    if run_rows is not None:
+        bindings["run_rows"] = cpu.bind(run_rows, bindings)
+    prototype = ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * len(_SMALL.args))
+    return cpu.by_address(cpu.compile_kernel(template, _SMALL, bindings), prototype)  # type: ignore[no-any-return]
 
 
-@cache
-def _pointwise() -> Callable[..., int]:
-    return _compiled(_small_pointwise, _SMALL_POINTWISE, _POINTWISE)
-
-
-@cache
-def _softmax() -> Callable[..., int]:
-    return _compiled(_small_softmax, _SMALL_SOFTMAX, _SOFTMAX)
-
-
-def pointwise(
-    kernel: cpu.Kernel,
-    input: Tensor,
-    target: Tensor,
-    gradient: Tensor | None,
-    options: int,
-    operands: int,
-    is_mean: bool,
-) -> float | None:
-    """The mean or sum of a pointwise loss by its kernel, and into ``gradient`` its slopes; None: not plainly fit.
+class Small:
+    """A loss of one kind, for small tensors: what is known of it before it is called lies where compiled code reads.
 
     Args:
-        kernel: of the input's type, as `cpu_losses.pointwise` gives it.
-        input: any tensor of a real type.
-        target: any tensor.
-        gradient: a contiguous tensor like the input, if one is wanted.
-        options: the address of the loss's parameters.
-        operands: the address of the table that says there is no weight.
-        is_mean: or a sum.
+        function: the compiled one, or None.
+        known: 64-bit words; numbers of other types and tables go by their addresses.
+        kept: what these point to.
+        begins_at_0: whether it writes into a gradient of zeros, and only where there is another number.
     """
-    result = ctypes.c_double()
-    try:
-        status = _pointwise()(
-            id(input), id(target), 0 if gradient is None else id(gradient), _FLOATS[input.dtype], kernel.address,
-            options, operands, is_mean, ctypes.addressof(result),
-        )  # fmt: skip
-    except NO_SUCH_TENSOR:
-        return None
-    return result.value if status == _DONE else None
+
+    __slots__ = ("_function", "_kept", "_look_up", "_words", "begins_at_0")
+
+    def __init__(
+        self,
+        function: Callable[..., int] | None,
+        known: Sequence[int],
+        kept: Sequence[Any],
+        *,
+        begins_at_0: bool = False,
+    ) -> None:
+        self.begins_at_0 = begins_at_0
+        words = (ctypes.c_int64 * len(known))(*known)
+        self._function, self._look_up = function, look_up_at()
+        self._words, self._kept = ctypes.addressof(words), (words, *kept)
+
+    def __call__(
+        self,
+        input: Tensor,
+        target: Tensor,
+        gradient: Tensor | None,
+        loss: Tensor,
+        weight: Tensor | None = None,
+    ) -> bool:
+        """Compute the loss, and into ``gradient`` its slopes; False where that is not plainly fit.
+
+        Args:
+            input: any tensor of the type it was made for.
+            target: any tensor.
+            gradient: a contiguous tensor like the input, if one is wanted; of zeros, where it begins at 0.
+            loss: one number of the input's type, for the mean or sum.
+            weight: one a class.
+        """
+        if self._function is None:
+            return False
+        try:
+            status = self._function(
+                self._look_up, self._words, id(input), id(target), 0 if gradient is None else id(gradient), id(loss),
+                0 if weight is None else id(weight),
+            )  # fmt: skip
+        except NO_SUCH_TENSOR:
+            return False
+        return status == _DONE
 
 
-def softmax(
-    kernel: cpu.Kernel,
-    input: Tensor,
-    target: Tensor,
-    gradient: Tensor | None,
-    options: int,
-    ignore_index: int,
+@lru_cache(256)
+def pointwise(
+    value: Callable[..., Any],
+    gradient: Callable[..., Any],
+    numbers: tuple[float, ...],
+    dtype: torch.dtype,
     is_mean: bool,
-    weight: Tensor | None,
+) -> Small:
+    """The mean or sum of a pointwise formula, without weights; ``numbers`` are its parameters."""
+    kernel = cpu_losses.pointwise(value, gradient, len(numbers), _NAMES[dtype])
+    options = (ctypes.c_double * max(1, len(numbers)))(*numbers)
+    operands = (ctypes.c_int64 * (3 * (1 + len(numbers))))(*_NO_WEIGHT * (1 + len(numbers)))
+    known = _FLOATS[dtype], kernel.address, is_mean, ctypes.addressof(options), ctypes.addressof(operands)
+    return Small(_compiled(_small_pointwise, _POINTWISE), known, (kernel, options, operands))
+
+
+@lru_cache(256)
+def softmax(
+    value: Callable[..., Any],
+    gradient: Callable[..., Any],
+    numbers: tuple[float, ...],
+    dtype: torch.dtype,
+    is_mean: bool,
+    ignore_index: int,
     smoothing: float,
-) -> float | None:
-    """The same of a softmax loss of class indices, with the classes' weights."""
-    result = ctypes.c_double()
-    try:
-        status = _softmax()(
-            id(input), id(target), 0 if gradient is None else id(gradient), _FLOATS[input.dtype], kernel.address,
-            options, ignore_index, is_mean, 0 if weight is None else id(weight), smoothing, ctypes.addressof(result),
-        )  # fmt: skip
-    except NO_SUCH_TENSOR:
-        return None
-    return result.value if status == _DONE else None
+) -> Small:
+    """The same of a softmax formula of class indices, which takes the classes' weights."""
+    kernel = cpu_losses.softmax(value, gradient, len(numbers), _NAMES[dtype])
+    return _of_rows(kernel, _SOFTMAX, _run_softmax, dtype, is_mean, (smoothing, *numbers), ignore_index)
+
+
+@lru_cache(64)
+def picked(dtype: torch.dtype, is_mean: bool, ignore_index: int) -> Small:
+    """The negative log-likelihood of classes, which takes their weights."""
+    kernel = cpu_losses.picked(_NAMES[dtype])
+    most = 1 << 20  # it looks at one element a row
+    return _of_rows(
+        kernel, _PICKED, _run_picked, dtype, is_mean, (), ignore_index, most=most, begins_at_0=True
+    )
+
+
+@lru_cache(64)
+def margins(dtype: torch.dtype, is_mean: bool, is_squared: bool, margin: float) -> Small:
+    """The multi-class margin loss of scores (N, C), which takes the classes' weights."""
+    kernel, given = cpu_losses.margins(_NAMES[dtype]), (float(is_squared), margin)
+    return _of_rows(kernel, _MARGINS, _run_margins, dtype, is_mean, given, None)
+
+
+def _of_rows(
+    kernel: cpu.Kernel,
+    signature: Any,
+    run_rows: Callable[..., None],
+    dtype: torch.dtype,
+    is_mean: bool,
+    numbers: Sequence[float],
+    ignore_index: int | None,
+    most: int = _MOST,
+    *,
+    begins_at_0: bool = False,
+) -> Small:
+    """A loss of rows; ``ignore_index`` None: a mean is over all rows, whatever they weigh."""
+    options = (ctypes.c_double * max(1, len(numbers)))(*numbers)
+    ignored, is_of_kept = (-1, False) if ignore_index is None else (ignore_index, True)
+    known = (
+        _FLOATS[dtype], kernel.address, is_mean, ctypes.addressof(options), ignored, most, is_of_kept,
+    )  # fmt: skip
+    return Small(
+        _compiled(_small_rows, signature, run_rows), known, (kernel, options), begins_at_0=begins_at_0
+    )

@@ -222,18 +222,21 @@ class Places:
         layouts = [(_type_of(tensor), tensor.numel(), _device_of(tensor)) for tensor in like]
         self._layouts = np.array(layouts, dtype=np.int64).reshape(-1, 3)
         self._found = np.empty(len(layouts), dtype=np.int64)
-        self._places = (
-            self._layouts.ctypes.data,
-            self._found.ctypes.data,
-        )  # which take as long to ask for as a search
+        # Asking NumPy for an address takes as long as a search.
+        self.found_at: int = self._found.ctypes.data
+        self._places = self._layouts.ctypes.data, self.found_at
 
     def find(self, tensors: list[Tensor]) -> NDArray[np.int64] | None:
-        """Their addresses, until the next search; None if any is not as before, or there are more or fewer."""
+        """Their addresses, until the next search, at ``found_at``; None if any is not as before, or their number."""
         count = len(self._sizes)
         if len(tensors) != count:
             return None
         if self._finder is None:
-            return self._ask(tensors)
+            asked = self._ask(tensors)
+            if asked is None:
+                return None
+            self._found[:] = asked
+            return self._found
         try:
             num_found = self._finder[0](count, id(tensors), *self._places)
         except NO_SUCH_TENSOR:

@@ -12,7 +12,7 @@ from steepest.backends.reference import log, log1p, maximum, where
 from steepest.errors import InputError
 from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
-from steepest.losses.checks import check_floating
+from steepest.losses.checks import check_floating, check_tensors
 from steepest.losses.formula import LossFormula
 from steepest.losses.switches import Switches
 
@@ -65,6 +65,7 @@ def binary_cross_entropy(
     """``reduction`` of the binary cross-entropy of probabilities; see :class:`BCELoss`."""
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)
+    check_tensors(FORMULA.name, input, target)
     check_floating(FORMULA.name, input)
     _check_probabilities(input)
     return pointwise_loss(FORMULA, input, target, weight=weight, reduction=reduction, **switches)

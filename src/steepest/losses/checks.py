@@ -25,6 +25,7 @@ __all__ = [
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
+_SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 _is_wrapped: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
 _has_transforms: Callable[[], bool] = torch._C._are_functorch_transforms_active  # torch.compile knows it too
 
@@ -46,15 +47,15 @@ def check_parameters(formula: LossFormula, parameters: Sequence[Any]) -> None:
 
 
 def check_tensors(name: str, input: Any, target: Any) -> None:
-    """Both are tensors, and no arrays, lists or numbers."""
-    if isinstance(input, Tensor) and isinstance(target, Tensor):
-        return
+    """Both are dense tensors, and no arrays, lists or numbers."""
     for word, given in (("input", input), ("target", target)):
         if not isinstance(given, Tensor):
             kind = type(given).__name__
             raise InputError(
                 f"{name}: the {word} is of type {kind}; it must be a torch.Tensor (torch.as_tensor makes one)."
             )
+        if given.layout in _SPARSE:
+            raise InputError(f"{name}: the {word} is sparse ({given.layout}); give {word}.to_dense().")
 
 
 def check_floating(name: str, input: Tensor) -> None:
@@ -65,6 +66,7 @@ def check_floating(name: str, input: Tensor) -> None:
 
 def same_shape(name: str, input: Tensor, target: Tensor, strict: bool) -> tuple[Tensor, Tensor]:
     """Both in one shape: as they are, broadcast if that was asked for, else refused."""
+    check_tensors(name, input, target)
     check_floating(name, input)
     if input.shape == target.shape:
         return input, target
@@ -85,6 +87,7 @@ def check_classes(
     Returns:
         The number of rows that are not ignored, where it was looked at.
     """
+    check_tensors(name, input, target)
     check_floating(name, input)
     shape, with_probabilities = input.shape, target.is_floating_point()
     if not shape:

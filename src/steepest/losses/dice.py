@@ -12,7 +12,7 @@ from steepest.errors import InputError
 from steepest.losses.apply import composite_loss
 from steepest.losses.base import LossModule
 from steepest.losses.binary_focal import probability
-from steepest.losses.checks import check_classes, check_parameters, is_concrete, same_shape
+from steepest.losses.checks import check_classes, check_parameters, check_tensors, is_concrete, same_shape
 from steepest.losses.focal import complement
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
@@ -135,6 +135,7 @@ def _checked(
 ) -> tuple[Tensor, Tensor]:
     if mode not in ("binary", "multiclass", "multilabel"):
         raise InputError(f"{name}: mode is {mode!r}; choose binary, multiclass or multilabel.")
+    check_tensors(name, input, target)
     if input.dim() < 2:
         shape = "(N, d1, ...)" if mode == "binary" else "(N, C, d1, ...)"
         raise InputError(

@@ -15,15 +15,11 @@ from steepest.losses.checks import is_concrete, is_transformed
 from steepest.losses.formula import LossFormula
 from steepest.losses.kernels import (
     DTYPES,
-    NO_OPERAND,
     SoftmaxSettings,
     Sum,
     bare,
     divisor_of,
-    doubles,
-    integers,
     mean_of,
-    number_like,
     run_pointwise,
     run_softmax,
     scale_of,
@@ -32,9 +28,11 @@ from steepest.losses.kernels import (
 from steepest.losses.switches import Switches
 
 __all__ = [
+    "ByRows",
     "by_rows",
     "differentiable_gradient",
     "pointwise",
+    "small_by_rows",
     "small_pointwise",
     "small_softmax",
     "softmax",
@@ -71,35 +69,9 @@ def softmax(
     return _loss(input, target, _Softmax(formula, settings, settings.reduction, rows, switches, num_kept))
 
 
-def by_rows(
-    formula: LossFormula,
-    input: Tensor,
-    target: Tensor,
-    run: Callable[..., Sum],
-    reference: Callable[[Tensor, Tensor], Tensor],
-    divisor: Callable[[Tensor], Sum],
-    reduction: str,
-    switches: Switches,
-    constants: Sequence[Tensor] = (),
-) -> Tensor:
-    """A loss with a kernel of its own.
-
-    Args:
-        formula: which; for its name.
-        input: what there is a gradient by.
-        target: one a row.
-        run: ``run(x, target, out, mode, scale)``, the kernel over the contiguous input; its sum.
-        reference: the loss of input and target in torch's operations.
-        divisor: of the target, what a mean that is given no normalizer divides by.
-        reduction: none, mean or sum.
-        switches: as they were given.
-        constants: other tensors that must stay as they are until the backward pass.
-    """
-    return _loss(
-        input,
-        target,
-        _ByRows(formula, run, reference, divisor, reduction, target.shape, switches, constants),
-    )
+def by_rows(input: Tensor, target: Tensor, work: ByRows) -> Tensor:
+    """A loss with a kernel of its own."""
+    return _loss(input, target, work)
 
 
 def small_pointwise(
@@ -108,17 +80,10 @@ def small_pointwise(
     """A pointwise formula of few elements, without weight and switches; None where that is not for certain."""
     if not _may_be_small(input, target, reduction):
         return None
-    kernel = cpu_losses.pointwise(formula.value, formula.gradient, len(numbers), DTYPES[input.dtype])
-    operands = (None,) * (1 + len(numbers))
-    options, table = doubles(numbers), integers(NO_OPERAND * len(operands))
-    slopes = torch.empty_like(input) if input.requires_grad and torch.is_grad_enabled() else None
-    loss = cpu_small.pointwise(
-        kernel, input, target, slopes, options.address, table.address, reduction == "mean"
-    )
-    if loss is None or slopes is None:
-        return None if loss is None else number_like(input, loss)
-    work = _Pointwise(formula, numbers, operands, reduction, input.shape, _NO_SWITCHES)
-    return _apply(input, target, work, (loss, slopes))
+    assert formula.gradient is not None
+    small = cpu_small.pointwise(formula.value, formula.gradient, numbers, input.dtype, reduction == "mean")
+    work = _Pointwise(formula, numbers, (None,) * (1 + len(numbers)), reduction, input.shape, _NO_SWITCHES)
+    return _small_loss(small, input, target, None, work)
 
 
 def small_softmax(
@@ -128,25 +93,49 @@ def small_softmax(
     numbers, weight, _, ignore_index, smoothing, reduction = settings
     if not _may_be_small(input, target, reduction):
         return None
+    assert formula.gradient is not None
+    small = cpu_small.softmax(
+        formula.value, formula.gradient, numbers, input.dtype, reduction == "mean", ignore_index, smoothing
+    )
+    work = _Softmax(formula, settings, reduction, target.shape, _NO_SWITCHES)
+    return _small_loss(small, input, target, weight, work)
+
+
+def small_by_rows(
+    make: Callable[..., cpu_small.Small],
+    options: Sequence[Any],
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    work: ByRows,
+) -> Tensor | None:
+    """The same of a loss with a kernel of its own: what ``make(type, whether a mean, *options)`` computes."""
+    if work.switches or not _may_be_small(input, target, work.reduction):
+        return None
+    small = make(input.dtype, work.reduction == "mean", *options)
+    return _small_loss(small, input, target, weight, work)
+
+
+def _small_loss(
+    small: cpu_small.Small, input: Tensor, target: Tensor, weight: Tensor | None, work: _Work
+) -> Tensor | None:
     if weight is not None and (weight.requires_grad or not is_concrete(weight) or weight.is_neg()):
         return None
-    kernel = cpu_losses.softmax(formula.value, formula.gradient, len(numbers), DTYPES[input.dtype])
-    slopes = torch.empty_like(input) if input.requires_grad and torch.is_grad_enabled() else None
-    options = doubles(numbers)
-    loss = cpu_small.softmax(
-        kernel, input, target, slopes, options.address, ignore_index, reduction == "mean", weight, smoothing
-    )
-    if loss is None or slopes is None:
-        return None if loss is None else number_like(input, loss)
-    return _apply(
-        input, target, _Softmax(formula, settings, reduction, target.shape, _NO_SWITCHES), (loss, slopes)
-    )
+    slopes = None
+    if input.requires_grad and torch.is_grad_enabled():
+        slopes = torch.zeros_like(input) if small.begins_at_0 else torch.empty_like(input)
+    loss = input.new_empty(())
+    if not small(input, target, slopes, loss, weight):
+        return None
+    return loss if slopes is None else _apply(input, target, work, (loss, slopes))
 
 
 def _may_be_small(input: Tensor, target: Tensor, reduction: str) -> bool:
     """Whether compiled code may be asked to look at the tensors."""
     return (
         reduction != "none"
+        and input is not None
+        and target is not None
         and is_concrete(input, target)
         and input.dtype in DTYPES
         and input.is_cpu
@@ -218,24 +207,31 @@ class _Softmax(NamedTuple):
         )
 
 
-class _ByRows(NamedTuple):
-    """The same of a loss with a kernel of its own."""
+class ByRows(NamedTuple):
+    """The same of a loss with a kernel of its own.
+
+    Args:
+        formula: which; for its name.
+        run: ``run(x, target, out, mode, scale)``, the kernel over the contiguous input; its sum.
+        reference: the loss of input and target in torch's operations.
+        divisor: of the target, what a mean that is given no normalizer divides by.
+        reduction: none, mean or sum.
+        shape: of the values, one a row.
+        switches: as they were given.
+        constants: other tensors that must stay as they are until the backward pass.
+    """
 
     formula: LossFormula
     run: Callable[..., Sum]
     reference: Callable[[Tensor, Tensor], Tensor]
-    of_target: Callable[[Tensor], Sum]
+    divisor: Callable[[Tensor], Sum]
     reduction: str
     shape: torch.Size
     switches: Switches
     constants: Sequence[Tensor]
 
-    def divisor(self, target: Tensor) -> Sum:
-        """Of a mean that is given no normalizer."""
-        return self.of_target(target)
 
-
-_Work = _Pointwise | _Softmax | _ByRows
+_Work = _Pointwise | _Softmax | ByRows
 
 
 def _loss(input: Tensor, target: Tensor, work: _Work) -> Tensor:
@@ -360,12 +356,11 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, input: Tensor, target: Tensor, work: _Work, made: tuple[float, Tensor] | None
+        ctx: Any, input: Tensor, target: Tensor, work: _Work, made: tuple[Tensor, Tensor] | None
     ) -> Tensor:
         ctx.work, ctx.gradient, ctx.overwritten = work, None, False
         if made is not None:
-            number, ctx.gradient = made
-            loss = number_like(input, number)
+            loss, ctx.gradient = made
         elif work.reduction == "none":
             loss = _values(input, target, work)
         else:

@@ -74,6 +74,10 @@ def gaussian_nll_loss(
     if not FORMULA.valid["eps"].holds(eps):
         raise InputError(f"gaussian_nll: eps is {eps}; it must lie in {FORMULA.valid['eps']}.")
     input, target = same_shape("gaussian_nll", input, target, switches.get("strict_shape", True))
+    if target.dtype == torch.bool:
+        raise InputError(
+            "gaussian_nll: targets are torch.bool; they are real numbers (target.float() makes some)."
+        )
     var = _variances(input, var)
 
     check_reduction(reduction)

@@ -60,6 +60,10 @@ FORMULA = LossFormula(
 
 def check_signs(name: str, target: Tensor) -> None:
     """Refuse targets other than -1 and 1, in one sentence."""
+    if target.dtype == torch.bool:
+        raise InputError(
+            f"{name}: targets are {target.dtype}; they are -1 or 1 (of True and False take 2.0 * target - 1.0)."
+        )
     if not target.numel() or not is_concrete(target):
         return
     for part in target.detach().reshape(-1).split(_PART):

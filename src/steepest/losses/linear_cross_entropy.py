@@ -21,7 +21,7 @@ from steepest.losses import cross_entropy as pair
 from steepest.losses import kernels
 from steepest.losses.apply import autocasts, softmax_loss, widened
 from steepest.losses.base import LossModule
-from steepest.losses.checks import check_classes, check_reduction, is_concrete, is_transformed
+from steepest.losses.checks import check_classes, check_reduction, check_tensors, is_concrete, is_transformed
 from steepest.losses.formula import LossFormula
 from steepest.losses.switches import Switches, check_switches
 
@@ -79,6 +79,7 @@ def linear_cross_entropy(
     """``reduction`` over rows of the cross-entropy of a linear layer; see :class:`LinearCrossEntropyLoss`."""
     check_reduction(reduction)
     check_switches(FORMULA.name, switches, reduction)
+    check_tensors(FORMULA.name, input, target)
     if autocasts(input):  # all of it in float32; torch rounds the logits to the half type
         input, linear_weight, linear_bias, weight = widened(input, linear_weight, linear_bias, weight)
         with torch.autocast(input.device.type, enabled=False):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from steepest.errors import InputError
 from steepest.losses.apply import softmax_loss
 from steepest.losses.base import LossModule
+from steepest.losses.checks import check_tensors
 from steepest.losses.cross_entropy import FORMULA as CROSS_ENTROPY
 from steepest.losses.formula import Interval
 from steepest.losses.switches import Switches
@@ -71,6 +72,7 @@ def _loss(
     label_smoothing: float,
     switches: Switches,
 ) -> Tensor:
+    check_tensors(FORMULA.name, input, target)
     classes = input.shape[min(1, input.dim() - 1)] if input.dim() else None
     if classes not in (None, offset.numel()):
         raise InputError(

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import _reduction
 
+from steepest.backends import cpu_small
 from steepest.backends.cuda_devices import runs_on
 from steepest.errors import InputError
 from steepest.losses import fused, kernels
 from steepest.losses.apply import composite_loss
 from steepest.losses.base import LossModule
-from steepest.losses.checks import check_floating, check_reduction, is_concrete
+from steepest.losses.checks import check_floating, check_reduction, check_tensors, is_concrete
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches, check_switches
 
@@ -73,10 +74,7 @@ def multi_margin_loss(
     """``reduction`` over rows of the multi-class margin loss; see :class:`MultiMarginLoss`."""
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)
-    _check(input, target, p, margin, weight)
-    scores = input.reshape(1, -1) if input.dim() < 2 else input
-    index = target.reshape(-1)
-
+    check_tensors(FORMULA.name, input, target)
     check_reduction(reduction)
     check_switches(FORMULA.name, switches, reduction)
 
@@ -86,24 +84,40 @@ def multi_margin_loss(
 
         return composite_loss(FORMULA, compute, (scores,), reduction=reduction, **switches)
 
-    is_batch = target.dim() == 1  # the values of one row alone are a single number
+    work = fused.ByRows(
+        FORMULA,
+        partial(kernels.run_margins, weight, p == 2, margin),
+        in_operations,
+        lambda index: float(len(index)),
+        reduction,
+        target.shape,
+        switches,
+        [] if weight is None else [weight],
+    )
+    _check_settings(p, margin)
+    is_batch = input.dim() == 2  # the values of one row alone are a single number
+    if is_batch:
+        loss = fused.small_by_rows(cpu_small.margins, (p == 2, float(margin)), input, target, weight, work)
+        if loss is not None:
+            return loss
+    _check(input, target, weight)
+    scores, index = input if is_batch else input.reshape(1, -1), target.reshape(-1)
     if is_batch and scores.is_cpu and not runs_on(scores) and kernels.takes(
         scores, (), (index, weight), output_dtype=switches.get("output_dtype")
     ):  # fmt: skip
-        run = partial(kernels.run_margins, weight, p == 2, margin)
-        constants = [] if weight is None else [weight]
-        return fused.by_rows(
-            FORMULA, scores, index, run, in_operations, lambda index: float(len(index)), reduction, switches, constants
-        )  # fmt: skip
+        return fused.by_rows(scores, index, work)
     return in_operations(scores, index)
 
 
-def _check(input: Tensor, target: Tensor, p: int, margin: float, weight: Tensor | None) -> None:
-    check_floating(FORMULA.name, input)
+def _check_settings(p: int, margin: float) -> None:
     if p not in (1, 2):
         raise InputError(f"multi_margin: p is {p}; only p == 1 and p == 2 are supported.")
     if not FORMULA.valid["margin"].holds(margin):
         raise InputError(f"multi_margin: margin is {margin}; it must lie in {FORMULA.valid['margin']}.")
+
+
+def _check(input: Tensor, target: Tensor, weight: Tensor | None) -> None:
+    check_floating(FORMULA.name, input)
     classes = input.shape[-1] if input.dim() else 1
     if input.dim() > 2 or not classes:
         raise InputError(

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import _reduction
 
+from steepest.backends import cpu_small
 from steepest.backends.reference import compute_dtype
 from steepest.errors import InputError
 from steepest.losses import fused, kernels
 from steepest.losses.apply import composite_loss
 from steepest.losses.base import LossModule
-from steepest.losses.checks import check_classes, check_reduction
+from steepest.losses.checks import check_classes, check_reduction, check_tensors
 from steepest.losses.formula import LossFormula
 from steepest.losses.switches import Switches, check_switches
 
@@ -76,29 +77,35 @@ def nll_loss(
     """``reduction`` over rows of ``-weight[target] * input[target]``; see :class:`NLLLoss`."""
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)
+    check_tensors(FORMULA.name, input, target)
     if target.is_floating_point():
         raise InputError(f"nll: targets are {target.dtype}; they must be integer class indices.")
     if input.dim() == 1 and target.shape == (1,):
         target = target.squeeze(0)
     check_reduction(reduction)
     check_switches(FORMULA.name, switches, reduction)
-    num_kept = check_classes(FORMULA.name, input, target, weight, ignore_index, 0.0)
-    if num_kept is not None and kernels.takes(
-        input, (), (target, weight), output_dtype=switches.get("output_dtype")
-    ):
-        settings = kernels.SoftmaxSettings((), weight, None, ignore_index, 0.0, reduction)
+    settings = kernels.SoftmaxSettings((), weight, None, ignore_index, 0.0, reduction)
 
-        def reference(input: Tensor, target: Tensor) -> Tensor:
-            return _in_operations(input, target, weight, ignore_index, reduction, switches)
+    def reference(input: Tensor, target: Tensor) -> Tensor:
+        return _in_operations(input, target, weight, ignore_index, reduction, switches)
 
-        run = partial(kernels.run_picked, settings)
-
+    def work(num_kept: int | None = None) -> fused.ByRows:
         def divisor(target: Tensor) -> kernels.Sum:
             return kernels.softmax_divisor(target, settings, target.numel(), num_kept)
 
         constants = [] if weight is None else [weight]
-        return fused.by_rows(FORMULA, input, target, run, reference, divisor, reduction, switches, constants)
-    return _in_operations(input, target, weight, ignore_index, reduction, switches)
+        run = partial(kernels.run_picked, settings)
+        return fused.ByRows(FORMULA, run, reference, divisor, reduction, target.shape, switches, constants)
+
+    loss = fused.small_by_rows(cpu_small.picked, (ignore_index,), input, target, weight, work())
+    if loss is not None:
+        return loss
+    num_kept = check_classes(FORMULA.name, input, target, weight, ignore_index, 0.0)
+    if num_kept is not None and kernels.takes(
+        input, (), (target, weight), output_dtype=switches.get("output_dtype")
+    ):
+        return fused.by_rows(input, target, work(num_kept))
+    return reference(input, target)
 
 
 def _in_operations(

@@ -15,6 +15,7 @@ from typing import Any, TypedDict, get_args
 import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo  # torch.compiler's would import the compiler here and now
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from steepest.backends.cpu_storage import Layout
 from steepest.errors import InputError, arguments_of, near_names
@@ -53,6 +54,7 @@ class OptimizerSwitches(TypedDict, total=False):
 
 
 _KNOWN = tuple(OptimizerSwitches.__annotations__)
+_is_profiled: Callable[[], bool] = torch._C._autograd._profiler_enabled
 _STORED = {"state_dtype": None, "rounding": "nearest"}  # options of a group, and what they are if it has none
 
 
@@ -65,6 +67,8 @@ class FusedStep:
 
     defaults: dict[str, Any]
     param_groups: list[dict[str, Any]]
+    _optimizer_step_pre_hooks: dict[int, Any]
+    _optimizer_step_post_hooks: dict[int, Any]
     state: defaultdict[Tensor, Any]
     counts_steps = True  # torch keeps "step" in this optimizer's state
     skip_nonfinite = False
@@ -289,16 +293,38 @@ class FusedStep:
         Args:
             closure: re-evaluates the model and returns the loss, which is then returned.
         """
+        if (
+            self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or _global_optimizer_pre_hooks
+            or _global_optimizer_post_hooks
+            or _is_profiled()
+            or torch.compiler.is_compiling()
+        ):
+            return _watched_step(self, closure)
+        return self._unwatched_step(closure)
+
+    step.hooked = True  # type: ignore[attr-defined]  # or torch would look for hooks and profilers at each step anew
+
+    def _unwatched_step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        with torch.no_grad():
-            if torch.compiler.is_compiling():
-                _step_outside_graph(self)
-            else:
-                self._step()
+        if torch.compiler.is_compiling():
+            _step_outside_graph(self)
+        else:
+            self._step()
         return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Let go of all gradients, or set them to 0; as torch's."""
+        if not set_to_none or _is_profiled() or torch.compiler.is_compiling():
+            super().zero_grad(set_to_none)  # type: ignore[misc]
+            return
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     def _step(self) -> None:
         if len(self._tables) > len(self.param_groups) + len(self._alone):  # lists of parameters were replaced
@@ -324,6 +350,7 @@ class FusedStep:
             for table, group in zip(known, self.param_groups, strict=True)
         )
 
+    @torch.no_grad()
     def _step_where_finite(self) -> None:
         """Each group's step, if all gradients are finite, which the GPU finds out and heeds itself."""
         tables = [table for table in self._tables.values() if isinstance(table, GpuTable)]
@@ -394,6 +421,7 @@ class FusedStep:
         if known is not None:
             self._tables[where] = known
 
+    @torch.no_grad()
     def _step_anew(self, group: dict[str, Any]) -> GroupTable | GpuTable | None:
         """The step of a group of which nothing is known; its table, if all of it goes through the kernel."""
         given = [parameter for parameter in group["params"] if parameter.grad is not None]
@@ -513,6 +541,12 @@ class FusedStep:
         for name, value in zip(rule.scalars, scalars, strict=True):
             for parameter in parameters:
                 self.state[parameter][name] = _scalar(value)
+
+
+@torch.optim.Optimizer.profile_hook_step
+def _watched_step(optimizer: FusedStep, closure: Callable[[], Any] | None = None) -> Any:
+    """The step with torch's hooks around it, and a mark for its profiler."""
+    return optimizer._unwatched_step(closure)
 
 
 @_disable_dynamo

@@ -260,6 +260,7 @@ class GpuTable:
         for part in self._parts:
             cuda_optim.find_nonfinite(part.kernels, part.blocks, part.tables(self.nonfinite))
 
+    @torch.no_grad()
     def step(self, optimizer: Any, group: Mapping[str, Any]) -> bool:
         """One step of all parts, or False if the group follows another rule by now."""
         if optimizer.rule_of(group) != self.rule:

@@ -124,6 +124,7 @@ class Muon(FusedStep, torch.optim.Muon):
     def _torch_step(self) -> None:
         raise InputError("Muon is for dense, real parameters and gradients.")  # torch's is no different
 
+    @torch.no_grad()
     def _step_group(self, group: dict[str, Any]) -> None:
         lr, momentum = float(group["lr"]), group["momentum"]
         for parameter in group["params"]:

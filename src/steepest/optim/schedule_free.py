@@ -144,13 +144,13 @@ class _ScheduleFree(FusedStep, torch.optim.Optimizer):
                 if y is not None:
                     parameter.copy_(y)
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def _unwatched_step(self, closure: Callable[[], Any] | None = None) -> Any:
         if not all(group["train_mode"] for group in self.param_groups):
             raise InputError(
                 f"{type(self).__name__}: a step in evaluation mode, where the parameters hold the average; "
                 "call the optimizer's train() first."
             )
-        return super().step(closure)
+        return super()._unwatched_step(closure)
 
 
 def _check_weights(optimizer: str, warmup_steps: float, r: float, weight_lr_power: float) -> None:

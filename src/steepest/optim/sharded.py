@@ -88,6 +88,7 @@ def part_of_whole(tensor: Tensor, like: Any) -> Tensor:
     return own_part(everywhere.redistribute(mesh, like.placements))  # no communication
 
 
+@torch.no_grad()
 def all_finite(gradients: Iterable[Tensor]) -> bool:
     """Whether all numbers are finite: the smallest and the largest say it, without a copy of the others.
 

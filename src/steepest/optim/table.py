@@ -50,42 +50,64 @@ class StepTable:
     ) -> None:
         self.num_tensors = len(rows)
         self.num_hyper = len(rule.hyperparameters)
-        self._kernel = cpu_optim.stored_step(rule, layout)
+        self.kernel = cpu_optim.stored_step(rule, layout)
         addresses = np.array([[_address(t) for t in tensors] for tensors in rows], dtype=np.int64)
         self._owner, first, length = _cut([tensors[0].numel() for tensors in rows], rule.measure is not None)
         # One row a tensor, or a piece of it.
         units, num_bytes = np.array(layout.strides, dtype=np.int64).T
         offsets = first[:, None] // units * num_bytes
-        self._offset = offsets[:, 1]  # of the gradient
+        self._offset = np.ascontiguousarray(offsets[:, 1])  # of the gradient
         self._table = np.empty((len(length), layout.width), dtype=np.int64)
         self._table[:, 0] = length
         self._table[:, 1 : 1 + layout.num_tensors] = addresses[self._owner] + offsets
         if layout.is_random:
             self._table[:, -2] = np.array(streams, dtype=np.int64)[self._owner]
             self._table[:, -1] = first
+        self._places = self._owner  # of the rows' gradients among those of the group
         self._num_threads = 0
         self._parts = np.empty((0, 2), dtype=np.int64)
-        self._whole = len(length), self._table.ctypes.data
 
-    def point_at(self, gradients: NDArray[np.int64]) -> None:
-        """Where the gradients lie now."""
-        np.add(gradients.take(self._owner), self._offset, out=self._table[:, 2])
+    def words(self, owners: NDArray[np.int64], counters: _Counters) -> cpu_optim.GroupPart:
+        """What compiled code is told of it; ``owners`` are its tensors' places among the group's."""
+        self._places = owners.take(self._owner)
+        num_rows, width = self._table.shape
+        num_tensors, num_counters = counters.table.shape
+        return cpu_optim.GroupPart(
+            kernel=self.kernel.address,
+            num_rows=num_rows,
+            width=width,
+            table=self._table.ctypes.data,
+            owners=self._places.ctypes.data,
+            offsets=self._offset.ctypes.data,
+            num_tensors=num_tensors,
+            num_counters=num_counters,
+            counters=counters.table.ctypes.data,
+            counts_steps=counters.counts_steps,
+            num_hyper=self.num_hyper,
+            numbers=counters.numbers.ctypes.data,
+        )
+
+    def num_parts(self, num_threads: int) -> int:
+        """Into how many parts so many threads take a step; 1: it is not worth a second one."""
+        if num_threads != self._num_threads:
+            self._num_threads, self._parts = num_threads, self._cut_in_parts(num_threads)
+        return len(self._parts)
 
     def step(self, step: float, numbers: Sequence[float]) -> list[float]:
         """One step, on as many threads as the work is worth; the new scalars."""
-        num_threads = torch.get_num_threads()
-        if num_threads != self._num_threads:
-            self._num_threads, self._parts = num_threads, self._cut_in_parts(num_threads)
-        num_parts, num_numbers = len(self._parts), len(numbers)
+        num_numbers = len(numbers)
         given = (ctypes.c_double * num_numbers)(*numbers)
+        num_threads = torch.get_num_threads()
+        num_parts = self.num_parts(num_threads)
         if num_parts < 2:
-            run_together(self._kernel, (step, *self._whole, ctypes.addressof(given)), 1)
+            whole = (step, len(self._table), self._table.ctypes.data, ctypes.addressof(given))
+            run_together(self.kernel, whole, 1)
             return given[self.num_hyper :]
         moved, counter = (ctypes.c_double * num_numbers)(), ctypes.c_int64(0)
         run_together(
             cpu_optim.in_parts(),
             (
-                self._kernel.address, step, num_parts, self._parts.ctypes.data, num_numbers,
+                self.kernel.address, step, num_parts, self._parts.ctypes.data, num_numbers,
                 ctypes.addressof(given), ctypes.addressof(moved), ctypes.addressof(counter),
             ),
             min(num_threads, num_parts),
@@ -118,36 +140,23 @@ def _cut(sizes: Sequence[int], whole: bool) -> tuple[Any, Any, Any]:
 
 
 class _Counters:
-    """The step counts and scalars of the tensors of one :class:`StepTable`: 0-dim tensors, moved on as one."""
+    """Where the tensors of one :class:`StepTable` count their steps and keep their scalars, moved on as one.
 
-    def __init__(self, kept: Sequence[Sequence[Tensor]], *, counts_steps: bool, first: float) -> None:
-        addresses = [[_address(t) for t in tensors] for tensors in kept]
-        self._count = np.zeros(1)  # stands in where torch keeps none
-        self._begins_at = None if counts_steps else first
-        if not counts_steps:
-            addresses = [[self._count.ctypes.data, *row] for row in addresses]
-        self._table = np.array(addresses, dtype=np.int64)
-        agree, note = cpu_optim.counters("float32" if counts_steps else "float64")
-        self._agree, self._note = agree, note
-        self._numbers = (ctypes.c_double * self._table.shape[1])()
-        self._arguments = (*self._table.shape, self._table.ctypes.data, ctypes.addressof(self._numbers))
+    Args:
+        kept: for each tensor its count, where there is one, and its scalars: 0-dim, float32 and float64.
+        num_hyper: how many hyperparameters their rule has.
+        counts_steps: whether there are counts.
+        always: the number of each step, where there are none.
+    """
 
-    def agree(self) -> bool:
-        """Whether all tensors still have the same."""
-        if self._begins_at is not None:
-            self._count[0] = self._begins_at
-        agrees: bool = self._agree(*self._arguments)
-        return agrees
-
-    def read(self) -> tuple[float, list[float]]:
-        """The number of the step to take and the scalars so far, after the tensors agreed."""
-        number, *scalars = self._numbers
-        return number, scalars
-
-    def note(self, scalars: Sequence[float]) -> None:
-        """The step is taken: count it, and keep the new scalars."""
-        self._numbers[1:] = scalars
-        self._note(*self._arguments)
+    def __init__(
+        self, kept: Sequence[Sequence[Tensor]], num_hyper: int, *, counts_steps: bool, always: float
+    ) -> None:
+        self.counts_steps = counts_steps
+        self.table = np.array([[_address(t) for t in tensors] for tensors in kept], dtype=np.int64)
+        num_scalars = self.table.shape[1] - counts_steps
+        self.numbers = np.zeros(1 + num_hyper + num_scalars)  # of the step, hyperparameters, scalars
+        self.numbers[0] = always
 
 
 class Part(NamedTuple):
@@ -197,20 +206,26 @@ class GroupTable:
         )
         self._gradient_places = Places(parameters)
         # Where torch keeps no count, a rule with anything to remember is past its first step.
-        first = 1.0 if rule.slots or few else 0.0
-        self._parts = [
-            (
-                part.table,
-                np.array(part.owners, dtype=np.int64),
-                _Counters(
-                    [[state[parameters[i]][name] for name in few] for i in part.owners],
-                    counts_steps=counts_steps,
-                    first=first,
-                ),
+        always = 2.0 if rule.slots or few else 1.0
+        self._tables = [part.table for part in parts]
+        self._counters = [
+            _Counters(
+                [[state[parameters[i]][name] for name in few] for i in part.owners],
+                len(rule.hyperparameters),
+                counts_steps=counts_steps,
+                always=always,
             )
             for part in parts
         ]
-        self._numbers: list[float] = []
+        words = [
+            part.table.words(np.array(part.owners, dtype=np.int64), counters)
+            for part, counters in zip(parts, self._counters, strict=True)
+        ]
+        self._words = np.array(words, dtype=np.int64).reshape(len(words), -1)
+        self._told = len(words), self._words.ctypes.data
+        self._tell, self._take = cpu_optim.tell_group(), cpu_optim.step_group()
+        self._num_threads = 0
+        self._for_threads: list[tuple[StepTable, _Counters]] = []
         self._options: list[Any] = []
         self._gradients: list[Tensor] = []
 
@@ -248,13 +263,10 @@ class GroupTable:
             and not any(map(Tensor.is_neg, gradients))
         ):
             return False
-        where = self._gradient_places.find(gradients)
-        if where is None:
+        if self._gradient_places.find(gradients) is None:
             return False
-        if not all(counters.agree() for *_, counters in self._parts):
+        if not self._tell(*self._told, self._gradient_places.found_at):
             return False
-        for table, owners, _ in self._parts:
-            table.point_at(where.take(owners))
         self._gradients = gradients  # until they have been used
         return True
 
@@ -264,16 +276,30 @@ class GroupTable:
         if len(options) != len(self._options) or not all(map(is_, options, self._options)):
             if optimizer.rule_of(group) != self.rule:
                 return False
-            self._numbers = list(optimizer.hyperparameters_of(group).values())
+            numbers = list(optimizer.hyperparameters_of(group).values())
+            for counters in self._counters:
+                counters.numbers[1 : 1 + len(numbers)] = numbers
             # An option that can change within (a tensor, a list) is read anew in every step.
             fixed = all(_is_fixed(value) for word, value in group.items() if word != "params")
             self._options = options if fixed else []
-        for table, _, counters in self._parts:
-            number, scalars = counters.read()
-            counters.note(table.step(number, [*self._numbers, *scalars]))
+        if torch.get_num_threads() != self._num_threads:
+            self._share_out()
+        for table, counters in self._for_threads:
+            step, *given = counters.numbers
+            counters.numbers[1 + table.num_hyper :] = table.step(step, given)
+        self._take(*self._told)
         self._gradients = []
         torch.autograd.graph.increment_version(self.parameters)
         return True
+
+    def _share_out(self) -> None:
+        """Tables for several threads take their steps themselves; compiled code has the rest in one call."""
+        self._num_threads, self._for_threads = torch.get_num_threads(), []
+        for words, table, counters in zip(self._words, self._tables, self._counters, strict=True):
+            is_for_threads = table.num_parts(self._num_threads) > 1
+            words[0] = 0 if is_for_threads else table.kernel.address
+            if is_for_threads:
+                self._for_threads.append((table, counters))
 
 
 def _is_fixed(value: Any) -> bool:
