@@ -8,7 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from steepest.losses import LOSSES, CrossEntropyLoss, LinearCrossEntropyLoss, MSELoss, from_formula
+from steepest.bench.losses import loss_of
+from steepest.losses import (
+    LOSSES,
+    BCELoss,
+    CrossEntropyLoss,
+    HingeLoss,
+    LinearCrossEntropyLoss,
+    MSELoss,
+    SquaredHingeLoss,
+    from_formula,
+)
 
 from .backends import POINTWISE, SOFTMAX, through
 from .gpu_device import gpu
@@ -138,6 +148,44 @@ def test_a_class_outside_the_classes_makes_its_row_nan(device: str) -> None:
     assert slopes.isnan().any(1).tolist() == [False, True, True, False]
     assert values[3] == 0.0
     assert (slopes[3] == 0.0).all()
+
+
+@pytest.mark.parametrize("loss", [HingeLoss, SquaredHingeLoss])
+def test_a_target_that_is_no_sign_makes_its_element_nan(
+    device: str, loss: type[HingeLoss | SquaredHingeLoss]
+) -> None:
+    x = torch.zeros(4, device=device, requires_grad=True)
+    for target in (torch.tensor([1.0, 0.0, -1.0, 2.0]), torch.tensor([1, 0, -1, 2])):
+        values = loss(reduction="none")(x, target.to(device))
+        assert values.isnan().tolist() == [False, True, False, True]
+        (slopes,) = torch.autograd.grad(values.sum(), x)
+        assert slopes.isnan().tolist() == [False, True, False, True]
+
+
+def test_a_number_that_is_no_probability_makes_its_loss_nan(device: str) -> None:
+    p = torch.tensor([0.5, -0.25, 1.25, math.nan, 1.0], device=device)
+    for target in (0.0, 0.5, 1.0):
+        values = BCELoss(reduction="none")(p, torch.full_like(p, target))
+        assert values.isnan().tolist() == [False, True, True, True, False]
+
+
+@pytest.mark.parametrize("name", [*POINTWISE, *SOFTMAX])
+def test_nothing_is_waited_for(device: str, name: str) -> None:
+    if device != "cuda":
+        pytest.skip("only a GPU can be waited for")
+    formula = LOSSES[name].formula
+    if formula.family == "softmax":
+        inputs, target = torch.randn(6, 4), torch.tensor([0, 3, 1, 2, 0, 1])
+    else:
+        inputs, target = pointwise_samples(formula, "float32", tails=False)
+    x, target = inputs.to(device).requires_grad_(), target.to(device)
+    loss = loss_of(name, tuple(x.shape))
+    loss(x, target).backward()  # compiles, and lays the constants out
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss(x, target).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import _reduction
 
+from steepest.backends.cuda_devices import runs_on
 from steepest.backends.reference import log, log1p, maximum, where
 from steepest.errors import InputError
 from steepest.losses.apply import pointwise_loss
@@ -72,7 +73,9 @@ def binary_cross_entropy(
 
 
 def _check_probabilities(input: Tensor) -> None:
-    # Inside a transform or a trace there is no number to look at.
+    # Inside a transform or a trace there is no number to look at; on a GPU, which is not waited for, the loss is NaN.
+    if runs_on(input):
+        return
     if type(input) in (Tensor, nn.Parameter) and not torch.compiler.is_compiling() and input.numel():
         if torch._C._functorch.is_functorch_wrapped_tensor(input):
             return
@@ -98,7 +101,7 @@ class BCELoss(LossModule, nn.BCELoss):
     Shapes: input (probabilities in [0, 1]) and target alike, any.
 
     Raises:
-        InputError: the shapes differ, or an input lies outside [0, 1].
+        InputError: the shapes differ, or an input lies outside [0, 1] (on a GPU its loss is NaN).
 
     Numerics: near ``p = 1`` the loss uses ``log1p(-p)``; a probability that has rounded to 0 or 1 cannot be
     saved, which is why :class:`BCEWithLogitsLoss` is the better choice.

@@ -7,6 +7,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
+from steepest.backends.cuda_devices import runs_on
 from steepest.backends.reference import where
 from steepest.errors import InputError
 from steepest.losses.apply import pointwise_loss
@@ -58,14 +59,16 @@ FORMULA = LossFormula(
 )
 
 
-def check_signs(name: str, target: Tensor) -> None:
-    """Refuse targets other than -1 and 1, in one sentence."""
+def check_signs(name: str, target: Tensor) -> Tensor:
+    """The targets, others than -1 and 1 refused in one sentence; on a GPU, which is not waited for, these are NaN."""
     if target.dtype == torch.bool:
         raise InputError(
             f"{name}: targets are {target.dtype}; they are -1 or 1 (of True and False take 2.0 * target - 1.0)."
         )
     if not target.numel() or not is_concrete(target):
-        return
+        return target
+    if runs_on(target):
+        return torch.where(target.abs() == 1, target, torch.nan)
     for part in target.detach().reshape(-1).split(_PART):
         low, high = (float(bound) for bound in torch.aminmax(part.abs()))
         if not low == high == 1.0:
@@ -73,6 +76,7 @@ def check_signs(name: str, target: Tensor) -> None:
             raise InputError(
                 f"{name}: a target is {float(odd[0]):g}; targets are -1 or 1 (of classes 0 and 1 take 2 * target - 1)."
             )
+    return target
 
 
 def hinge_loss(
@@ -85,7 +89,7 @@ def hinge_loss(
 ) -> Tensor:
     """``reduction`` of ``max(0, margin - target * input)``; see :class:`HingeLoss`."""
     same_shape("hinge", input, target, switches.get("strict_shape", True))
-    check_signs("hinge", target)
+    target = check_signs("hinge", target)
     return pointwise_loss(FORMULA, input, target, (margin,), weight=weight, reduction=reduction, **switches)
 
 
@@ -103,7 +107,8 @@ class HingeLoss(LossModule, nn.Module):
     Shapes: input and target (-1 or 1) alike, any; the result is a scalar, or that shape for ``"none"``.
 
     Raises:
-        InputError: the shapes differ, a target is neither -1 nor 1, or ``margin`` is negative or infinite.
+        InputError: the shapes differ, a target is neither -1 nor 1 (on a GPU its loss is NaN), or ``margin`` is
+            negative or infinite.
 
     Numerics: at the kink, ``y x = margin``, the gradient is 0.
 

@@ -64,7 +64,7 @@ def squared_hinge_loss(
 ) -> Tensor:
     """``reduction`` of ``max(0, margin - target * input)**2``; see :class:`SquaredHingeLoss`."""
     same_shape("squared_hinge", input, target, switches.get("strict_shape", True))
-    check_signs("squared_hinge", target)
+    target = check_signs("squared_hinge", target)
     return pointwise_loss(FORMULA, input, target, (margin,), weight=weight, reduction=reduction, **switches)
 
 
@@ -81,7 +81,8 @@ class SquaredHingeLoss(LossModule, nn.Module):
     Shapes: input and target (-1 or 1) alike, any; the result is a scalar, or that shape for ``"none"``.
 
     Raises:
-        InputError: the shapes differ, a target is neither -1 nor 1, or ``margin`` is negative or infinite.
+        InputError: the shapes differ, a target is neither -1 nor 1 (on a GPU its loss is NaN), or ``margin`` is
+            negative or infinite.
 
     Source: Chang, Hsieh and Lin 2008.
 
