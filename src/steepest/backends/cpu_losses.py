@@ -41,6 +41,7 @@ __all__ = [
     "weight_kept_of",
 ]
 
+GRAIN = 1 << 15  # elements a piece; fixed, so that sums do not depend on the number of threads
 SUM, GRADIENT, VALUES = 0, 1, 2  # what a kernel writes: nothing, scaled gradients, values
 _BLOCK = 512
 _SHORT = 192  # rows of up to so many classes go through side by side

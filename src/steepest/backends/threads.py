@@ -11,6 +11,7 @@ A kernel that several threads run takes its pieces of work from a counter they s
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ import torch
 
 from steepest.backends import cpu
 
-__all__ = ["run_together"]
+__all__ = ["run_in_pieces", "run_together"]
 
 _pool: ThreadPoolExecutor | None = None
 _is_fork = False
@@ -45,6 +46,22 @@ def run_together(kernel: cpu.Kernel, arguments: Sequence[float | int], num_threa
     for other in others:
         if not other.cancel():  # one that has not begun finds nothing to do
             other.result()
+
+
+def run_in_pieces(kernel: cpu.Kernel, arguments: Sequence[Any], count: int, grain: int) -> float:
+    """Run a loss's kernel over ``[0, count)`` in pieces of ``grain``, on torch's number of threads; the exact sum.
+
+    After its arguments it takes the counter that pieces are taken from, and the room for their sums.
+    """
+    num_pieces = 1 if count <= grain else -(-count // grain)
+    shared = (ctypes.c_double * (1 + num_pieces))()  # the counter, which begins at 0 as int64 too; the sums
+    where = ctypes.addressof(shared)
+    if num_pieces == 1:
+        run_together(kernel, (*arguments, where, where + 8), 1)
+        return shared[1]
+    run_together(kernel, (*arguments, where, where + 8), min(torch.get_num_threads(), num_pieces))
+    totals = shared[1:]
+    return math.fsum(totals) if all(map(math.isfinite, totals)) else sum(totals)
 
 
 @cache

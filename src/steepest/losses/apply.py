@@ -50,7 +50,7 @@ def pointwise_loss(
     numbers = [number(parameter) for parameter in parameters]
     plain = tuple([n for n in numbers if n is not None])
     if weight is None and not switches and len(plain) == len(numbers):
-        loss = fused.small_pointwise(formula, input, target, plain, reduction)
+        loss = fused.plain_pointwise(formula, input, target, plain, reduction)
         if loss is not None:
             return loss
     check_tensors(formula.name, input, target)
@@ -110,7 +110,7 @@ def softmax_loss(
         settings = kernels.SoftmaxSettings(
             tuple(parameters), weight, None, ignore_index, label_smoothing, reduction
         )
-        loss = fused.small_softmax(formula, input, target, settings)
+        loss = fused.plain_softmax(formula, input, target, settings)
         if loss is not None:
             return loss
     check_tensors(formula.name, input, target)

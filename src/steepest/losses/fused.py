@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from steepest.backends import cpu_losses, cpu_small, reference_losses
+from steepest.backends import cpu_losses, cpu_plain, reference_losses
 from steepest.backends.cuda_devices import runs_on
 from steepest.backends.memory import empty_like_huge
 from steepest.losses.checks import is_concrete, is_transformed
@@ -31,10 +31,10 @@ __all__ = [
     "ByRows",
     "by_rows",
     "differentiable_gradient",
+    "plain_by_rows",
+    "plain_pointwise",
+    "plain_softmax",
     "pointwise",
-    "small_by_rows",
-    "small_pointwise",
-    "small_softmax",
     "softmax",
     "times",
 ]
@@ -74,35 +74,35 @@ def by_rows(input: Tensor, target: Tensor, work: ByRows) -> Tensor:
     return _loss(input, target, work)
 
 
-def small_pointwise(
+def plain_pointwise(
     formula: LossFormula, input: Tensor, target: Tensor, numbers: tuple[float, ...], reduction: str
 ) -> Tensor | None:
-    """A pointwise formula of few elements, without weight and switches; None where that is not for certain."""
-    if not _may_be_small(input, target, reduction):
+    """A pointwise formula without weight and switches; None where that is not for certain."""
+    if not _may_be_plain(input, target, reduction):
         return None
     assert formula.gradient is not None
-    small = cpu_small.pointwise(formula.value, formula.gradient, numbers, input.dtype, reduction == "mean")
+    plain = cpu_plain.pointwise(formula.value, formula.gradient, numbers, input.dtype, reduction == "mean")
     work = _Pointwise(formula, numbers, (None,) * (1 + len(numbers)), reduction, input.shape, _NO_SWITCHES)
-    return _small_loss(small, input, target, None, work)
+    return _plain_loss(plain, input, target, None, work)
 
 
-def small_softmax(
+def plain_softmax(
     formula: LossFormula, input: Tensor, target: Tensor, settings: SoftmaxSettings
 ) -> Tensor | None:
     """The same of a softmax formula and class indices, with the classes' weights."""
     numbers, weight, _, ignore_index, smoothing, reduction = settings
-    if not _may_be_small(input, target, reduction):
+    if not _may_be_plain(input, target, reduction):
         return None
     assert formula.gradient is not None
-    small = cpu_small.softmax(
+    plain = cpu_plain.softmax(
         formula.value, formula.gradient, numbers, input.dtype, reduction == "mean", ignore_index, smoothing
     )
     work = _Softmax(formula, settings, reduction, target.shape, _NO_SWITCHES)
-    return _small_loss(small, input, target, weight, work)
+    return _plain_loss(plain, input, target, weight, work)
 
 
-def small_by_rows(
-    make: Callable[..., cpu_small.Small],
+def plain_by_rows(
+    make: Callable[..., cpu_plain.Plain],
     options: Sequence[Any],
     input: Tensor,
     target: Tensor,
@@ -110,27 +110,27 @@ def small_by_rows(
     work: ByRows,
 ) -> Tensor | None:
     """The same of a loss with a kernel of its own: what ``make(type, whether a mean, *options)`` computes."""
-    if work.switches or not _may_be_small(input, target, work.reduction):
+    if work.switches or not _may_be_plain(input, target, work.reduction):
         return None
-    small = make(input.dtype, work.reduction == "mean", *options)
-    return _small_loss(small, input, target, weight, work)
+    plain = make(input.dtype, work.reduction == "mean", *options)
+    return _plain_loss(plain, input, target, weight, work)
 
 
-def _small_loss(
-    small: cpu_small.Small, input: Tensor, target: Tensor, weight: Tensor | None, work: _Work
+def _plain_loss(
+    plain: cpu_plain.Plain, input: Tensor, target: Tensor, weight: Tensor | None, work: _Work
 ) -> Tensor | None:
     if weight is not None and (weight.requires_grad or not is_concrete(weight) or weight.is_neg()):
         return None
     slopes = None
     if input.requires_grad and torch.is_grad_enabled():
-        slopes = torch.zeros_like(input) if small.begins_at_0 else torch.empty_like(input)
+        slopes = torch.zeros_like(input) if plain.begins_at_0 else empty_like_huge(input)
     loss = input.new_empty(())
-    if not small(input, target, slopes, loss, weight):
+    if not plain(input, target, slopes, loss, weight):
         return None
     return loss if slopes is None else _apply(input, target, work, (loss, slopes))
 
 
-def _may_be_small(input: Tensor, target: Tensor, reduction: str) -> bool:
+def _may_be_plain(input: Tensor, target: Tensor, reduction: str) -> bool:
     """Whether compiled code may be asked to look at the tensors."""
     return (
         reduction != "none"

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from steepest.backends import cpu, cpu_losses
+from steepest.backends import cpu_losses
+from steepest.backends.cpu_losses import GRAIN
 from steepest.backends.cuda_devices import runs_on
-from steepest.backends.threads import run_together
+from steepest.backends.threads import run_in_pieces, run_together
 from steepest.errors import InputError
 from steepest.losses.checks import is_concrete, is_transformed
 from steepest.losses.formula import LossFormula
@@ -46,7 +47,6 @@ __all__ = [
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}  # the CPU's kernels'
 NO_OPERAND = (0, 1, 1)  # a line of the table of operands: address, inner, count
-_GRAIN = 1 << 15  # elements a piece; fixed, so that sums do not depend on the number of threads
 _ON_GPU = (*DTYPES, torch.float16, torch.bfloat16)
 
 Sum = float | Tensor
@@ -143,19 +143,6 @@ def bare(tensor: Tensor) -> Tensor:
     return tensor.detach().resolve_neg().contiguous()
 
 
-def _in_pieces(kernel: cpu.Kernel, arguments: Sequence[Any], count: int, grain: int) -> float:
-    """Run the kernel over ``[0, count)`` in pieces of ``grain`` on torch's number of threads; the exact sum of all."""
-    num_pieces = 1 if count <= grain else -(-count // grain)
-    shared = (ctypes.c_double * (1 + num_pieces))()  # the counter, which begins at 0 as int64 too; the sums
-    where = ctypes.addressof(shared)
-    if num_pieces == 1:
-        run_together(kernel, (*arguments, where, where + 8), 1)
-        return shared[1]
-    run_together(kernel, (*arguments, where, where + 8), min(torch.get_num_threads(), num_pieces))
-    totals = shared[1:]
-    return math.fsum(totals) if all(map(math.isfinite, totals)) else sum(totals)
-
-
 class _Numbers(NamedTuple):
     """Numbers where kernels read them; they lie there as long as this lives."""
 
@@ -202,9 +189,9 @@ def run_pointwise(
         table += NO_OPERAND if part is None else (part[0].data_ptr(), *part[1:])
     options, where, count = doubles(numbers), integers(tuple(table)), x.numel()
     arguments = (
-        x.data_ptr(), t.data_ptr(), out.data_ptr(), count, _GRAIN, scale, options.address, where.address, mode,
+        x.data_ptr(), t.data_ptr(), out.data_ptr(), count, GRAIN, scale, options.address, where.address, mode,
     )  # fmt: skip
-    return _in_pieces(kernel, arguments, count, _GRAIN)
+    return run_in_pieces(kernel, arguments, count, GRAIN)
 
 
 def _on_device(number: Sum, like: Tensor) -> Tensor:
@@ -262,13 +249,13 @@ def run_softmax(
     kernel = cpu_losses.softmax(
         formula.value, formula.gradient, len(numbers), DTYPES[x.dtype], offset is not None
     )
-    options, grain = doubles(numbers), max(1, _GRAIN // classes)
+    options, grain = doubles(numbers), max(1, GRAIN // classes)
     arguments = (
         x.data_ptr(), index.data_ptr(), shares.data_ptr(), class_weight.data_ptr(), offsets.data_ptr(), out.data_ptr(),
         rows, grain, classes, inner, weight is not None, offset is not None, with_probabilities, ignore_index,
         smoothing, scale, options.address, mode,
     )  # fmt: skip
-    return _in_pieces(kernel, arguments, rows, grain)
+    return run_in_pieces(kernel, arguments, rows, grain)
 
 
 def _softmax_on_gpu(formula: LossFormula, x: Tensor, target: Tensor, settings: SoftmaxSettings) -> Any:

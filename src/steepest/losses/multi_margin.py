@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import _reduction
 
-from steepest.backends import cpu_small
+from steepest.backends import cpu_plain
 from steepest.backends.cuda_devices import runs_on
 from steepest.errors import InputError
 from steepest.losses import fused, kernels
@@ -97,7 +97,7 @@ def multi_margin_loss(
     _check_settings(p, margin)
     is_batch = input.dim() == 2  # the values of one row alone are a single number
     if is_batch:
-        loss = fused.small_by_rows(cpu_small.margins, (p == 2, float(margin)), input, target, weight, work)
+        loss = fused.plain_by_rows(cpu_plain.margins, (p == 2, float(margin)), input, target, weight, work)
         if loss is not None:
             return loss
     _check(input, target, weight)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import _reduction
 
-from steepest.backends import cpu_small
+from steepest.backends import cpu_plain
 from steepest.backends.reference import compute_dtype
 from steepest.errors import InputError
 from steepest.losses import fused, kernels
@@ -97,7 +97,7 @@ def nll_loss(
         run = partial(kernels.run_picked, settings)
         return fused.ByRows(FORMULA, run, reference, divisor, reduction, target.shape, switches, constants)
 
-    loss = fused.small_by_rows(cpu_small.picked, (ignore_index,), input, target, weight, work())
+    loss = fused.plain_by_rows(cpu_plain.picked, (ignore_index,), input, target, weight, work())
     if loss is not None:
         return loss
     num_kept = check_classes(FORMULA.name, input, target, weight, ignore_index, 0.0)

@@ -1,16 +1,17 @@
-"""A small loss in one call: its tensors are looked up, held to what is expected and computed on in compiled code.
+"""A plain loss in one call: its tensors are looked up, held to what is expected and computed on in compiled code.
 
 Asking torch for shapes, types and addresses from Python takes several times as long as a loss of a few hundred numbers.
-Here the same questions are answered through DLPack's table of C functions (`cpu_tensors.py`), and the kernel of
-`cpu_losses.py` is called on the spot, in one piece, with the interpreter's lock held. Whatever is not plainly fit is
-left to the way that takes all, and nothing has happened then.
+Here the same questions are answered through DLPack's table of C functions (`cpu_tensors.py`). A small loss, one piece
+of work, is computed on the spot by the kernel of `cpu_losses.py`, with the interpreter's lock held; for a large one the
+kernel is told what was found out, and shared among threads. Whatever is not plainly fit is left to the way that takes
+all, and nothing has happened then.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,14 @@ from numba import carray, types
 from torch import Tensor
 
 from steepest.backends import cpu, cpu_losses
-from steepest.backends.cpu_losses import GRADIENT, SUM, address, num_kept_of, weight_kept_of
+from steepest.backends.cpu_losses import GRADIENT, GRAIN, SUM, address, num_kept_of, weight_kept_of
 from steepest.backends.cpu_softmax import on_stack
 from steepest.backends.cpu_tensors import LOOK_UP, NO_SUCH_TENSOR, finds_on, look_up_at
+from steepest.backends.threads import run_in_pieces
 
-__all__ = ["Small", "margins", "picked", "pointwise", "softmax"]
+__all__ = ["Plain", "margins", "picked", "pointwise", "softmax"]
 
-_MOST = 1 << 14  # elements: a loss of more takes long enough for other threads to want the interpreter
+_MOST = GRAIN  # elements that are computed on the spot: there is nothing to share
 _WORDS = 6  # of a DLTensor: address, device, dimensions and type, shape, strides, offset
 _CPU = 1  # DLPack's number
 _ONE_LANE = 1 << 16
@@ -34,7 +36,8 @@ _FLOAT32 = 2 | 32 << 8 | _ONE_LANE
 _FLOATS = {torch.float32: _FLOAT32, torch.float64: 2 | 64 << 8 | _ONE_LANE}
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
 _NO_WEIGHT = (0, 1, 1)  # a line of the table of operands: address, inner, count
-_DONE, _LEFT = 1, 0
+_DONE, _LEFT, _LARGE = 1, 0, 2
+_FOUND = 9  # words about a large loss
 
 
 # The kernels' signatures with addresses as integers.
@@ -45,8 +48,9 @@ _SOFTMAX = types.void(
 )  # fmt: skip
 _PICKED = types.void(_i, _i, _i, _i, _i, _i, _i, _flag, _i, _d, _i, _i)
 _MARGINS = types.void(_i, _i, _i, _i, _i, _i, _flag, _flag, _d, _d, _i, _i)
-# torch's function, what is known beforehand, input, target, gradient (0: none is wanted), loss, weight (0: none)
-_SMALL = _i(_i, types.CPointer(_i), _i, _i, _i, _i, _i)
+# torch's function, what is known beforehand, input, target, gradient (0: none is wanted), loss, weight (0: none), room
+# for what is found out about a large loss (0: only whether it is one)
+_CALL = _i(_i, types.CPointer(_i), _i, _i, _i, _i, _i, _i)
 
 look_up: Any
 as_integers: Any
@@ -84,14 +88,14 @@ def _keep(loss: int, kind: int, value: float) -> None:
         carray(as_float64(loss), 1)[0] = value
 
 
-def _small_pointwise(
-    function: int, known: Any, input: int, target: int, gradient: int, loss: int, weight: int
+def _plain_pointwise(
+    function: int, known: Any, input: int, target: int, gradient: int, loss: int, weight: int, found: int
 ) -> int:
     kind, kernel, is_mean, options, operands = known[0], known[1], known[2], known[3], known[4]
     x, y = carray(on_stack(np.int64), _WORDS), carray(on_stack(np.int64), _WORDS)
     g, r = carray(on_stack(np.int64), _WORDS), carray(on_stack(np.int64), _WORDS)
     count = size_of(function, input, x, kind)
-    if count <= 0 or count > _MOST or size_of(function, target, y, kind) != count:
+    if count <= 0 or size_of(function, target, y, kind) != count:
         return _LEFT
     dims = x[2] & 0xFFFFFFFF
     if dims != y[2] & 0xFFFFFFFF:
@@ -108,6 +112,12 @@ def _small_pointwise(
     if size_of(function, loss, r, kind) != 1:
         return _LEFT
     divisor = np.float64(count) if is_mean != 0 else 1.0
+    if count > _MOST:
+        if found != 0:
+            f = carray(as_integers(found), _FOUND)
+            f[0], f[1], f[2], f[3], f[4] = x[0] + x[5], y[0] + y[5], out, count, mode
+            carray(as_float64(found), _FOUND)[5] = divisor
+        return _LARGE
     counter, sums = on_stack(np.int64), on_stack(np.float64)
     carray(counter, 1)[0] = 0
     run_kernel(
@@ -118,17 +128,17 @@ def _small_pointwise(
     return _DONE
 
 
-def _small_rows(
-    function: int, known: Any, input: int, target: int, gradient: int, loss: int, weight: int
+def _plain_rows(
+    function: int, known: Any, input: int, target: int, gradient: int, loss: int, weight: int, found: int
 ) -> int:
     kind, kernel, is_mean, options, ignore_index = known[0], known[1], known[2], known[3], known[4]
-    most, is_of_kept = known[5], known[6]
+    most, is_of_kept, is_in_pieces = known[5], known[6], known[7]
     x, y = carray(on_stack(np.int64), _WORDS), carray(on_stack(np.int64), _WORDS)
     g, r = carray(on_stack(np.int64), _WORDS), carray(on_stack(np.int64), _WORDS)
     w = carray(on_stack(np.int64), _WORDS)
     count = size_of(function, input, x, kind)
     dims = x[2] & 0xFFFFFFFF
-    if count <= 0 or count > most or dims == 0:
+    if count <= 0 or dims == 0 or (count > most and is_in_pieces == 0):
         return _LEFT
     shape = carray(as_integers(x[3]), dims)
     place = 1 if dims > 1 else 0  # of the classes
@@ -142,6 +152,8 @@ def _small_rows(
         if shape[d if d < place else d + 1] != wanted[d]:
             return _LEFT
         inner *= wanted[d] if d >= place else 1
+    if count > most and found == 0:
+        return _LARGE
     index = y[0] + y[5]
     kept = count_kept(as_integers(index), rows, classes, ignore_index)
     if kept <= 0:  # a class that is none, or nothing to take a mean of
@@ -170,6 +182,12 @@ def _small_rows(
                 divisor = add_weights64(as_integers(index), as_float64(class_weight), rows, classes, ignored)
             if not divisor > 0.0:
                 return _LEFT
+    if count > most:
+        f = carray(as_integers(found), _FOUND)
+        f[0], f[1], f[2], f[3], f[4] = logits, index, out, rows, mode
+        carray(as_float64(found), _FOUND)[5] = divisor
+        f[6], f[7], f[8] = inner, classes, class_weight
+        return _LARGE
     total = on_stack(np.float64)
     run_rows(
         kernel, logits, index, class_weight, out, rows, classes, inner, weight != 0, ignore_index, options,
@@ -268,21 +286,24 @@ def _compiled(
     }
     if run_rows is not None:
         bindings["run_rows"] = cpu.bind(run_rows, bindings)
-    prototype = ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * len(_SMALL.args))
-    return cpu.by_address(cpu.compile_kernel(template, _SMALL, bindings), prototype)  # type: ignore[no-any-return]
+    prototype = ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * len(_CALL.args))
+    return cpu.by_address(cpu.compile_kernel(template, _CALL, bindings), prototype)  # type: ignore[no-any-return]
 
 
-class Small:
-    """A loss of one kind, for small tensors: what is known of it before it is called lies where compiled code reads.
+class Plain:
+    """A plain loss of one kind: what is known of it before it is called lies where compiled code reads.
+
+    A small one is computed on the spot; a large one in pieces, by several threads, as `_in_pieces` says.
 
     Args:
         function: the compiled one, or None.
         known: 64-bit words; numbers of other types and tables go by their addresses.
         kept: what these point to.
         begins_at_0: whether it writes into a gradient of zeros, and only where there is another number.
+        in_pieces: of what was found out about a large loss, the sum; None: there are no large ones.
     """
 
-    __slots__ = ("_function", "_kept", "_look_up", "_words", "begins_at_0")
+    __slots__ = ("_function", "_in_pieces", "_kept", "_look_up", "_words", "begins_at_0")
 
     def __init__(
         self,
@@ -291,8 +312,9 @@ class Small:
         kept: Sequence[Any],
         *,
         begins_at_0: bool = False,
+        in_pieces: Callable[[_Found, bool], float] | None = None,
     ) -> None:
-        self.begins_at_0 = begins_at_0
+        self.begins_at_0, self._in_pieces = begins_at_0, in_pieces
         words = (ctypes.c_int64 * len(known))(*known)
         self._function, self._look_up = function, look_up_at()
         self._words, self._kept = ctypes.addressof(words), (words, *kept)
@@ -316,14 +338,40 @@ class Small:
         """
         if self._function is None:
             return False
+        given = (
+            self._look_up, self._words, id(input), id(target), 0 if gradient is None else id(gradient), id(loss),
+            0 if weight is None else id(weight),
+        )  # fmt: skip
         try:
-            status = self._function(
-                self._look_up, self._words, id(input), id(target), 0 if gradient is None else id(gradient), id(loss),
-                0 if weight is None else id(weight),
-            )  # fmt: skip
+            status = self._function(*given, 0)
+            if status != _LARGE:
+                return status == _DONE
+            found = _Found()
+            status = self._function(*given, ctypes.addressof(found))
         except NO_SUCH_TENSOR:
             return False
-        return status == _DONE
+        if status != _LARGE or self._in_pieces is None:
+            return False
+        total = self._in_pieces(found, weight is not None)
+        # By way of float64: what is beyond the type's range is infinite, and no error.
+        loss.copy_(torch.tensor(total / found.divisor, dtype=torch.float64, device="cpu"))
+        return True
+
+
+class _Found(ctypes.Structure):
+    """What compiled code finds out about a large loss."""
+
+    _fields_ = (
+        ("input", ctypes.c_int64),
+        ("target", ctypes.c_int64),
+        ("out", ctypes.c_int64),
+        ("count", ctypes.c_int64),  # elements or rows
+        ("mode", ctypes.c_int64),
+        ("divisor", ctypes.c_double),
+        ("inner", ctypes.c_int64),
+        ("classes", ctypes.c_int64),
+        ("class_weight", ctypes.c_int64),
+    )
 
 
 @lru_cache(256)
@@ -333,13 +381,22 @@ def pointwise(
     numbers: tuple[float, ...],
     dtype: torch.dtype,
     is_mean: bool,
-) -> Small:
+) -> Plain:
     """The mean or sum of a pointwise formula, without weights; ``numbers`` are its parameters."""
     kernel = cpu_losses.pointwise(value, gradient, len(numbers), _NAMES[dtype])
     options = (ctypes.c_double * max(1, len(numbers)))(*numbers)
     operands = (ctypes.c_int64 * (3 * (1 + len(numbers))))(*_NO_WEIGHT * (1 + len(numbers)))
-    known = _FLOATS[dtype], kernel.address, is_mean, ctypes.addressof(options), ctypes.addressof(operands)
-    return Small(_compiled(_small_pointwise, _POINTWISE), known, (kernel, options, operands))
+    where = ctypes.addressof(options), ctypes.addressof(operands)
+    known = _FLOATS[dtype], kernel.address, is_mean, *where
+
+    def in_pieces(found: _Found, has_weight: bool) -> float:
+        arguments = (
+            found.input, found.target, found.out, found.count, GRAIN, 1.0 / found.divisor, *where, found.mode,
+        )  # fmt: skip
+        return run_in_pieces(kernel, arguments, found.count, GRAIN)
+
+    function = _compiled(_plain_pointwise, _POINTWISE)
+    return Plain(function, known, (kernel, options, operands), in_pieces=in_pieces)
 
 
 @lru_cache(256)
@@ -351,14 +408,33 @@ def softmax(
     is_mean: bool,
     ignore_index: int,
     smoothing: float,
-) -> Small:
+) -> Plain:
     """The same of a softmax formula of class indices, which takes the classes' weights."""
     kernel = cpu_losses.softmax(value, gradient, len(numbers), _NAMES[dtype])
-    return _of_rows(kernel, _SOFTMAX, _run_softmax, dtype, is_mean, (smoothing, *numbers), ignore_index)
+
+    def in_pieces(options: int, found: _Found, has_weight: bool) -> float:
+        grain = max(1, GRAIN // found.classes)
+        arguments = (
+            found.input, found.target, found.input, found.class_weight, found.input, found.out, found.count, grain,
+            found.classes, found.inner, has_weight, False, False, ignore_index, smoothing, 1.0 / found.divisor,
+            options + 8, found.mode,
+        )  # fmt: skip
+        return run_in_pieces(kernel, arguments, found.count, grain)
+
+    return _of_rows(
+        kernel,
+        _SOFTMAX,
+        _run_softmax,
+        dtype,
+        is_mean,
+        (smoothing, *numbers),
+        ignore_index,
+        in_pieces=in_pieces,
+    )
 
 
 @lru_cache(64)
-def picked(dtype: torch.dtype, is_mean: bool, ignore_index: int) -> Small:
+def picked(dtype: torch.dtype, is_mean: bool, ignore_index: int) -> Plain:
     """The negative log-likelihood of classes, which takes their weights."""
     kernel = cpu_losses.picked(_NAMES[dtype])
     most = 1 << 20  # it looks at one element a row
@@ -368,7 +444,7 @@ def picked(dtype: torch.dtype, is_mean: bool, ignore_index: int) -> Small:
 
 
 @lru_cache(64)
-def margins(dtype: torch.dtype, is_mean: bool, is_squared: bool, margin: float) -> Small:
+def margins(dtype: torch.dtype, is_mean: bool, is_squared: bool, margin: float) -> Plain:
     """The multi-class margin loss of scores (N, C), which takes the classes' weights."""
     kernel, given = cpu_losses.margins(_NAMES[dtype]), (float(is_squared), margin)
     return _of_rows(kernel, _MARGINS, _run_margins, dtype, is_mean, given, None)
@@ -385,13 +461,30 @@ def _of_rows(
     most: int = _MOST,
     *,
     begins_at_0: bool = False,
-) -> Small:
-    """A loss of rows; ``ignore_index`` None: a mean is over all rows, whatever they weigh."""
+    in_pieces: Callable[[int, _Found, bool], float] | None = None,
+) -> Plain:
+    """A loss of rows.
+
+    Args:
+        kernel, signature, run_rows: the kernel, and what calls it.
+        dtype: of the rows.
+        is_mean: or a sum.
+        numbers: what ``run_rows`` finds at its options.
+        ignore_index: None: a mean is over all rows, whatever they weigh.
+        most: elements up to which it is computed on the spot.
+        begins_at_0: the gradient, before it is written to.
+        in_pieces: how more are computed, from where the numbers lie and what was found out; None: not here.
+    """
     options = (ctypes.c_double * max(1, len(numbers)))(*numbers)
+    where = ctypes.addressof(options)
     ignored, is_of_kept = (-1, False) if ignore_index is None else (ignore_index, True)
     known = (
-        _FLOATS[dtype], kernel.address, is_mean, ctypes.addressof(options), ignored, most, is_of_kept,
+        _FLOATS[dtype], kernel.address, is_mean, where, ignored, most, is_of_kept, in_pieces is not None,
     )  # fmt: skip
-    return Small(
-        _compiled(_small_rows, signature, run_rows), known, (kernel, options), begins_at_0=begins_at_0
+    return Plain(
+        _compiled(_plain_rows, signature, run_rows),
+        known,
+        (kernel, options),
+        begins_at_0=begins_at_0,
+        in_pieces=None if in_pieces is None else partial(in_pieces, where),
     )

@@ -1,4 +1,4 @@
-"""A small loss goes a way of its own, to the same bits; what is not plainly fit for it goes the way of all others."""
+"""A plain loss goes a way of its own, to the same bits; what is not plainly fit for it goes the way of all others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steepest.backends import cpu_small, cpu_tensors
+from steepest.backends import cpu_plain, cpu_tensors
 from steepest.bench.losses import draw, loss_of
 from steepest.losses import (
     LOSSES,
@@ -35,15 +35,15 @@ def _has_table() -> None:
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether the small way took it, call by call."""
+    """Whether the plain way took it, call by call."""
     answers: list[bool] = []
-    function = cpu_small.Small.__call__
+    function = cpu_plain.Plain.__call__
 
     def told(*arguments: Any) -> bool:
         answers.append(function(*arguments))
         return answers[-1]
 
-    monkeypatch.setattr(cpu_small.Small, "__call__", told)
+    monkeypatch.setattr(cpu_plain.Plain, "__call__", told)
     return answers
 
 
@@ -63,7 +63,11 @@ def test_the_same_bits(
     word: str, dtype: torch.dtype, reduction: str, monkeypatch: pytest.MonkeyPatch, taken: list[bool]
 ) -> None:
     is_softmax = LOSSES[word].formula.family == "softmax"
-    shapes = [(7, 3), (33, 10), (5, 200), (2, 4, 3)] if is_softmax else [(1,), (37,), (3, 5, 2), ()]
+    shapes = (
+        [(7, 3), (33, 10), (5, 200), (2, 4, 3), (7000, 10), (90, 400), (30, 500, 3)]
+        if is_softmax
+        else [(1,), (37,), (3, 5, 2), (), (300, 150), (700, 150)]
+    )
     for shape in shapes:
         input, target = draw(word, shape[:2])
         if len(shape) == 3 and is_softmax:
@@ -74,11 +78,11 @@ def test_the_same_bits(
         input = input.to(dtype)
         target = target.to(dtype) if target.is_floating_point() else target
         loss = loss_of(word, (*shape[:1], shape[1]) if is_softmax else shape, reduction=reduction)
-        small = results(loss, input, target)
+        plain = results(loss, input, target)
         with monkeypatch.context() as elsewhere:
-            elsewhere.setattr(fused, "_may_be_small", lambda *_: False)
+            elsewhere.setattr(fused, "_may_be_plain", lambda *_: False)
             whole = results(loss, input, target)
-        for mine, theirs in zip(small, whole, strict=True):
+        for mine, theirs in zip(plain, whole, strict=True):
             assert mine.dtype == dtype
             assert torch.equal(mine, theirs), (shape, mine, theirs)
     if word not in ("logit_adjusted", "class_balanced"):  # weights and offsets go with the others
@@ -87,17 +91,18 @@ def test_the_same_bits(
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("rows", [50, 5000])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_same_bits_with_weights(
-    dtype: torch.dtype, smoothing: float, reduction: str, monkeypatch: pytest.MonkeyPatch, taken: list[bool]
+    rows: int, dtype: torch.dtype, smoothing: float, reduction: str, monkeypatch: pytest.MonkeyPatch, taken: list[bool]
 ) -> None:  # fmt: skip
     weight = torch.rand(10, dtype=dtype)
     loss = CrossEntropyLoss(weight, ignore_index=3, reduction=reduction, label_smoothing=smoothing)
-    input, target = draw("cross_entropy", (50, 10))
-    small = results(loss, input.to(dtype), target)
-    monkeypatch.setattr(fused, "_may_be_small", lambda *_: False)
-    for mine, theirs in zip(small, results(loss, input.to(dtype), target), strict=True):
+    input, target = draw("cross_entropy", (rows, 10))
+    plain = results(loss, input.to(dtype), target)
+    monkeypatch.setattr(fused, "_may_be_plain", lambda *_: False)
+    for mine, theirs in zip(plain, results(loss, input.to(dtype), target), strict=True):
         assert torch.equal(mine, theirs)
     assert len(taken) == 2
     assert all(taken)
@@ -123,9 +128,9 @@ def test_the_same_bits_of_rows(
         loss: Any = MultiMarginLoss(1 + ("squared" in word), margin=0.7, weight=weight, reduction=reduction)
     else:
         loss = NLLLoss(weight, reduction=reduction, **is_ignored)
-    small = results(loss, input, target)
-    monkeypatch.setattr(fused, "_may_be_small", lambda *_: False)
-    for mine, theirs in zip(small, results(loss, input, target), strict=True):
+    plain = results(loss, input, target)
+    monkeypatch.setattr(fused, "_may_be_plain", lambda *_: False)
+    for mine, theirs in zip(plain, results(loss, input, target), strict=True):
         assert torch.equal(mine, theirs)
     assert taken == [True, True]
 
@@ -152,7 +157,7 @@ OTHERS: dict[str, Callable[[], tuple[Any, Tensor, Tensor]]] = {
     "half": case(input=torch.ones(12).half(), target=torch.zeros(12).half()),
     "two types": case(target=torch.zeros(12, dtype=torch.float64)),
     "empty": case(input=torch.ones(0), target=torch.ones(0)),
-    "large": case(input=torch.ones(20_000), target=torch.zeros(20_000)),
+    "large and every other": case(input=torch.ones(80_000)[::2], target=torch.zeros(40_000)),
     "target that learns": case(target=torch.ones(12, requires_grad=True)),
     "narrow classes": case(loss=CrossEntropyLoss(), input=LOGITS, target=CLASSES.int()),
     "every other class": case(loss=CrossEntropyLoss(), input=LOGITS, target=CLASSES.repeat_interleave(2)[::2]),
@@ -202,6 +207,8 @@ def test_weights_that_torch_refuses_go_the_other_way(weight: Tensor, taken: list
         (LOGITS, CLASSES.reshape(2, 2), ValueError),
         (LOGITS.int(), CLASSES, ValueError),
         (LOGITS.tolist(), CLASSES, ValueError),
+        (LOGITS.repeat(9000, 1), torch.tensor([0, 3, 1, 2]).repeat(9000), IndexError),
+        (LOGITS.repeat(9000, 1), CLASSES, ValueError),
     ],
 )
 @pytest.mark.parametrize(
@@ -221,7 +228,7 @@ def test_shapes_of_one_size_are_two_shapes() -> None:
         MSELoss()(torch.zeros(12), torch.zeros(3, 4))
 
 
-@pytest.mark.parametrize("size", [8, 20_000])
+@pytest.mark.parametrize("size", [8, 40_000])
 def test_a_second_backward_pass_and_a_second_derivative(size: int) -> None:
     x, classes = torch.linspace(-3, 3, 3 * size).reshape(size, 3).requires_grad_(), torch.arange(size) % 3
     loss = CrossEntropyLoss()(x, classes)
@@ -235,7 +242,7 @@ def test_a_second_backward_pass_and_a_second_derivative(size: int) -> None:
     assert torch.autograd.grad(smooth.square().sum(), x)[0].abs().sum() > 0
 
 
-@pytest.mark.parametrize("size", [8, 20_000])
+@pytest.mark.parametrize("size", [8, 40_000])
 def test_the_logits_are_let_go_with_the_backward_pass(size: int) -> None:
     """The loss is often still there when the next logits are made."""
     layer = torch.nn.Linear(2, 3)
@@ -249,7 +256,7 @@ def test_the_logits_are_let_go_with_the_backward_pass(size: int) -> None:
     assert loss.item() > 0
 
 
-@pytest.mark.parametrize("size", [8, 20_000])
+@pytest.mark.parametrize("size", [8, 40_000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_loss_beyond_the_range_is_infinite(dtype: torch.dtype, size: int) -> None:
     x = torch.full((size,), torch.finfo(dtype).max / 2, dtype=dtype, requires_grad=True)
@@ -270,8 +277,8 @@ def test_an_input_that_was_changed_since_is_noticed() -> None:
 
 
 def test_without_the_table_all_goes_the_other_way(monkeypatch: pytest.MonkeyPatch, taken: list[bool]) -> None:
-    monkeypatch.setattr(cpu_small, "finds_on", lambda device: False)
-    made = cpu_small._compiled, cpu_small.pointwise, cpu_small.softmax
+    monkeypatch.setattr(cpu_plain, "finds_on", lambda device: False)
+    made = cpu_plain._compiled, cpu_plain.pointwise, cpu_plain.softmax
     for function in made:
         function.cache_clear()
     try:
