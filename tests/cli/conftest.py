@@ -71,6 +71,7 @@ def verdict_of(*cells: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "format": 1,
         "status": "complete",
         "sentence": "Use mae with adam.",
+        "task": "regression",
         "metric": "rmse",
         "metric_title": "RMSE",
         "greater_is_better": False,

@@ -26,6 +26,7 @@ class FakeModel:
 
     metric = "rmse"
     classes = ("no", "sí")
+    notes = ("5 of 60 rows have no target.",)
     record = SimpleNamespace(
         run=SimpleNamespace(
             loss="mae", optimizer="adam", lr=0.01, batch_size=32, schedule="constant", warmup=0.0
@@ -88,6 +89,7 @@ def test_fit_hands_on_only_what_was_given(run: Run, fitted: SimpleNamespace) -> 
     assert fitted.model.saved == [Path("m")]
     assert "mae with adam, rate 0.01, batch 32: validation rmse 12.50 at epoch 7 of 9" in ran.out
     assert "Model: m" in ran.out
+    assert ran.out.startswith("Note: 5 of 60 rows have no target.")  # before the score
 
 
 def test_every_option_of_fit_reaches_the_library(run: Run, fitted: SimpleNamespace) -> None:

@@ -208,9 +208,9 @@ def test_where_rows_were_drawn_the_command_for_all_of_them_is_printed(run: Run, 
     )
     said = " ".join(run(*COMMAND).out.split())
     assert (
-        "On all rows: steepest fit cars.csv --target 'the price' --loss huber --optimizer adam --lr 0.001 "
-        "--loss-options delta=2.5 --batch-size 32 --epochs 7 --hidden 8,4 --activation tanh --out model"
-        in said
+        "On all rows: steepest fit cars.csv --target 'the price' --task regression --loss huber --optimizer adam "
+        "--lr 0.001 --loss-options delta=2.5 --batch-size 32 --epochs 7 --hidden 8,4 --activation tanh --metric rmse "
+        "--out model" in said
     )
     compare.verdict = compare.verdict | {"rows": None}
     assert "On all rows" not in run(*COMMAND).out

@@ -16,7 +16,7 @@ from steepest.comparison.options import DEFAULT_BATCH_SIZE
 # An option's name where it is not the parameter's own.
 RENAMED = {"epochs": "max_epochs", "threads": "num_threads", "ray": "cluster"}
 # What the help says of a default that is not a value but a rule.
-RULES = {"by task", "by size", "all that fit the task", "all", "all cores"}
+RULES = {"by task", "by size", "up to five that suit the data", "six usual ones", "all", "all cores"}
 
 
 @pytest.mark.parametrize("name", steepest.__all__)

@@ -79,7 +79,7 @@ def test_fit_then_predict(run: Run, table: Path, tmp_path: Path) -> None:
         "fit", table, "--target", "price", "--loss", "huber", "--optimizer", "adam", "--out", model, *SMALL
     )
     assert ran.exit_code == 0, ran.err
-    assert ran.out.startswith("huber with adam")
+    assert "\nhuber with adam" in f"\n{ran.out}"
     out = tmp_path / "prices.csv"
     assert run("predict", model, table, "--out", out).exit_code == 0
     assert len(out.read_text(encoding="utf-8").splitlines()) == 121
@@ -155,6 +155,8 @@ def test_predictions_take_the_place_of_neither_table_nor_model(run: Run, table: 
     for out, what in ((table, "the table itself"), (model / "manifest.json", "a file of the model's")):
         ran = run("predict", model, table, "--out", out)
         assert (ran.exit_code, ran.err) == (2, f"steepest: --out {out} is {what}; {_mend(what)}.\n")
+    for several in (table.parent, table.parent / "*.csv"):  # and among many files
+        assert run("predict", model, several, "--out", table).exit_code == 2
     assert {path: path.read_bytes() for path in before} == before
 
 

@@ -47,6 +47,17 @@ def test_a_directory_of_someone_else_is_refused(tmp_path: Path) -> None:
         check(tmp_path)
 
 
+def test_a_file_of_someone_else_further_in_is_refused_too(tmp_path: Path) -> None:
+    fill(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "thesis.tex").write_text("")
+    within = {"data": frozenset({"ours"})}
+    with pytest.raises(InputError, match=r"data' also holds 'thesis.tex'"):
+        check_directory(tmp_path, ["marker.json"], frozenset({"marker.json", "data"}), within)
+    (tmp_path / "data" / "thesis.tex").rename(tmp_path / "data" / "ours")
+    check_directory(tmp_path, ["marker.json"], frozenset({"marker.json", "data"}), within)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "\x00"])
 def test_a_marker_that_is_not_ours_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "marker.json").write_text(content)

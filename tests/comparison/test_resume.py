@@ -202,7 +202,7 @@ def test_refusals(table: Path, tmp_path: Path) -> None:
         InputError, match=r"holds an unfinished comparison, \d+ runs of it done\. Go on with it by --resume"
     ):
         steepest.compare(table, "y", out=out, **OPTIONS)
-    with pytest.raises(InputError, match="leave out losses or the plan"):
+    with pytest.raises(InputError, match="own plan has decided losses already; leave losses out"):
         steepest.compare(resume=out, losses=["mse"])
     with pytest.raises(InputError, match="leave plan and out away"):
         steepest.compare(resume=out, out=out)

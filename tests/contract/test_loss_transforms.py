@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from steepest.losses import (
     LOSSES,
@@ -308,3 +309,26 @@ def test_a_compiled_mean_of_nothing(on_empty: str) -> None:
     dice = torch.compile(DiceLoss(on_empty=on_empty), backend="eager")
     for rows in (8, 9):  # another size is a size that varies
         assert dice(torch.ones(rows, 5), torch.zeros(rows, 5)) > 0.9
+
+
+@pytest.mark.parametrize("size", [4, 40_000])
+@pytest.mark.parametrize(
+    "name", ["mse", "mae", "huber", "bce", "bce_probability", "cross_entropy", "nll", "kl_div"]
+)
+def test_make_fx_writes_down_the_loss_and_no_number(name: str, size: int) -> None:
+    def draw(k: int) -> tuple[Tensor, Tensor]:
+        random = torch.Generator().manual_seed(k)
+        if name in ("cross_entropy", "nll"):
+            x = torch.randn(size, 3, generator=random).log_softmax(1)
+            return x, torch.randint(0, 3, (size,), generator=random)
+        return torch.rand(size, generator=random), torch.rand(size, generator=random)
+
+    loss = LOSSES[name]()
+    traced = make_fx(lambda x, y: loss(x, y))(*draw(0))
+    with_gradient = make_fx(lambda x, y: torch.autograd.grad(loss(x, y), x)[0])(
+        draw(0)[0].requires_grad_(), draw(0)[1]
+    )
+    x, y = draw(1)
+    torch.testing.assert_close(traced(x, y), loss(x, y))
+    x.requires_grad_()
+    torch.testing.assert_close(with_gradient(x, y), torch.autograd.grad(loss(x, y), x)[0])

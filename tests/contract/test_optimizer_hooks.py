@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -99,6 +101,38 @@ def test_gradients_are_let_go_or_set_to_0(name: str, set_to_none: bool) -> None:
     optimizer.zero_grad(set_to_none)
     assert parameter.grad is None if set_to_none else parameter.grad is there
     assert there.any() == set_to_none
+
+
+def test_a_hook_is_given_what_torchs_is() -> None:
+    for step in ([], [lambda: 3.0]):
+        seen: list[Any] = []
+
+        def note(its: Any, arguments: Any, words: Any, seen: list[Any] = seen) -> None:
+            seen.append((len(arguments), words))
+
+        for cls in (optim.SGD, torch.optim.SGD):
+            optimizer: Any = cls([nn.Parameter(torch.ones(2))], lr=0.1)
+            optimizer.register_step_pre_hook(note)
+            optimizer.step(*step)
+        assert seen[0] == seen[1]
+    optimizer = optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1)
+    optimizer.register_step_pre_hook(lambda its, arguments, words: (arguments, {"closure": lambda: 7.0}))
+    assert optimizer.step() == 7.0
+
+
+def test_gradients_are_let_go_where_the_step_is_torchs() -> None:
+    dense, layer = nn.Parameter(torch.ones(3)), nn.Embedding(4, 2, sparse=True)
+    optimizer = optim.SGD([{"params": [dense]}, {"params": layer.parameters()}], lr=0.1)
+    for k in range(3):
+        optimizer.zero_grad()
+        embedded = layer(torch.tensor([1])).sum() if k == 2 else (layer.weight**2).sum()
+        (dense.sum() + embedded).backward()
+        optimizer.step()
+    assert dense.grad is not None
+    gone = weakref.ref(dense.grad)
+    optimizer.zero_grad()
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_step_takes_no_part_in_a_graph() -> None:

@@ -130,7 +130,7 @@ BAD_FILES = [
     BadFile(
         "t.csv",
         rows(lambda row: f"{row},c{row // 3}"),
-        ["30 rows are too few for 10 classes", "at least 50"],
+        ["30 rows are too few for 10 classes", "at least 48"],
     ),
     BadFile("t.csv", GOOD, ["no task 'regresion'", "'regression'"], {"target": "y", "task": "regresion"}),
     BadFile("t.csv", rows(lambda row: f"{row},{1.5 * row}", count=7), ["7 rows", "too few", "at least 8"]),

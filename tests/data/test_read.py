@@ -20,6 +20,7 @@ from steepest.data import prepare, read
 from steepest.data.batches import Batches
 from steepest.data.digest import content_sha256
 from steepest.data.kinds import MISSING_MARKERS
+from steepest.data.table import without
 from steepest.errors import InputError
 
 COLORS = ["red", "green", "blue", None]
@@ -242,6 +243,35 @@ def test_decimal_commas_are_read_where_they_are_clear(tmp_path: Path) -> None:
     table = read(tmp_path / "t.csv")
     assert table.frame["a"].to_list() == [1.5, 2.0]
     assert "decimal commas" in table.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("a;b\n2.064;x\n900;y\n1.250;z\n", True),  # numbers below a thousand have no point
+        ("a;b\n2.064;1,5\n1.900;2,25\n", True),  # the file's decimals have commas
+        ("a;b\n2.064;x\n1.900;y\n", False),
+        ("a;b\n0.125;x\n2;y\n", False),
+        ("a;b\n2.064;x\n1900;y\n", False),
+        ("a;b\n2.064;x\n1.5;y\n", False),
+        ("a,b\n2.064,x\n900,y\n", False),  # where commas separate cells, points are decimal
+    ],
+)
+def test_points_that_may_separate_thousands(text: str, refused: bool, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    table = read(tmp_path / "t.csv")
+    assert ("a" in table.problems) == refused
+    if refused:
+        assert "points may separate thousands ('2.064' in row 1)" in table.problems["a"]
+        with pytest.raises(InputError, match="may separate thousands"):
+            prepare(tmp_path / "t.csv", "a")
+    else:
+        assert table.frame["a"].dtype == pl.Float64
+
+
+def test_what_is_said_of_a_column_goes_with_it(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a;b\n1,5;x\n2;y\n", encoding="utf-8")
+    assert without(read(tmp_path / "t.csv"), ["a"]).notes == ()
 
 
 @pytest.mark.parametrize("extra", ["", "\n", "\n\n"])

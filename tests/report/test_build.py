@@ -165,7 +165,7 @@ def test_hostile_names_are_text_and_nothing_else(pages: Callable[[str], str]) ->
 
 def test_a_target_with_quotes_stays_one_word_of_the_command() -> None:
     page = Page(build(*sample.hostile("it's $(rm)")))
-    assert "--target 'it'\"'\"'s $(rm)' --loss" in page.text
+    assert "--target 'it'\"'\"'s $(rm)' --task" in page.text
 
 
 def test_an_interruption_is_said_first(pages: Callable[[str], str]) -> None:

@@ -256,8 +256,16 @@ def test_the_command_trains_as_long_and_by_the_schedule_as_the_model_was() -> No
         "winners": [winner],
         "architecture": {"hidden": (8,), "activation": "relu"},
         "target": "y",
+        "task": "regression",
+        "metric": "mae",
         "epochs": 7,
     }
+    command = fit_command({**verdict, "model": None}, "DATA", "DIR")
+    assert "--target y --task regression --loss mse" in command
+    assert command.endswith("--metric mae --out DIR")  # validation rows choose the epoch
+    assert fit_command({**verdict, "model": {"epochs": 47}}, "DATA", "DIR").endswith(
+        "--validation 0 --out DIR"
+    )
     assert "--epochs 7 --hidden 8" in fit_command({**verdict, "model": None}, "DATA", "DIR")
     model = {"epochs": 47, "schedule": "wsd"}
     assert "--epochs 47 --schedule wsd --hidden 8" in fit_command({**verdict, "model": model}, "DATA", "DIR")

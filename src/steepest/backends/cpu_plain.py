@@ -24,6 +24,7 @@ from steepest.backends.cpu_losses import GRADIENT, GRAIN, SUM, address, num_kept
 from steepest.backends.cpu_softmax import on_stack
 from steepest.backends.cpu_tensors import LOOK_UP, NO_SUCH_TENSOR, finds_on, look_up_at
 from steepest.backends.threads import run_in_pieces
+from steepest.errors import InputError
 
 __all__ = ["Plain", "margins", "picked", "pointwise", "softmax"]
 
@@ -475,6 +476,8 @@ def _of_rows(
         begins_at_0: the gradient, before it is written to.
         in_pieces: how more are computed, from where the numbers lie and what was found out; None: not here.
     """
+    if ignore_index is not None and not -(1 << 63) <= ignore_index < 1 << 63:
+        raise InputError(f"ignore_index is {ignore_index}; it must be an integer of 64 bits.")
     options = (ctypes.c_double * max(1, len(numbers)))(*numbers)
     where = ctypes.addressof(options)
     ignored, is_of_kept = (-1, False) if ignore_index is None else (ignore_index, True)

@@ -36,10 +36,10 @@ def compare(
     task: Task = None,
     losses: Annotated[
         str | None,
-        typer.Option(help="Losses to compare.", metavar="A,B", show_default="all that fit the task"),
+        typer.Option(help="Losses to compare.", metavar="A,B", show_default="up to five that suit the data"),
     ] = None,
     optimizers: Annotated[
-        str | None, typer.Option(help="Optimizers to compare.", metavar="A,B", show_default="all")
+        str | None, typer.Option(help="Optimizers to compare.", metavar="A,B", show_default="six usual ones")
     ] = None,
     batch_sizes: Annotated[
         str | None,

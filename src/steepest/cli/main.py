@@ -54,9 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without Unicode shows "?", and goes on
     command = typer.main.get_command(app)
+
+    def was_interrupted() -> bool:
+        return False
+
     try:
         with (
-            gentle_end(),
+            gentle_end() as was_interrupted,
             plain_warnings(),
             command.make_context(
                 "steepest", list(sys.argv[1:] if arguments is None else arguments)
@@ -84,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError) and error.errno in REFUSALS:
             let_go_of_output()
             return _say(refusal(error), BAD_INPUT)
+        if was_interrupted():
+            return _say("interrupted.", INTERRUPTED)
         import traceback
 
         traceback.print_exc()

@@ -56,7 +56,9 @@ def predict(
         columns = {"prediction": _no_formulas(model.predict(data))}
         if proba:
             probabilities = model.predict_proba(data)
-            columns |= {f"probability_{name}": probabilities[:, c] for c, name in enumerate(model.classes)}
+            columns |= {
+                f"probability_{_word(name)}": probabilities[:, c] for c, name in enumerate(model.classes)
+            }
     lines = _csv(pl.DataFrame(columns))
     if out is not None:
         write_file(out, (text.encode() for text in lines), "--out {path}")
@@ -66,6 +68,11 @@ def predict(
             sys.stdout.write(inert(text))
         else:
             sys.stdout.buffer.write(text.encode())  # labels are UTF-8 whatever the terminal can show
+
+
+def _word(label: Any) -> str:
+    """A class as its cells have it."""
+    return str(label).lower() if isinstance(label, bool) else str(label)
 
 
 def _csv(frame: pl.DataFrame) -> Iterator[str]:
@@ -81,8 +88,9 @@ def _check_apart(out: Path, model_dir: Path, data: str) -> None:
         InputError: they would.
     """
     from steepest.comparison.manifest import MANIFEST, WEIGHTS
+    from steepest.data.source import files_of
 
-    if _is_same(out, Path(os.path.expanduser(data))):
+    if any(_is_same(out, table) for table in (Path(os.path.expanduser(data)), *files_of(data))):
         raise InputError(f"--out {out} is the table itself; name another file.")
     places = (model_dir, model_dir / "model")
     if any(_is_same(out, place / name) for place in places for name in (MANIFEST, WEIGHTS)):

@@ -196,8 +196,11 @@ def in_course(run: Run) -> str:
 def print_fit(model: FittedModel, out: Path) -> None:
     """Print what a single run came to, and where the model is."""
     record = model.record
+    from steepest.cli.tally import print_notes
+
     run = record.run
     screen = console()
+    print_notes(screen, model.notes)
     score = number(record.validation_score)
     screen.print(
         f"{run.loss} with {run.optimizer}, rate {run.lr:.3g}{in_course(run)}, batch {run.batch_size}: "

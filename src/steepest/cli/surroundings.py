@@ -8,8 +8,9 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from steepest.errors import inert
 
@@ -67,16 +68,31 @@ def plain_warnings() -> Iterator[None]:
 
 
 @contextmanager
-def gentle_end() -> Iterator[None]:
-    """SIGTERM, as schedulers send it, is Ctrl-C: what was begun is tidied up. A comparison under way does more."""
+def gentle_end() -> Iterator[Callable[[], bool]]:
+    """SIGTERM, as schedulers send it, is Ctrl-C: what was begun is tidied up. A comparison under way does more.
+
+    Gives what tells whether either came: a library's import that one of them cuts short may swallow it, and fail later.
+    """
+    heard: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: False
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def interrupt(number: int, frame: Any) -> None:
+        heard.append(number)
+        signal.default_int_handler(number, frame)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, interrupt)
+    if (
+        before[signal.SIGINT] is signal.default_int_handler
+    ):  # whoever ignores it, nohup or a shell, goes on doing so
+        signal.signal(signal.SIGINT, interrupt)
     try:
-        yield
+        yield lambda: bool(heard)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def let_go_of_output() -> None:

@@ -26,6 +26,7 @@ from steepest.comparison.engine import Engine, start_engine, start_engine_on
 from steepest.comparison.extend import extended, finished_plan
 from steepest.comparison.fitted import FittedModel
 from steepest.comparison.interrupt import stop_on_interrupt
+from steepest.comparison.manifest import FILES as MODEL_FILES
 from steepest.comparison.model import about_model, model_of
 from steepest.comparison.modules import (
     PreparedModules,
@@ -63,6 +64,7 @@ _PROBES = 16  # runs side by side whose speed is measured, where they are traine
 _MARKERS = (VERDICT, f"{UNFINISHED}/{PLAN}")
 _SUMMED = (VERDICT, PLAN, RUNS, QUESTION)
 _FILES = frozenset({*_SUMMED, SUMS, MODEL, REPORT, UNFINISHED})
+_WITHIN = {MODEL: MODEL_FILES}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -116,7 +118,7 @@ class Comparison:
                 no such language.
         """
         _check_language(lang)
-        place = check_directory(path, _MARKERS, _FILES)
+        place = check_directory(path, _MARKERS, _FILES, _WITHIN)
         with held(place):
             return self._save(place, None, lang)
 
@@ -305,7 +307,7 @@ def compare(
         recover(place_of(out))
     elif any(value is not None for value in (more_seeds, add_losses, add_optimizers)):
         raise InputError("more_seeds, add_losses and add_optimizers go with extend, a finished comparison.")
-    place = None if out is None else check_directory(out, _MARKERS, _FILES)
+    place = None if out is None else check_directory(out, _MARKERS, _FILES, _WITHIN)
     if resume is not None and place is not None:
         work = go_on(place)
         plan = work.plan
@@ -324,7 +326,7 @@ def compare(
         table = _read(data, target, given, followed)
         prepared = _prepare(table, given, followed)
     else:
-        _check_no_choice_of_rows(given)
+        _check_is_of_modules(given, target)
         prepared = prepare_modules(model, data, task if followed is None else followed.task, device, compile)
         given = prepared.options(given)
     chosen = make_plan(prepared, given) if followed is None else _fitting(followed, prepared)
@@ -333,6 +335,8 @@ def compare(
     if model is None:
         chosen = _placed(chosen, device, is_new=followed is None)
     observer.data_read(prepared.notes)
+    if isinstance(prepared, Prepared):
+        _check_targets(chosen, prepared)
     redrawn = range(1, chosen.splits + 1) if chosen.splits > 1 else ()
     fresh = [_prepare(table, given, chosen, number) for number in redrawn]
     with connected(cluster) as pool, stop_on_interrupt() as stop_event, ExitStack() as until_written:
@@ -359,10 +363,34 @@ def compare(
             # Of an extension that was interrupted, the finished comparison stays, and the work to go on with.
             if place is not None and not (comparison.interrupted and work is not None and work.is_extension):
                 comparison._save(place, work, lang)
+        except InputError:
+            # Of what was refused before a run was done nothing stays.
+            if work is not None and journal is not None and resume is None and not len(journal):
+                journal.close()
+                work.forget()
+            raise
         finally:
             if journal is not None:
                 journal.close()
     return comparison
+
+
+def _check_targets(plan: Plan, prepared: Prepared) -> None:
+    """The targets are such as the losses take; those of test rows too, where fresh splits train on them.
+
+    Raises:
+        InputError: they are not.
+    """
+    from steepest.training.native import check_range, formula_of, least_target, original_targets
+
+    formulas = [formula_of(loss) for loss in plan.losses]
+    if any(formula.prediction == "log_rate" for formula in formulas):
+        data = prepared.training_data()
+        least = least_target(data)
+        if plan.splits > 1 and len(prepared.y_test):
+            least = min(least, float(original_targets(data, prepared.y_test).min()))
+        for formula in formulas:
+            check_range(formula, least)
 
 
 def _watchers(progress: Progress | None, tensorboard: str | os.PathLike[str] | None) -> Progress:
@@ -438,7 +466,13 @@ def _placed(plan: Plan, device: str, *, is_new: bool) -> Plan:
     return plan
 
 
-def _check_no_choice_of_rows(given: Options) -> None:
+def _check_is_of_modules(given: Options, target: str | None) -> None:
+    """With a module nothing is left to choose of the rows, nor of the network."""
+    if target is not None:
+        raise InputError("With model=..., data holds the targets already; leave target out.")
+    for name in ("hidden", "activation"):
+        if getattr(given, name) != getattr(Options(), name):
+            raise InputError(f"With model=..., the network is your own; leave {name} out.")
     for name in ("group", "time", "rows", "ignore"):
         if getattr(given, name) is not None:
             raise InputError(f"With model=..., data holds the three parts already; leave {name} out.")
@@ -491,13 +525,15 @@ def _plan_to_follow(
     plan = read_plan(given)
     default = Options()
     names = [field.name for field in fields(Options)]
+    # resume and extend hand over the plan itself.
+    source = "The comparison's own plan" if isinstance(given, Plan) else "The plan that was given"
     decided = [name for name in names if getattr(options, name) != getattr(default, name)]
     decided += ["budget"] * (seconds is not None)
     decided += ["together"] * (together is not None)
     decided += ["target"] * (target not in (None, plan.target))
     if decided:
         raise InputError(
-            f"A plan was given, and it has decided {decided[0]} already; leave out {decided[0]} or the plan."
+            f"{source} has decided {decided[0]} already; leave {decided[0]} out, or make a new comparison."
         )
     return plan
 

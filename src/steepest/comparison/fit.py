@@ -199,7 +199,7 @@ def _train(engine: Engine, run: Run, prepared: Prepared | StreamedRows, metric: 
         raise KeyboardInterrupt  # before there was anything to keep
     if record.diverged or record.parameters is None:
         raise InputError(divergence(record))
-    return fitted_model(prepared, record, metric)
+    return replace(fitted_model(prepared, record, metric), notes=tuple(prepared.notes))
 
 
 def _has_learned(record: Record, prepared: Prepared | StreamedRows) -> bool:

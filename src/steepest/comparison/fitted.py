@@ -45,6 +45,7 @@ class FittedModel:
         data_sha256: digest of the table it was trained on.
         gives_log_rate: whether its output is the logarithm of the prediction over the training rows' mean, as
             the losses for counts and amounts have it, and not a standardised prediction.
+        notes: what reading the table inferred, dropped or met, a sentence each; a loaded model has none.
     """
 
     task: Task
@@ -55,6 +56,7 @@ class FittedModel:
     record: Record
     data_sha256: str
     gives_log_rate: bool = False
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """What it predicts and how it was trained, without its weights."""

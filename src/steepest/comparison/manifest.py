@@ -16,10 +16,11 @@ from steepest.comparison.canonical import canonical_json
 from steepest.errors import InputError
 from steepest.files import MOST_BYTES, encoded, parse_json, read_bytes
 
-__all__ = ["FILES", "FORMAT", "MANIFEST", "WEIGHTS", "read", "write"]
+__all__ = ["FILES", "FORMAT", "MANIFEST", "MODULE", "WEIGHTS", "read", "write"]
 
 FORMAT = 1
 MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
+MODULE = "torch module"  # the kind of a module's manifest
 FILES = frozenset({MANIFEST, WEIGHTS})
 
 
@@ -60,6 +61,11 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         raise InputError(
             f"{str(directory / MANIFEST)!r} is not a model's manifest of format {FORMAT}; "
             "it was written by something else or by another version."
+        )
+    if manifest.get("kind") == MODULE:
+        raise InputError(
+            f"The model in {str(directory)!r} is a module of your own; make one of its class and load its weights: "
+            f"module.load_state_dict(safetensors.torch.load_file({str(directory / WEIGHTS)!r}))."
         )
     if manifest.pop("manifest_sha256", None) != _digest(manifest):
         raise InputError(f"The model in {str(directory)!r} is damaged: {MANIFEST} is not what was saved.")

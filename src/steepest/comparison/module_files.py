@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from steepest.comparison.canonical import canonical_json
+from steepest.comparison.manifest import MODULE
 from steepest.comparison.output import write_directory
 from steepest.comparison.versions import versions
 from steepest.files import write_file
@@ -26,7 +27,7 @@ def write_model(place: Path, question: dict[str, Any], record: ModuleRecord, mod
     state = {name: tensor.contiguous().clone() for name, tensor in record.state.items()}
     manifest = {
         "format": _FORMAT,
-        "kind": "torch module",
+        "kind": MODULE,
         "module": module_name,
         **question,
         "hyperparameters": record.hyperparameters,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from steepest.comparison.canonical import canonical_json
 from steepest.comparison.engine import Engine
+from steepest.comparison.manifest import MODULE
 from steepest.comparison.options import Options, check_losses
 from steepest.comparison.plan import Plan, Setting
 from steepest.comparison.versions import versions
@@ -102,7 +104,7 @@ class TrainedModule:
         run = self.record.run
         manifest = {
             "format": 1,
-            "kind": "torch module",
+            "kind": MODULE,
             "module": f"{type(self.module).__module__}.{type(self.module).__qualname__}",
             "task": self.task,
             "metric": self.metric,
@@ -279,7 +281,10 @@ def prepare_modules(
         )
     check_device(device)
     parts = [as_rows(part, name) for part, name in zip(data, ("train", "validation", "test"), strict=True)]
+    for part in parts:
+        _check_finite(part)
     train, validation, test = parts
+    factory = _always_new(factory)
     tried = _try(factory, train, device)
     found = _task(task, train, tried.num_outputs)
     _check_classes(found, parts, tried.num_outputs)
@@ -302,6 +307,41 @@ def prepare_modules(
         notes=notes + [note for part in parts for note in _notes_on(part)],
         diagnosis=_diagnosis(found, parts, max(tried.num_outputs, 2)),
     )
+
+
+def _always_new(factory: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    """The factory, which refuses to give one module twice: a run would go on from what another has learned."""
+    last: Callable[[], Any] = lambda: None  # noqa: E731
+
+    def make() -> nn.Module:
+        nonlocal last
+        module = factory()
+        if module is not None and module is last():
+            raise InputError(
+                "The model factory gave the same module twice; it must make a new one each time "
+                "(model=lambda: MyNet(), and not model=lambda: net)."
+            )
+        if isinstance(module, nn.Module):
+            last = weakref.ref(module)
+        return module
+
+    return make
+
+
+def _check_finite(rows: Rows) -> None:
+    """No score can be had of targets that are no numbers, and no gradient.
+
+    Raises:
+        InputError: there are some.
+    """
+    if not rows.targets.is_floating_point():
+        return
+    odd = ~torch.isfinite(rows.targets)
+    if odd.any():
+        raise InputError(
+            f"The {rows.name} data's targets hold {int(odd.sum())} that are NaN or infinite; leave these rows out, or "
+            "replace them."
+        )
 
 
 def _diagnosis(task: Task, parts: Sequence[Rows], num_classes: int) -> list[dict[str, Any]]:

@@ -7,8 +7,9 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from steepest.errors import InputError
 from steepest.files import held, parse_json, read_bytes
@@ -18,13 +19,19 @@ __all__ = ["check_directory", "place_of", "recover", "recover_held", "write_dire
 _BEFORE = "before"
 
 
-def check_directory(path: str | os.PathLike[str], markers: Sequence[str], ours: frozenset[str]) -> Path:
+def check_directory(
+    path: str | os.PathLike[str],
+    markers: Sequence[str],
+    ours: frozenset[str],
+    within: Mapping[str, frozenset[str]] = MappingProxyType({}),
+) -> Path:
     """The place a directory will be written to, once it is known that it may be.
 
     Args:
         path: where to write. It may exist if it is empty, or if it holds a directory of ours.
         markers: the files any of which tells a directory of ours: JSON with a ``"format"``.
         ours: the names a directory of ours may hold. Anything else in it belongs to someone.
+        within: the same of directories in it.
 
     Raises:
         InputError: it holds something else, is a file, or cannot be written to.
@@ -34,6 +41,9 @@ def check_directory(path: str | os.PathLike[str], markers: Sequence[str], ours: 
         raise InputError(f"The output {str(path)!r} is a file; name a directory.")
     if place.is_dir():
         _check_content(place, markers, ours)
+        for name, inner in within.items():
+            if (place / name).is_dir():
+                _check_no_others(place / name, inner)
     parent = next(above for above in place.parents if above.exists())
     if not parent.is_dir():
         raise InputError(f"The output {str(path)!r} cannot be made: {str(parent)!r} is a file.")
@@ -70,7 +80,11 @@ def _check_content(place: Path, markers: Sequence[str], ours: frozenset[str]) ->
         raise InputError(
             f"The output directory {str(place)!r} is not empty and not written by steepest; name another one."
         )
-    foreign = sorted(names - ours)
+    _check_no_others(place, ours)
+
+
+def _check_no_others(place: Path, ours: frozenset[str]) -> None:
+    foreign = sorted({entry.name for entry in place.iterdir()} - ours)
     if foreign:
         raise InputError(
             f"The output directory {str(place)!r} also holds {foreign[0]!r}, which steepest did not write; "

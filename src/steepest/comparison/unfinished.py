@@ -62,6 +62,12 @@ class Unfinished:
         """The comparison is complete."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def forget(self) -> None:
+        """Nothing was done; of an output that was made for it nothing stays either."""
+        self.remove()
+        with contextlib.suppress(OSError):
+            self.directory.parent.rmdir()  # where nothing else is in it
+
 
 def begin(place: Path, plan: Plan, data: Any, target: str | None, *, extends: bool = False) -> Unfinished:
     """Write the question and the plan down; ``extends``: and the records of the finished comparison at ``place``.

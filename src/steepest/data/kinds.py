@@ -54,16 +54,27 @@ _UNITS_A_DAY = {"ms": 86_400 * 10**3, "us": 86_400 * 10**6, "ns": 86_400 * 10**9
 _DECIMAL_COMMA = r"^[+-]?\d+(,\d+)?$"
 _THOUSANDS_COMMA = r"^[+-]?\d{1,3}(,\d{3})*(\.\d+)?$"
 _THOUSANDS_POINT = r"^[+-]?\d{1,3}(\.\d{3})*(,\d+)?$"
+_ALL_POINTED = r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$"  # every point may separate thousands
+_BELOW_A_THOUSAND = r"^[+-]?\d{1,3}$"
 _COMMA_FORMS = (_DECIMAL_COMMA, _THOUSANDS_COMMA, _THOUSANDS_POINT)
 
 
 @dataclass(frozen=True)
 class Typed:
-    """A column of one of the six types; ``note`` and ``problem`` are sentences, or None."""
+    """A column of one of the six types.
+
+    Attributes:
+        series: the column.
+        note, problem: sentences, or None.
+        if_decimal_commas: what the problem is if the file's numbers have decimal commas.
+        has_decimal_commas: whether these have.
+    """
 
     series: pl.Series
     note: str | None = None
     problem: str | None = None
+    if_decimal_commas: str | None = None
+    has_decimal_commas: bool = False
 
 
 def kind_of(series: pl.Series) -> Kind:
@@ -123,7 +134,9 @@ def typed_text(series: pl.Series, separator: str) -> Typed:
     numbers = series.cast(pl.Float64, strict=False)
     if numbers.null_count() == series.null_count():
         integers = series.cast(pl.Int64, strict=False)
-        return Typed(integers if integers.null_count() == series.null_count() else numbers.fill_nan(None))
+        if integers.null_count() == series.null_count():
+            return Typed(integers)
+        return _typed_points(series, numbers.fill_nan(None), separator)
     words = series.str.to_lowercase()
     if _all(words.is_in(["true", "false"])):
         return Typed(words == "true")
@@ -210,7 +223,7 @@ def _typed_commas(series: pl.Series, separator: str) -> Typed | None:
     if decimal and separator != "," and not ambiguous:
         numbers = series.str.replace(",", ".", literal=True).cast(pl.Float64)
         note = f"Column {series.name!r}: the commas in its numbers were read as decimal commas."
-        return Typed(numbers, note=note)
+        return Typed(numbers, note=note, has_decimal_commas=True)
     row = first_row(has_comma)
     return Typed(
         series,
@@ -219,6 +232,24 @@ def _typed_commas(series: pl.Series, separator: str) -> Typed | None:
             "write them with a decimal point and without thousands separators"
         ),
     )
+
+
+def _typed_points(series: pl.Series, numbers: pl.Series, separator: str) -> Typed:
+    """Numbers with points: decimal points, but where each stands before three digits and a comma separates no cells.
+
+    A problem where numbers below a thousand have none, as thousands' separators have it.
+    """
+    has_point = series.str.contains(".", literal=True)
+    if separator == "," or not _all(series.filter(has_point).str.contains(_ALL_POINTED)):
+        return Typed(numbers)
+    row = first_row(has_point)
+    problem = (
+        f"column {series.name!r} holds numbers whose points may separate thousands ({series[row - 1]!r} in row {row}); "
+        "write them with a decimal point and without thousands separators"
+    )
+    if not _all(has_point) and _all(series.filter(~has_point).str.contains(_BELOW_A_THOUSAND)):
+        return Typed(series, problem=problem)
+    return Typed(numbers, if_decimal_commas=problem if _all(has_point) else None)
 
 
 def _mostly(series: pl.Series, read: pl.Series, what: str) -> str | None:

@@ -187,6 +187,11 @@ def table_of(frame: pl.DataFrame, source: str, target: str | None = None) -> Tab
 def table_of_cells(cells: pl.DataFrame, separator: str, source: str) -> Table:
     """The typed columns of a text file's cells, which it separates so."""
     columns = {column.name: typed_text(column, separator) for column in cells.get_columns()}
+    if any(column.has_decimal_commas for column in columns.values()):
+        columns = {
+            name: Typed(cells[name], problem=column.if_decimal_commas) if column.if_decimal_commas else column
+            for name, column in columns.items()
+        }
     return _table(columns, cells, source, None, [])
 
 

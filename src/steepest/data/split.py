@@ -82,7 +82,7 @@ def split_rows(
     num_validation, num_test = sizes(num_rows, validation, test)
     check_rows(num_rows, validation, test)
     if labels is not None:
-        _check_classes(labels, classes or [], num_validation, num_test)
+        _check_classes(labels, classes or [], validation, test)
     rest, test_rows = _split(np.arange(num_rows), labels, num_test, seed)
     train_rows, validation_rows = _split(rest, labels, num_validation, seed + redrawn)
     return train_rows, validation_rows, test_rows
@@ -124,10 +124,11 @@ def check_rows(num_rows: int, validation: float, test: float) -> None:
     )
 
 
-def _check_classes(labels: Indices, classes: list[Any], num_validation: int, num_test: int) -> None:
+def _check_classes(labels: Indices, classes: list[Any], *shares: float) -> None:
     """Training rows hold every class, and each part has room for every class."""
     counts = np.bincount(labels, minlength=len(classes))
     num_rows, rarest = len(labels), int(np.argmin(counts))
+    num_validation, num_test = sizes(num_rows, *shares)
     least = next(n for n in itertools.count(1) if _divides(n, num_rows, num_validation, num_test))
     if counts[rarest] < least:
         few = f"{counts[rarest]} row" + ("s" if counts[rarest] > 1 else "")
@@ -136,14 +137,19 @@ def _check_classes(labels: Indices, classes: list[Any], num_validation: int, num
             f" every class needs at least {least}: add rows, merge it with another class, or take its rows"
             f" out{_as_quantity(classes)}."
         )
-    smallest = min(size for size in (num_validation, num_test, num_rows) if size > 0)
+    smallest = _smallest(num_rows, *shares)
     if smallest < len(classes):
+        enough = next(n for n in itertools.count(num_rows) if _smallest(n, *shares) >= len(classes))
         raise InputError(
             f"{num_rows} rows are too few for {len(classes)} classes: the smallest part of the split would"
-            f" have {smallest} rows, fewer than one a class; at least"
-            f" {math.ceil(num_rows * len(classes) / smallest)} rows are needed, or larger shares for"
+            f" have {smallest} rows, fewer than one a class; at least {enough} rows are needed, or larger shares for"
             f" validation and test{_as_quantity(classes)}."
         )
+
+
+def _smallest(num_rows: int, validation: float, test: float) -> int:
+    """The rows of the smallest part that is held out."""
+    return min(size for size in (*sizes(num_rows, validation, test), num_rows) if size > 0)
 
 
 def _as_quantity(classes: list[Any]) -> str:

@@ -73,7 +73,9 @@ def without(table: Table, ignored: Sequence[str]) -> Table:
         table,
         frame=table.frame.drop(ignored),
         notes=tuple(
-            note for note in table.notes if not any(note.startswith(f"Column {name!r} ") for name in ignored)
+            note
+            for note in table.notes
+            if not any(note.startswith((f"Column {name!r} ", f"Column {name!r}:")) for name in ignored)
         ),
         text={name: column for name, column in table.text.items() if name not in ignored},
         problems={name: problem for name, problem in table.problems.items() if name not in ignored},

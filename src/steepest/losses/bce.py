@@ -13,7 +13,7 @@ from steepest.backends.reference import log, log1p, maximum, where
 from steepest.errors import InputError
 from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
-from steepest.losses.checks import check_floating, check_tensors
+from steepest.losses.checks import check_floating, check_tensors, is_concrete
 from steepest.losses.formula import LossFormula
 from steepest.losses.switches import Switches
 
@@ -74,11 +74,7 @@ def binary_cross_entropy(
 
 def _check_probabilities(input: Tensor) -> None:
     # Inside a transform or a trace there is no number to look at; on a GPU, which is not waited for, the loss is NaN.
-    if runs_on(input):
-        return
-    if type(input) in (Tensor, nn.Parameter) and not torch.compiler.is_compiling() and input.numel():
-        if torch._C._functorch.is_functorch_wrapped_tensor(input):
-            return
+    if is_concrete(input) and not (runs_on(input) or input.is_meta) and input.numel():
         low, high = (float(bound) for bound in torch.aminmax(input.detach()))
         if low < 0 or high > 1:
             raise InputError(

@@ -27,6 +27,8 @@ __all__ = [
 _PLAIN = (Tensor, torch.nn.Parameter)
 _SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 _is_wrapped: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
+_mode: Callable[[Any], Any] = torch._C._get_dispatch_mode
+_PROXY = torch._C._TorchDispatchModeKey.PROXY
 _has_transforms: Callable[[], bool] = torch._C._are_functorch_transforms_active  # torch.compile knows it too
 
 
@@ -158,7 +160,9 @@ def number(parameter: Any) -> float | None:
 
 def is_concrete(*tensors: Tensor | None) -> bool:
     """Tensors, where given, with memory of their own: not traced, not inside vmap, not a subclass."""
-    if torch.compiler.is_compiling():
+    if (
+        torch.compiler.is_compiling() or _mode(_PROXY) is not None
+    ):  # make_fx writes down what torch is asked for
         return False
     for tensor in tensors:  # noqa: SIM110 (a generator takes longer than its questions)
         if tensor is not None and (type(tensor) not in _PLAIN or _is_wrapped(tensor)):

@@ -301,7 +301,7 @@ class FusedStep:
             or _is_profiled()
             or torch.compiler.is_compiling()
         ):
-            return _watched_step(self, closure)
+            return _watched_step(self) if closure is None else _watched_step(self, closure)
         return self._unwatched_step(closure)
 
     step.hooked = True  # type: ignore[attr-defined]  # or torch would look for hooks and profilers at each step anew
@@ -385,6 +385,7 @@ class FusedStep:
 
     def _torch_step(self) -> None:
         torch_step = super().step  # type: ignore[misc]
+        self._tables.clear()  # which keep gradients for a step that does not come
         if not self._has_torch_step():
             raise InputError(f"{type(self).__name__} is for dense, real parameters and gradients.")
         if not self._torch_has_all():

@@ -15,7 +15,8 @@ def fit_command(verdict: Mapping[str, Any], data: str, out: str) -> str:
     model = verdict.get("model") or {}  # without one, what was handed over is one of the comparison's runs
     epochs = model.get("epochs", verdict["epochs"])
     schedule = model.get("schedule") or winner.get("schedule", "constant")
-    words = ["steepest", "fit", data, "--target", str(verdict["target"]), "--loss", str(winner["loss"])]
+    words = ["steepest", "fit", data, "--target", str(verdict["target"]), "--task", str(verdict["task"])]
+    words += ["--loss", str(winner["loss"])]
     words += ["--optimizer", str(winner["optimizer"]), "--lr", repr(winner["lr"])]
     for option in ("loss_options", "optimizer_options"):
         if given := winner.get(option):
@@ -30,6 +31,8 @@ def fit_command(verdict: Mapping[str, Any], data: str, out: str) -> str:
         words += ["--warmup", repr(verdict["warmup"])]
     words += ["--hidden", ",".join(map(str, network["hidden"])) or "none"]
     words += ["--activation", str(network["activation"])]
+    # What was handed over was trained on validation rows too; else they choose the epoch, by the metric asked for.
+    words += ["--validation", "0"] if model else ["--metric", str(verdict["metric"])]
     if verdict.get("ignore"):
         words += ["--ignore", ",".join(verdict["ignore"])]
     for option in ("group", "time"):

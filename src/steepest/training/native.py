@@ -39,7 +39,16 @@ from steepest.training.random import initial_parameters
 from steepest.training.rates import course_of, rate_kernel
 from steepest.training.run import STOP_REASONS, Curve, Record, Run, TrainingData, named_apart
 
-__all__ = ["NativeEngine", "formula_of", "layer_sizes", "num_outputs", "rows_a_step"]
+__all__ = [
+    "NativeEngine",
+    "check_range",
+    "formula_of",
+    "layer_sizes",
+    "least_target",
+    "num_outputs",
+    "original_targets",
+    "rows_a_step",
+]
 
 DIVERGENCE_FACTOR = 1e4  # a step's loss above this many times (1 + the first step's) is beyond all reason
 _KINDS = {
@@ -136,7 +145,7 @@ class NativeEngine:
             return self._y, self._yv, data.target_scale
         if self._multiples is None:
             originals = [original_targets(data, y) for y in (data.y_train, data.y_validation)]
-            self._least = float(np.concatenate(originals).min())
+            self._least = least_target(data)
             with np.errstate(
                 divide="ignore", invalid="ignore"
             ):  # by a mean of 0: such targets are refused below
@@ -225,6 +234,11 @@ def original_targets(data: TrainingData, standardised: NDArray[Any]) -> NDArray[
     # A target of 0 comes back but for the rounding of its standardised form.
     values[np.abs(values) < 1e-6 * (abs(data.target_mean) + data.target_scale)] = 0.0
     return values
+
+
+def least_target(data: TrainingData) -> float:
+    """The smallest target of the training and validation rows, in its own units."""
+    return min(float(original_targets(data, y).min()) for y in (data.y_train, data.y_validation) if len(y))
 
 
 def class_terms(

@@ -282,6 +282,8 @@ class TorchEngine:
         with borrowed(seed, self.device):
             try:
                 module = self.factory()
+            except InputError:
+                raise
             except Exception as error:
                 raise InputError(f"The model factory failed: {told(error)}") from error
         if not isinstance(module, nn.Module):
