@@ -342,3 +342,19 @@ def test_a_sparse_gradient_is_refused_where_torch_would_keep_the_state_its_own_w
     parameter.grad = torch.tensor([0.0, 1.0, 0.0, 0.0]).to_sparse()
     with pytest.raises(InputError, match="SGD: these options are for dense, real parameters and gradients"):
         optimizer.step()
+
+
+def test_a_way_of_keeping_that_is_set_between_steps_is_heeded() -> None:
+    parameter = nn.Parameter(torch.ones(8, dtype=torch.bfloat16))
+    optimizer = optim.AdamW([parameter], lr=1e-3, weight_decay=0)
+
+    def step(times: int) -> None:
+        for _ in range(times):
+            parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+
+    step(3)
+    assert float(parameter.detach()[0]) == 1.0  # steps below half a place are lost
+    optimizer.param_groups[0]["rounding"] = "kahan"
+    step(100)
+    assert float(parameter.detach()[0]) == pytest.approx(0.9, abs=0.01)

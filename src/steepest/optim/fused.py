@@ -480,7 +480,7 @@ class FusedStep:
         if lasting and all(
             GroupTable.can_keep(rule, self.state.get(p, {}), counts_steps=counts) for p in parameters
         ):
-            return GroupTable(rule, parameters, parts, self.state, counts_steps=counts)
+            return GroupTable(rule, storage, parameters, parts, self.state, counts_steps=counts)
         return None
 
     def _streams(self) -> dict[Tensor, int]:

@@ -174,7 +174,8 @@ class GpuTable:
         self, optimizer: Any, group: Mapping[str, Any], parameters: Sequence[Tensor], nonfinite: Tensor
     ) -> None:
         self.rule: Rule = optimizer.rule_of(group)
-        storage: Storage = optimizer._storage(group)
+        self.storage: Storage = optimizer._storage(group)
+        storage = self.storage
         self.parameters, self.nonfinite = parameters, nonfinite
         self.counts = optimizer._counts(storage)
         self._hyper = torch.empty(
@@ -262,8 +263,8 @@ class GpuTable:
 
     @torch.no_grad()
     def step(self, optimizer: Any, group: Mapping[str, Any]) -> bool:
-        """One step of all parts, or False if the group follows another rule by now."""
-        if optimizer.rule_of(group) != self.rule:
+        """One step of all parts, or False if the group follows another rule by now, or is kept in another way."""
+        if optimizer.rule_of(group) != self.rule or optimizer._storage(group) != self.storage:
             return False
         numbers, on_device = _numbers_of(optimizer, group, self.rule)
         given = list(numbers.values())

@@ -172,6 +172,7 @@ class GroupTable:
 
     Args:
         rule: what the group follows.
+        storage: how it is kept.
         parameters: those with a gradient, in the group's order.
         parts: what they fall into.
         state: the optimizer's.
@@ -183,13 +184,14 @@ class GroupTable:
     def __init__(
         self,
         rule: Rule,
+        storage: Any,
         parameters: Sequence[Tensor],
         parts: Sequence[Part],
         state: Mapping[Tensor, Any],
         *,
         counts_steps: bool,
     ) -> None:
-        self.rule, self.parameters = rule, parameters
+        self.rule, self.storage, self.parameters = rule, storage, parameters
         counted = ("step",) * counts_steps
         few = (*counted, *rule.scalars)
         self._states = [state.get(p) for p in parameters]
@@ -271,10 +273,10 @@ class GroupTable:
         return True
 
     def step(self, optimizer: Any, group: Mapping[str, Any]) -> bool:
-        """One step of all parts, or False if the group follows another rule by now."""
+        """One step of all parts, or False if the group follows another rule by now, or is kept in another way."""
         options = list(group.values())
         if len(options) != len(self._options) or not all(map(is_, options, self._options)):
-            if optimizer.rule_of(group) != self.rule:
+            if optimizer.rule_of(group) != self.rule or optimizer._storage(group) != self.storage:
                 return False
             numbers = list(optimizer.hyperparameters_of(group).values())
             for counters in self._counters:

@@ -36,11 +36,13 @@ def check_runs(runs: pl.DataFrame) -> pl.DataFrame:
     score = pl.col("validation_score").cast(pl.Float64)
     usable = score.is_finite() & ~pl.col("diverged")
     absent = [pl.lit(None, dtype).alias(name) for name, dtype in _COUNTED.items() if name not in runs.columns]
-    return runs.with_columns(
+    told = runs.with_columns(
         *absent,
         regimes(runs).alias("batch_size"),
         pl.when(usable).then(score).otherwise(None).alias("validation_score"),
     )
+    # In one order, so that sums over them are the same bits in whatever order they came.
+    return told.sort(*CELL_KEYS, "lr", "stage", "seed", maintain_order=True)
 
 
 def regimes(runs: pl.DataFrame) -> pl.Expr:
