@@ -6,8 +6,6 @@ The command line prints it and exits with 2; nothing else is printed and nothing
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from collections.abc import Callable, Iterable
 
 __all__ = ["MALFORMED", "InputError", "arguments_of", "inert", "near_names", "told"]
@@ -36,12 +34,16 @@ def inert(text: str) -> str:
 
 def arguments_of(made: Callable[..., object]) -> tuple[str, ...]:
     """The names that a class or function takes, for :func:`near_names`."""
+    import inspect  # only where something is wrong: a command is loading while this module does
+
     parameters = inspect.signature(made).parameters.values()
     return tuple(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
 
 
 def near_names(word: str, known: Iterable[str]) -> str:
     """The end of a sentence: ``"; did you mean 'adam' or 'adamw'?"``, or what is known when nothing is near."""
+    import difflib
+
     choices = [str(name) for name in known]
     by_lower = {name.lower(): name for name in reversed(choices)}
     near = difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.6)

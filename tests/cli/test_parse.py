@@ -56,5 +56,7 @@ def test_bad_options(text: str) -> None:
 
 def test_names() -> None:
     assert parse.names("mse, mae,", "--losses") == ("mse", "mae")
+    assert parse.names('a, "b, c", "say ""d"""', "--ignore") == ("a", "b, c", 'say "d"')
+    assert parse.names('5" wide,b\nc', "--ignore") == ('5" wide', "b\nc")
     with pytest.raises(InputError, match="--losses is empty"):
         parse.names(" , ", "--losses")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 import steepest
+from steepest.comparison.fit import divergence
 from steepest.errors import InputError
 
 SMALL: dict[str, Any] = {"optimizers": ["adam"], "hidden": (2,), "max_epochs": 2}
@@ -146,3 +148,13 @@ def test_loading_a_comparison_of_modules_says_what_its_model_is(tmp_path: Path) 
         InputError, match="is a module of your own; make one of its class and load its weights"
     ):
         steepest.load(tmp_path / "o")
+
+
+def test_a_rate_that_runs_away_is_told_with_what_would_do() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    with pytest.raises(InputError, match=r"1e\+06 \(mse with sgd\); give a smaller one, or lr='auto'\.$"):
+        steepest.fit((x, x[:, 0]), optimizer="sgd", lr=1e6, max_epochs=3, hidden=())
+    record: Any = SimpleNamespace(run=SimpleNamespace(lr=0.1, loss="mse", optimizer="sgd"), num_epochs=0)
+    assert divergence(record, "auto", "auto").endswith(
+        "of those looked at (mse with sgd); give a smaller one."
+    )

@@ -18,6 +18,7 @@ from steepest.losses import (
     HuberLoss,
     LinearCrossEntropyLoss,
     MSELoss,
+    NLLLoss,
 )
 
 from .backends import COMPILED
@@ -332,3 +333,10 @@ def test_make_fx_writes_down_the_loss_and_no_number(name: str, size: int) -> Non
     torch.testing.assert_close(traced(x, y), loss(x, y))
     x.requires_grad_()
     torch.testing.assert_close(with_gradient(x, y), torch.autograd.grad(loss(x, y), x)[0])
+
+
+def test_a_linear_losss_gradient_can_be_differentiated() -> None:
+    x = torch.randn(4, 3).log_softmax(1).requires_grad_()
+    (gradient,) = torch.autograd.grad(NLLLoss()(x, torch.tensor([0, 1, 2, 0])), x, create_graph=True)
+    (second,) = torch.autograd.grad((gradient**2).sum(), x)
+    assert not second.any()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from importlib.resources import files
 from typing import Any
 
 import polars as pl
 import pytest
 
+from steepest.cli import parse
 from steepest.report import charts, sections, summary, tables
 from steepest.report.again import fit_command
 from steepest.report.scale import rate_range, score_range, ticks
@@ -266,6 +268,9 @@ def test_the_command_trains_as_long_and_by_the_schedule_as_the_model_was() -> No
     assert fit_command({**verdict, "model": {"epochs": 47}}, "DATA", "DIR").endswith(
         "--validation 0 --out DIR"
     )
+    ignored = fit_command({**verdict, "ignore": ["a, b", "c", 'say "d"']}, "DATA", "DIR")
+    words = shlex.split(ignored)
+    assert parse.names(words[words.index("--ignore") + 1], "--ignore") == ("a, b", "c", 'say "d"')
     assert "--epochs 7 --hidden 8" in fit_command({**verdict, "model": None}, "DATA", "DIR")
     model = {"epochs": 47, "schedule": "wsd"}
     assert "--epochs 47 --schedule wsd --hidden 8" in fit_command({**verdict, "model": model}, "DATA", "DIR")

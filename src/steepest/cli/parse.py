@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from typing import Literal
 
@@ -20,8 +21,12 @@ def _is_count(word: str) -> bool:
 
 
 def names(text: str, option: str) -> tuple[str, ...]:
-    """``"mse,mae"`` as ``("mse", "mae")``."""
-    found = tuple(_parts(text))
+    """``"mse,mae"`` as ``("mse", "mae")``; a name with a comma stands in double quotes, as in a CSV file."""
+    try:
+        cells = next(csv.reader([text], skipinitialspace=True), [])
+    except csv.Error:  # a line break, say
+        cells = text.split(",")
+    found = tuple(cell.strip() for cell in cells if cell.strip())
     if not found:
         raise InputError(f"{option} is empty: give one name or more, with commas between them.")
     return found

@@ -161,7 +161,7 @@ def fit(
             epochs = 1 if isinstance(prepared, StreamedRows) else _EPOCHS_TO_LOOK
             held_out = None if isinstance(prepared, StreamedRows) else prepared.y_validation
             run = replace(run, lr=look_for_rate(engine, run, judge, num_threads, epochs, held_out))
-        return _train(engine, run, prepared, judge)
+        return _train(engine, run, prepared, judge, lr)
 
 
 def _first_rate(lr: float | str, optimizer: str) -> float:
@@ -192,13 +192,15 @@ def look_for_rate(
     return rates[best_row(-scores if METRICS[metric].greater_is_better else scores)]
 
 
-def _train(engine: Engine, run: Run, prepared: Prepared | StreamedRows, metric: str) -> FittedModel:
+def _train(
+    engine: Engine, run: Run, prepared: Prepared | StreamedRows, metric: str, lr: float | str
+) -> FittedModel:
     with stop_on_interrupt() as stop_event:
         record = engine.run_all([run], num_threads=1, stop_event=stop_event)[0]
     if record is None or (record.stop_reason == "interrupted" and not _has_learned(record, prepared)):
         raise KeyboardInterrupt  # before there was anything to keep
     if record.diverged or record.parameters is None:
-        raise InputError(divergence(record))
+        raise InputError(divergence(record, lr, "auto"))
     return replace(fitted_model(prepared, record, metric), notes=tuple(prepared.notes))
 
 
@@ -207,12 +209,13 @@ def _has_learned(record: Record, prepared: Prepared | StreamedRows) -> bool:
     return record.best_epoch > 0 if prepared.num_rows["validation"] else record.num_steps > 0
 
 
-def divergence(record: Record) -> str:
-    """What to say of a run that diverged."""
+def divergence(record: Record, lr: float | str, looks: str) -> str:
+    """What to say of a run that diverged; ``lr`` is what was asked for, ``looks`` the word that looks for a rate."""
     run = record.run
+    found, mend = (", the best of those looked at", "") if lr == looks else ("", f", or lr={looks!r}")
     return (
-        f"Training diverged in epoch {record.num_epochs + 1} at learning rate {run.lr:g} "
-        f"({run.loss} with {run.optimizer}); give a smaller one, or lr='auto'."
+        f"Training diverged in epoch {record.num_epochs + 1} at learning rate {run.lr:g}{found} "
+        f"({run.loss} with {run.optimizer}); give a smaller one{mend}."
     )
 
 

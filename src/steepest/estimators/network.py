@@ -127,7 +127,7 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def _keep(self, record: Record, num_classes: int) -> None:
         if record.diverged:
-            raise InputError(divergence(record))
+            raise InputError(divergence(record, self.lr, "tuned"))
         run = record.run
         self.layers_ = tuple(
             split(

@@ -343,6 +343,8 @@ def differentiable_gradient(loss: Callable[[Tensor], Tensor], input: Tensor, gra
     with torch.enable_grad():
         x = input if input.requires_grad else input.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(loss(x), x, grad_output, create_graph=True)
+        if not gradient.requires_grad:  # of a loss that is linear: its derivative is 0, and can be asked for
+            gradient = torch.where(torch.zeros_like(x, dtype=torch.bool), x, gradient)
     return gradient
 
 

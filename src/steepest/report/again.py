@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = ["fit_command"]
@@ -34,7 +36,14 @@ def fit_command(verdict: Mapping[str, Any], data: str, out: str) -> str:
     # What was handed over was trained on validation rows too; else they choose the epoch, by the metric asked for.
     words += ["--validation", "0"] if model else ["--metric", str(verdict["metric"])]
     if verdict.get("ignore"):
-        words += ["--ignore", ",".join(verdict["ignore"])]
+        words += ["--ignore", _as_cells(verdict["ignore"])]
     for option in ("group", "time"):
         words += [f"--{option}", str(verdict[option])] if verdict.get(option) else []
     return shlex.join([*words, "--out", out])
+
+
+def _as_cells(names: Sequence[str]) -> str:
+    """Names with commas between them, as the option takes them: those with a comma or a quote in quotes."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names)
+    return line.getvalue()
