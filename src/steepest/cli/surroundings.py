@@ -84,15 +84,15 @@ def gentle_end() -> Iterator[Callable[[], bool]]:
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGTERM, interrupt)
-    if (
-        before[signal.SIGINT] is signal.default_int_handler
-    ):  # whoever ignores it, nohup or a shell, goes on doing so
+    # Whoever ignores it, nohup or a shell, goes on doing so.
+    if before[signal.SIGINT] is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
     try:
         yield lambda: bool(heard)
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one that Python did not set
+                signal.signal(number, handler)
 
 
 def let_go_of_output() -> None:

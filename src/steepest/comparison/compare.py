@@ -381,14 +381,13 @@ def _check_targets(plan: Plan, prepared: Prepared) -> None:
     Raises:
         InputError: they are not.
     """
-    from steepest.training.native import check_range, formula_of, least_target, original_targets
+    from steepest.training.native import check_range, formula_of, least_target
 
     formulas = [formula_of(loss) for loss in plan.losses]
     if any(formula.prediction == "log_rate" for formula in formulas):
-        data = prepared.training_data()
-        least = least_target(data)
+        least = least_target(prepared.training_data())
         if plan.splits > 1 and len(prepared.y_test):
-            least = min(least, float(original_targets(data, prepared.y_test).min()))
+            least = min(least, float(prepared.y_test_original.min()))
         for formula in formulas:
             check_range(formula, least)
 

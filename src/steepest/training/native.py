@@ -46,7 +46,6 @@ __all__ = [
     "layer_sizes",
     "least_target",
     "num_outputs",
-    "original_targets",
     "rows_a_step",
 ]
 
