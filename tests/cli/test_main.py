@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import steepest
+from steepest.cli.main import main
 from steepest.errors import InputError
 
 from .conftest import FakeCompare, Ran
@@ -156,3 +160,22 @@ def test_a_terminal_without_unicode_still_gets_its_answer() -> None:
     )
     assert done.returncode == 0
     assert b"compare" in done.stdout
+
+
+def test_an_interruption_that_an_import_swallowed_is_one_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Command:
+        def make_context(self, *_: Any) -> Any:
+            return nullcontext()
+
+        def invoke(self, _: Any) -> None:
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            raise ImportError("cannot load module more than once per process")
+
+    monkeypatch.setattr("typer.main.get_command", lambda _: Command())
+    before = signal.getsignal(signal.SIGINT)
+    assert main([]) == 130
+    assert capsys.readouterr().err == "steepest: interrupted.\n"
+    assert signal.getsignal(signal.SIGINT) is before

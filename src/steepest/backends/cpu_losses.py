@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from llvmlite import ir
 from numba import carray, types
 
@@ -25,6 +26,7 @@ from steepest.backends.cpu_softmax import IGNORED, LANES, PROBABILITIES, compens
 from steepest.backends.cpu_softmax import add as _add
 from steepest.backends.cpu_softmax import sum_of as plain_sum
 from steepest.backends.cpu_vocabulary import NARROW, VOCABULARY, _inline, intrinsic
+from steepest.backends.threads import run_in_pieces
 from steepest.errors import InputError
 
 __all__ = [
@@ -36,11 +38,15 @@ __all__ = [
     "num_kept_of",
     "picked",
     "pointwise",
+    "run_pointwise",
+    "run_softmax",
     "softmax",
     "weight_kept",
     "weight_kept_of",
 ]
 
+DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+NO_OPERAND = (0, 1, 1)  # a line of the table of operands: address, inner, count
 GRAIN = 1 << 15  # elements a piece; fixed, so that sums do not depend on the number of threads
 SUM, GRADIENT, VALUES = 0, 1, 2  # what a kernel writes: nothing, scaled gradients, values
 _BLOCK = 512
@@ -291,6 +297,13 @@ def pointwise(
     return cpu.compile_kernel(_pointwise, signature, {**bindings, **parts})
 
 
+def run_pointwise(
+    kernel: cpu.Kernel, x: int, target: int, out: int, count: int, scale: float, options: int, operands: int, mode: int
+) -> float:  # fmt: skip
+    """The kernel over so many elements at these addresses; its sum."""
+    return run_in_pieces(kernel, (x, target, out, count, GRAIN, scale, options, operands, mode), count, GRAIN)
+
+
 # --- softmax over rows of logits -----------------------------------------------------------------------------
 
 work: Any
@@ -412,6 +425,37 @@ def softmax(
     )  # fmt: skip
     bindings = _softmax_bindings(value, gradient, num_parameters, dtype, with_offset)
     return cpu.compile_kernel(_softmax, signature, bindings)
+
+
+def run_softmax(
+    kernel: cpu.Kernel,
+    addresses: tuple[int, ...],
+    rows: int,
+    classes: int,
+    inner: int,
+    given: tuple[bool, bool, bool],
+    ignore_index: int,
+    smoothing: float,
+    scale: float,
+    options: int,
+    mode: int,
+) -> float:
+    """The kernel over so many rows; its sum.
+
+    Args:
+        kernel: as :func:`softmax` gives it.
+        addresses: of the logits, class indices, probabilities, class weights, offsets and the output.
+        rows, classes, inner: what there is; a row's classes lie ``inner`` elements apart.
+        given: whether there are class weights, offsets and probabilities.
+        ignore_index, smoothing, scale: as the loss has them; what gradients are multiplied by.
+        options: the address of the loss's parameters.
+        mode: what is written.
+    """
+    grain = max(1, GRAIN // classes)
+    arguments = (
+        *addresses, rows, grain, classes, inner, *given, ignore_index, smoothing, scale, options, mode,
+    )  # fmt: skip
+    return run_in_pieces(kernel, arguments, rows, grain)
 
 
 def _softmax_bindings(

@@ -20,10 +20,18 @@ from numba import carray, types
 from torch import Tensor
 
 from steepest.backends import cpu, cpu_losses
-from steepest.backends.cpu_losses import GRADIENT, GRAIN, SUM, address, num_kept_of, weight_kept_of
+from steepest.backends.cpu_losses import (
+    DTYPES,
+    GRADIENT,
+    GRAIN,
+    NO_OPERAND,
+    SUM,
+    address,
+    num_kept_of,
+    weight_kept_of,
+)
 from steepest.backends.cpu_softmax import on_stack
 from steepest.backends.cpu_tensors import LOOK_UP, NO_SUCH_TENSOR, finds_on, look_up_at
-from steepest.backends.threads import run_in_pieces
 from steepest.errors import InputError
 
 __all__ = ["Plain", "margins", "picked", "pointwise", "softmax"]
@@ -35,8 +43,6 @@ _ONE_LANE = 1 << 16
 _INT64 = 64 << 8 | _ONE_LANE
 _FLOAT32 = 2 | 32 << 8 | _ONE_LANE
 _FLOATS = {torch.float32: _FLOAT32, torch.float64: 2 | 64 << 8 | _ONE_LANE}
-_NAMES = {torch.float32: "float32", torch.float64: "float64"}
-_NO_WEIGHT = (0, 1, 1)  # a line of the table of operands: address, inner, count
 _DONE, _LEFT, _LARGE = 1, 0, 2
 _FOUND = 9  # words about a large loss
 
@@ -384,17 +390,16 @@ def pointwise(
     is_mean: bool,
 ) -> Plain:
     """The mean or sum of a pointwise formula, without weights; ``numbers`` are its parameters."""
-    kernel = cpu_losses.pointwise(value, gradient, len(numbers), _NAMES[dtype])
+    kernel = cpu_losses.pointwise(value, gradient, len(numbers), DTYPES[dtype])
     options = (ctypes.c_double * max(1, len(numbers)))(*numbers)
-    operands = (ctypes.c_int64 * (3 * (1 + len(numbers))))(*_NO_WEIGHT * (1 + len(numbers)))
+    operands = (ctypes.c_int64 * (3 * (1 + len(numbers))))(*NO_OPERAND * (1 + len(numbers)))
     where = ctypes.addressof(options), ctypes.addressof(operands)
     known = _FLOATS[dtype], kernel.address, is_mean, *where
 
     def in_pieces(found: _Found, has_weight: bool) -> float:
-        arguments = (
-            found.input, found.target, found.out, found.count, GRAIN, 1.0 / found.divisor, *where, found.mode,
-        )  # fmt: skip
-        return run_in_pieces(kernel, arguments, found.count, GRAIN)
+        return cpu_losses.run_pointwise(
+            kernel, found.input, found.target, found.out, found.count, 1.0 / found.divisor, *where, found.mode
+        )
 
     function = _compiled(_plain_pointwise, _POINTWISE)
     return Plain(function, known, (kernel, options, operands), in_pieces=in_pieces)
@@ -411,16 +416,23 @@ def softmax(
     smoothing: float,
 ) -> Plain:
     """The same of a softmax formula of class indices, which takes the classes' weights."""
-    kernel = cpu_losses.softmax(value, gradient, len(numbers), _NAMES[dtype])
+    kernel = cpu_losses.softmax(value, gradient, len(numbers), DTYPES[dtype])
 
     def in_pieces(options: int, found: _Found, has_weight: bool) -> float:
-        grain = max(1, GRAIN // found.classes)
-        arguments = (
-            found.input, found.target, found.input, found.class_weight, found.input, found.out, found.count, grain,
-            found.classes, found.inner, has_weight, False, False, ignore_index, smoothing, 1.0 / found.divisor,
-            options + 8, found.mode,
-        )  # fmt: skip
-        return run_in_pieces(kernel, arguments, found.count, grain)
+        x = found.input  # any address will do for what is not read
+        return cpu_losses.run_softmax(
+            kernel,
+            (x, found.target, x, found.class_weight, x, found.out),
+            found.count,
+            found.classes,
+            found.inner,
+            (has_weight, False, False),
+            ignore_index,
+            smoothing,
+            1.0 / found.divisor,
+            options + 8,
+            found.mode,
+        )
 
     return _of_rows(
         kernel,
@@ -437,7 +449,7 @@ def softmax(
 @lru_cache(64)
 def picked(dtype: torch.dtype, is_mean: bool, ignore_index: int) -> Plain:
     """The negative log-likelihood of classes, which takes their weights."""
-    kernel = cpu_losses.picked(_NAMES[dtype])
+    kernel = cpu_losses.picked(DTYPES[dtype])
     most = 1 << 20  # it looks at one element a row
     return _of_rows(
         kernel, _PICKED, _run_picked, dtype, is_mean, (), ignore_index, most=most, begins_at_0=True
@@ -447,7 +459,7 @@ def picked(dtype: torch.dtype, is_mean: bool, ignore_index: int) -> Plain:
 @lru_cache(64)
 def margins(dtype: torch.dtype, is_mean: bool, is_squared: bool, margin: float) -> Plain:
     """The multi-class margin loss of scores (N, C), which takes the classes' weights."""
-    kernel, given = cpu_losses.margins(_NAMES[dtype]), (float(is_squared), margin)
+    kernel, given = cpu_losses.margins(DTYPES[dtype]), (float(is_squared), margin)
     return _of_rows(kernel, _MARGINS, _run_margins, dtype, is_mean, given, None)
 
 

@@ -16,7 +16,6 @@ from steepest.losses.checks import (
     check_classes,
     check_parameters,
     check_reduction,
-    check_tensors,
     number,
     same_shape,
 )
@@ -53,9 +52,8 @@ def pointwise_loss(
         loss = fused.plain_pointwise(formula, input, target, plain, reduction)
         if loss is not None:
             return loss
-    check_tensors(formula.name, input, target)
-    input, target, weight, *parameters = widened(input, target, weight, *parameters)
     input, target = same_shape(formula.name, input, target, switches.get("strict_shape", True))
+    input, target, weight, *parameters = widened(input, target, weight, *parameters)
     operands = (weight, *[None if n is not None else p for n, p in zip(numbers, parameters, strict=True)])
     if kernels.takes(input, (target, *operands), output_dtype=switches.get("output_dtype"), formula=formula):
         plain = tuple([0.0 if n is None else n for n in numbers])
@@ -113,9 +111,8 @@ def softmax_loss(
         loss = fused.plain_softmax(formula, input, target, settings)
         if loss is not None:
             return loss
-    check_tensors(formula.name, input, target)
-    input, target, weight = widened(input, target, weight)
     num_kept = check_classes(formula.name, input, target, weight, ignore_index, label_smoothing)
+    input, target, weight = widened(input, target, weight)
     settings = kernels.SoftmaxSettings(
         tuple(parameters), weight, offset, ignore_index, label_smoothing, reduction
     )

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from steepest.backends import cpu_losses, cpu_plain, reference_losses
+from steepest.backends.cpu_losses import DTYPES
 from steepest.backends.cuda_devices import runs_on
 from steepest.backends.memory import empty_like_huge
 from steepest.losses.checks import is_concrete, is_transformed
 from steepest.losses.formula import LossFormula
 from steepest.losses.kernels import (
-    DTYPES,
     SoftmaxSettings,
     Sum,
     bare,

@@ -15,17 +15,15 @@ import torch
 from torch import Tensor
 
 from steepest.backends import cpu_losses
-from steepest.backends.cpu_losses import GRAIN
+from steepest.backends.cpu_losses import DTYPES, NO_OPERAND
 from steepest.backends.cuda_devices import runs_on
-from steepest.backends.threads import run_in_pieces, run_together
+from steepest.backends.threads import run_together
 from steepest.errors import InputError
 from steepest.losses.checks import is_concrete, is_transformed
 from steepest.losses.formula import LossFormula
 from steepest.losses.switches import Switches
 
 __all__ = [
-    "DTYPES",
-    "NO_OPERAND",
     "Run",
     "SoftmaxSettings",
     "Sum",
@@ -45,8 +43,6 @@ __all__ = [
     "takes",
 ]
 
-DTYPES = {torch.float32: "float32", torch.float64: "float64"}  # the CPU's kernels'
-NO_OPERAND = (0, 1, 1)  # a line of the table of operands: address, inner, count
 _ON_GPU = (*DTYPES, torch.float16, torch.bfloat16)
 
 Sum = float | Tensor
@@ -188,10 +184,17 @@ def run_pointwise(
     for part in spread:
         table += NO_OPERAND if part is None else (part[0].data_ptr(), *part[1:])
     options, where, count = doubles(numbers), integers(tuple(table)), x.numel()
-    arguments = (
-        x.data_ptr(), t.data_ptr(), out.data_ptr(), count, GRAIN, scale, options.address, where.address, mode,
-    )  # fmt: skip
-    return run_in_pieces(kernel, arguments, count, GRAIN)
+    return cpu_losses.run_pointwise(
+        kernel,
+        x.data_ptr(),
+        t.data_ptr(),
+        out.data_ptr(),
+        count,
+        float(scale),
+        options.address,
+        where.address,
+        mode,
+    )
 
 
 def _on_device(number: Sum, like: Tensor) -> Tensor:
@@ -249,13 +252,20 @@ def run_softmax(
     kernel = cpu_losses.softmax(
         formula.value, formula.gradient, len(numbers), DTYPES[x.dtype], offset is not None
     )
-    options, grain = doubles(numbers), max(1, GRAIN // classes)
-    arguments = (
-        x.data_ptr(), index.data_ptr(), shares.data_ptr(), class_weight.data_ptr(), offsets.data_ptr(), out.data_ptr(),
-        rows, grain, classes, inner, weight is not None, offset is not None, with_probabilities, ignore_index,
-        smoothing, scale, options.address, mode,
-    )  # fmt: skip
-    return run_in_pieces(kernel, arguments, rows, grain)
+    places = x, index, shares, class_weight, offsets, out
+    return cpu_losses.run_softmax(
+        kernel,
+        tuple(place.data_ptr() for place in places),
+        rows,
+        classes,
+        inner,
+        (weight is not None, offset is not None, with_probabilities),
+        ignore_index,
+        smoothing,
+        float(scale),
+        doubles(numbers).address,
+        mode,
+    )
 
 
 def _softmax_on_gpu(formula: LossFormula, x: Tensor, target: Tensor, settings: SoftmaxSettings) -> Any:

@@ -48,7 +48,6 @@ class StepTable:
     def __init__(
         self, rule: Rule, layout: Layout, rows: Sequence[Sequence[Tensor]], streams: Sequence[int]
     ) -> None:
-        self.num_tensors = len(rows)
         self.num_hyper = len(rule.hyperparameters)
         self.kernel = cpu_optim.stored_step(rule, layout)
         addresses = np.array([[_address(t) for t in tensors] for tensors in rows], dtype=np.int64)
