@@ -15,6 +15,7 @@ from torch import nn
 
 import steepest
 from steepest.comparison.fit import divergence
+from steepest.comparison.progress import Silent
 from steepest.errors import InputError
 
 SMALL: dict[str, Any] = {"optimizers": ["adam"], "hidden": (2,), "max_epochs": 2}
@@ -56,6 +57,17 @@ def test_a_comparison_that_is_refused_leaves_no_directory(table: Path, tmp_path:
     with pytest.raises(InputError, match="poisson_nll takes targets from 0 up"):
         steepest.compare(table, "y", losses=["mse", "poisson_nll"], out=tmp_path / "new", **SMALL)
     assert not (tmp_path / "new").exists()
+
+
+def test_targets_that_a_loss_does_not_take_are_told_before_the_plan(table: Path) -> None:
+    """As ``--dry-run`` prints it."""
+
+    class Watch(Silent):
+        def plan_made(self, plan: Any) -> None:
+            raise AssertionError
+
+    with pytest.raises(InputError, match="gamma takes targets above 0"):
+        steepest.compare(table, "y", losses=["gamma"], progress=Watch(), **SMALL)
 
 
 def test_one_that_fails_in_its_first_run_leaves_none_either(
