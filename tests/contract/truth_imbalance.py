@@ -206,7 +206,9 @@ def bar(name: str, parameters: Sequence[float], dtype: str) -> float:
         return 4.0 + 2.0 * abs(parameters[0])
     if name == "generalized_cross_entropy":
         return 4.0 + 0.5 / parameters[0]  # q log p may be subnormal, and its last place is divided by q
-    gammas = {"binary_focal": parameters[-1:], "asymmetric": parameters[:2], "focal": parameters}
+    if name in ("binary_focal", "binary_focal unweighted", "asymmetric unclipped"):
+        return 4.0 + 0.5 * max(parameters[-2:])
+    gammas = {"asymmetric": parameters[:2], "focal": parameters}
     powers = gammas.get(name.split()[0], (0.0,))
     # A power multiplies its base's error. Where the loss is below 1e-18 the exponent is gamma + 1: what its rounding
     # loses counts times the logarithm of the smallest number there is.

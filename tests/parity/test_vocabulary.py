@@ -13,14 +13,15 @@ from numba import carray, types
 from numpy.typing import NDArray
 from tests.contract.samples import generator
 from tests.contract.truth import VOCABULARY as EXACT
-from tests.contract.truth import exactly, mp, ulps_off
+from tests.contract.truth import exactly, mp, ulp, ulps_off
 
 from steepest.backends import cpu, reference
-from steepest.backends.cpu_vocabulary import VOCABULARY
+from steepest.backends.cpu_vocabulary import NARROW, VOCABULARY
 
 # The module's own promise, in units in the last place.
 BARS = {"float32": 1.0, "float64": 2.0}
-UNARY = [word for word in VOCABULARY if word not in ("maximum", "minimum", "power", "where")]
+BINARY = ("exp_product", "maximum", "minimum", "power", "sigmoid_power", "where")
+UNARY = [word for word in VOCABULARY if word not in BINARY]
 NUMBA = {"float32": types.float32, "float64": types.float64}
 
 function: Any = None  # bound when a kernel is compiled
@@ -42,15 +43,19 @@ def _map_two(x: Any, y: Any, out: Any, n: int) -> None:
 
 
 @cache
-def kernel(word: str, dtype: str, arguments: int = 1) -> cpu.Kernel:
+def kernel(meaning: Any, dtype: str, arguments: int = 1) -> cpu.Kernel:
     pointer = types.CPointer(NUMBA[dtype])
     signature = types.void(pointer, pointer, pointer, types.int64)
-    return cpu.compile_kernel(_map if arguments == 1 else _map_two, signature, {"function": VOCABULARY[word]})
+    return cpu.compile_kernel(_map if arguments == 1 else _map_two, signature, {"function": meaning})
 
 
 def computed(word: str, *arguments: NDArray[Any]) -> NDArray[Any]:
+    return _computed(VOCABULARY[word], *arguments)
+
+
+def _computed(meaning: Any, *arguments: NDArray[Any]) -> NDArray[Any]:
     dtype = str(arguments[0].dtype)
-    compiled = kernel(word, dtype, len(arguments))
+    compiled = kernel(meaning, dtype, len(arguments))
     out = np.full(len(arguments[0]), 7.0, dtype)
     given = [np.ascontiguousarray(arguments[0]), np.ascontiguousarray(arguments[-1]), out]
     at = [array.ctypes.data_as(kind) for array, kind in zip(given, compiled.function.argtypes, strict=False)]
@@ -141,6 +146,102 @@ def test_powers(dtype: str) -> None:
     np.testing.assert_allclose(
         reference.power(torch.tensor(base), torch.tensor(exponent)), results, rtol=1e-6
     )
+
+
+def products() -> tuple[NDArray[Any], NDArray[Any]]:
+    """Factors and numbers whose product is anywhere in the exponential's range; the ends."""
+    rng = generator("products")
+    a = rng.choice([-1.0, 1.0], 400) * 10.0 ** rng.uniform(-3, 3, 400)
+    x = rng.uniform(-800, 800, 400) / np.abs(a)
+    ends = np.array(
+        [
+            [0.5, math.inf],
+            [0.5, -math.inf],
+            [-2.0, math.inf],
+            [1e-3, 1e300],
+            [2.0, 0.0],
+            [0.0, 3.0],
+            [1e305, 1e-305],
+        ]
+    )
+    return np.append(a, ends[:, 0]), np.append(x, ends[:, 1])
+
+
+def powers_of_sigmoids() -> tuple[NDArray[Any], NDArray[Any]]:
+    """Logits and exponents, up to where the power is no number any more; the ends."""
+    rng = generator("powers of sigmoids")
+    x = np.append(rng.choice([-1.0, 1.0], 300) * 10.0 ** rng.uniform(-12, 3, 300), rng.uniform(-45, 45, 100))
+    a = rng.choice([0.0, 0.01, 0.5, 1.0, 2.0, 3.7, 5.0], 400)
+    ends = np.array(
+        [[math.inf, 2.0], [-math.inf, 2.0], [-math.inf, 0.0], [math.inf, 0.0], [0.0, 1.0], [-0.0, 2.0]]
+    )
+    return np.append(x, ends[:, 0]), np.append(a, ends[:, 1])
+
+
+PAIRS = {"exp_product": products, "sigmoid_power": powers_of_sigmoids}
+
+
+@pytest.mark.parametrize("dtype", BARS)
+@pytest.mark.parametrize("word", PAIRS)
+def test_words_whose_rounded_argument_would_cost_hundreds_of_ulp(word: str, dtype: str) -> None:
+    with np.errstate(over="ignore"):
+        first, second = (given.astype(dtype) for given in PAIRS[word]())
+    means = getattr(reference, word)(torch.tensor(first).double(), torch.tensor(second).double()).tolist()
+    for a, x, result, of_reference in zip(first, second, computed(word, first, second), means, strict=True):
+        truth = EXACT[word](mp.mpf(float(a)), mp.mpf(float(x)))
+        # (1 + exp(x))**-a multiplies its base's error.
+        bar = 4.0 + 0.5 * float(x) if word == "sigmoid_power" else BARS["float64"]
+        assert ulps_off(float(result), truth, dtype) <= (BARS[dtype] if dtype == "float32" else bar), (a, x)
+        assert ulps_off(of_reference, truth, "float64") <= bar, (a, x)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 2.0])
+def test_powers_of_sigmoids_have_derivatives_everywhere(exponent: float) -> None:
+    x = torch.tensor(
+        [-1e4, -750.0, -40.0, -1.0, 0.0, 1.0, 40.0, 750.0], dtype=torch.float64, requires_grad=True
+    )
+    a = torch.full_like(x, exponent).requires_grad_()
+    by_x, by_a = torch.autograd.grad(reference.sigmoid_power(x, a).sum(), (x, a), create_graph=True)
+    (bend,) = torch.autograd.grad(by_x.sum(), x)
+    for i, at in enumerate(exactly(x.detach())):
+        s, rest = EXACT["sigmoid"](at), EXACT["sigmoid"](-at)
+        power, e = EXACT["power"](s, mp.mpf(exponent)), mp.mpf(exponent)
+        truths = (e * power * rest, -power * EXACT["softplus"](-at), e * power * rest * (e * rest - s))
+        for found, truth in zip((by_x, by_a, bend), truths, strict=True):
+            assert float(found[i].detach()) == pytest.approx(float(truth), rel=1e-12, abs=1e-16), (i, at)
+
+
+NARROW_BAR = 2.0**-11  # of an ulp of float32, which is a relative 2**-35
+
+
+@pytest.mark.parametrize("word", [word for word in NARROW if NARROW[word] is not VOCABULARY[word]])
+def test_the_shorter_words(word: str) -> None:
+    """In float64, where float32 holds the result: what is left of a float32 result's ulp is its own rounding."""
+    if word in UNARY:
+        given: tuple[NDArray[Any], ...] = (points(word, "float64"),)
+    elif word in PAIRS:
+        given = PAIRS[word]()
+    else:
+        rng = generator("narrow", word)
+        base = np.append(
+            10.0 ** rng.uniform(-30, 30, 400),
+            1 + rng.choice([-1.0, 1.0], 100) * 10.0 ** rng.uniform(-16, -1, 100),
+        )
+        given = (
+            np.append(base, [0.0, 0.0, 1.0, math.inf, 5e-324]),
+            np.append(rng.uniform(-3, 3, 500), [0.0, 2.0, 7.0, 0.5, 0.05]),
+        )
+    compiled = _computed(NARROW[word], *given)
+    for *numbers, result in zip(*given, compiled, strict=True):
+        exact = [mp.mpf(float(number)) for number in numbers]
+        truth = mp.nan if any(map(mp.isnan, exact)) else EXACT[word](*exact)
+        if mp.isnan(truth) or mp.isinf(truth) or truth == 0:
+            # sigmoid and softplus end at exp(-700), which float32 has not.
+            kind = np.float32 if word in UNARY else np.float64
+            assert str(kind(result)) == str(kind(float(truth))), numbers
+        elif mp.mpf(2) ** -149 < abs(truth) < mp.mpf(2) ** 128:
+            off = abs(mp.mpf(float(result)) - truth) / ulp(truth, "float32")
+            assert off <= NARROW_BAR, (numbers, result)
 
 
 @pytest.mark.parametrize("word", UNARY)

@@ -4,10 +4,9 @@ Each takes a float32 or a float64 and gives the same type. ``exp`` and what is b
 without branches or calls, so a loop over them becomes SIMD code; float32 goes through float64, which
 leaves only the final rounding. Errors are below 1 ulp (float32) and 2 ulp (float64); tests hold that.
 
-``NARROW`` has quicker forms of three words, still in float64, for what is rounded to float32 in the end: ``sigmoid``
-and ``softplus``, good to a relative 2**-35, which is the 2**-11th part of an ulp, and ``power``, good to 2**-43,
-without the library's call. The others have no short form: in ``exp(x) - t`` a target close to ``exp(x)`` would take
-away the digits that matter.
+``NARROW`` has quicker forms of some words, still in float64, for what is rounded to float32 in the end: ``sigmoid``,
+``softplus``, ``sigmoid_power`` and ``power``, good to a relative 2**-35, which is the 2**-11th part of an ulp. The
+others have no short form: in ``exp(x) - t`` a target close to ``exp(x)`` would take away the digits that matter.
 """
 
 from __future__ import annotations
@@ -85,6 +84,20 @@ def _power_of_two32(typingctx: Any, k: Any) -> Any:
 
 
 @intrinsic
+def _fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a * b + c``, rounded once."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        double = ir.DoubleType()
+        intrinsic_function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(double, [double] * 3), "llvm.fma.f64"
+        )
+        return builder.call(intrinsic_function, args)
+
+    return types.float64(types.float64, types.float64, types.float64), codegen
+
+
+@intrinsic
 def _bits(typingctx: Any, x: Any) -> Any:
     """A float64's bits as an int64."""
 
@@ -118,6 +131,7 @@ def _like(typingctx: Any, value: Any, x: Any) -> Any:
 _LOG2_E = 1.4426950408889634
 _LN2_HIGH = 6.93147180369123816490e-01  # ln 2 in two parts, the first with trailing zero bits
 _LN2_LOW = 1.90821492927058770002e-10
+_LN2 = 0.6931471805599453
 
 
 @_inline
@@ -139,17 +153,29 @@ def _expm1_reduced(r: float) -> float:
 
 
 @_inline
-def _exp64(x: float) -> float:
-    # exp(x) = 2**k * exp(r), |r| <= ln(2)/2
+def _exp_of_sum(x: float, more: float) -> float:
+    # exp(x + more) = 2**k * exp(r), |r| <= ln(2)/2, for |more| below an ulp of x
     clamped = min(max(x, -746.0), 710.0)
     k = _round_to_even(clamped * _LOG2_E)
-    r = (clamped - k * _LN2_HIGH) - k * _LN2_LOW
+    r = ((clamped - k * _LN2_HIGH) - k * _LN2_LOW) + more
     p = 1.0 + _expm1_reduced(r)
     # Two factors, so that results near the overflow and the subnormal range are reached in one rounding.
     half = _round_to_even(k * 0.5)
     result = (p * _power_of_two(half)) * _power_of_two(k - half)
     # The clamp gives 0 or inf outside the range; NaN is handed through.
     return result if x == x else x
+
+
+@_inline
+def _exp64(x: float) -> float:
+    return _exp_of_sum(x, -0.0)  # the zero that changes nothing, and costs nothing
+
+
+@_inline
+def _exp_product64(a: float, x: float) -> float:
+    product = a * x
+    lost = _fma(a, x, -product)
+    return _exp_of_sum(product, lost if math.fabs(product) < 800.0 else 0.0)
 
 
 @_inline
@@ -186,15 +212,25 @@ _MANTISSA = 0x000FFFFFFFFFFFFF
 
 
 @_inline
-def _log_parts(x: float, correction: float) -> float:
-    # x = 2**k m with m in [sqrt(1/2), sqrt(2)); log m = f - (f^2/2 - s (f^2/2 + R(s^2))), s = f / (2 + f), f = m - 1:
-    # the odd series of log((1 + s) / (1 - s)), minimax as published with fdlibm. Normal, positive x only;
-    # ``correction`` is what x lost when it was rounded, relative to x.
+def _exponent(x: float) -> float:
+    # k in x = 2**k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)). Normal, positive x only.
     bits = _bits(x) - _SQRT_HALF_BITS + 0x3FF0000000000000
-    # The exponent as a float, without leaving the vector registers: OR it under 2**52.
-    k = _from_bits(((bits >> 52) & 0x7FF) | 0x4330000000000000) - (4503599627370496.0 + 1023.0)
-    m = _from_bits((bits & _MANTISSA) + _SQRT_HALF_BITS)
-    f = m - 1.0
+    # As a float without leaving the vector registers: OR it under 2**52.
+    return _from_bits(((bits >> 52) & 0x7FF) | 0x4330000000000000) - (4503599627370496.0 + 1023.0)
+
+
+@_inline
+def _fraction(x: float) -> float:
+    # f of the same.
+    bits = _bits(x) - _SQRT_HALF_BITS + 0x3FF0000000000000
+    return _from_bits((bits & _MANTISSA) + _SQRT_HALF_BITS) - 1.0
+
+
+@_inline
+def _log_parts(x: float, correction: float) -> float:
+    # log(1 + f) = f - (f^2/2 - s (f^2/2 + R(s^2))), s = f / (2 + f): the odd series of log((1 + s) / (1 - s)), minimax
+    # as published with fdlibm. ``correction`` is what x lost when it was rounded, relative to x.
+    k, f = _exponent(x), _fraction(x)
     s = f / (2.0 + f)
     z = s * s
     r = 1.479819860511658591e-01
@@ -236,8 +272,20 @@ def _softplus64(x: float) -> float:
 
 
 @_inline
+def _sigmoid_power64(x: float, a: float) -> float:
+    # exp(a x) (1 + exp(x))^-a for x < 0, (1 + exp(-x))^-a for others: neither holds a large number that was rounded.
+    factor = _exp64(-a * _log1p64(_exp64(-math.fabs(x))))
+    return _exp_product64(a, max(min(x, 0.0), -1e300)) * factor
+
+
+@_inline
 def exp(x: Any) -> Any:
     return _like(_exp64(np.float64(x)), x)
+
+
+@_inline
+def exp_product(a: Any, x: Any) -> Any:
+    return _like(_exp_product64(np.float64(a), np.float64(x)), x)
 
 
 @_inline
@@ -248,6 +296,11 @@ def tanh(x: Any) -> Any:
 @_inline
 def sigmoid(x: Any) -> Any:
     return _like(_sigmoid64(np.float64(x)), x)
+
+
+@_inline
+def sigmoid_power(x: Any, a: Any) -> Any:
+    return _like(_sigmoid_power64(np.float64(x), np.float64(a)), x)
 
 
 @_inline
@@ -387,15 +440,66 @@ def _sigmoid_narrow64(x: float) -> float:
 
 
 @_inline
+def _sigmoid_power_narrow64(x: float, a: float) -> float:
+    # exp(-a softplus(-x)): where softplus is large it is x, which is not rounded.
+    return _exp_narrow64(-a * min(_softplus_narrow64(-x), 1e300))
+
+
+@_inline
+def _exp_narrow64(x: float) -> float:
+    # One power of two: float64 holds what float32 does, and more.
+    clamped = min(max(x, -708.0), 709.0)
+    k = _round_to_even(clamped * _LOG2_E)
+    r = (clamped - k * _LN2_HIGH) - k * _LN2_LOW
+    result = (1.0 + _expm1_reduced_narrow(r)) * _power_of_two(k)
+    result = 0.0 if x < -708.0 else result
+    result = math.inf if x > 709.0 else result
+    return result if x == x else x
+
+
+@_inline
+def _log_narrow64(x: float) -> float:
+    # log(x) = k log(2) + f Q(f) with x = 2**k (1 + f), minimax of degree 16: 2**-43 relative, without a division.
+    tiny = x < 2.2250738585072014e-308
+    scaled = x * 18014398509481984.0 if tiny else x
+    k, f = _exponent(scaled), _fraction(scaled)
+    k = k - 54.0 if tiny else k
+    p = -0.039852964207342016
+    p = p * f + 0.08013081280774167
+    p = p * f - 0.08239666727001538
+    p = p * f + 0.07672958684350745
+    p = p * f - 0.08177816684849966
+    p = p * f + 0.09075774906539441
+    p = p * f - 0.10010609727631715
+    p = p * f + 0.11112595516345464
+    p = p * f - 0.1249961677196101
+    p = p * f + 0.14285656587069528
+    p = p * f - 0.16666673857834616
+    p = p * f + 0.20000000980448135
+    p = p * f - 0.2499999993847261
+    p = p * f + 0.33333333327344605
+    p = p * f - 0.5000000000016093
+    p = p * f + 1.000000000000058
+    result = k * _LN2 + p * f
+    result = -math.inf if x == 0.0 else result
+    return x if x == math.inf else result
+
+
+@_inline
 def _power_narrow(x: Any, a: Any) -> Any:
-    # exp(a log |x|): off by at most the 2**-43rd part, for the product is at most 745.
+    # exp(a log |x|): off by at most the 2**-36th part, for the product is at most 104 where float32 holds the result.
     base, exponent = np.float64(x), np.float64(a)
-    size = _exp64(exponent * _log64(math.fabs(base)))
+    size = _exp_narrow64(exponent * _log_narrow64(math.fabs(base)))
     half = exponent * 0.5
     signed = -size if half != _round_to_even(half) else size
     signed = signed if exponent == _round_to_even(exponent) else math.nan
     result = signed if base < 0.0 else size
     return _like(1.0 if exponent == 0.0 or base == 1.0 else result, x)
+
+
+@_inline
+def _sigmoid_power_narrow(x: Any, a: Any) -> Any:
+    return _like(_sigmoid_power_narrow64(np.float64(x), np.float64(a)), x)
 
 
 def _narrow(function: Any) -> Any:
@@ -410,6 +514,7 @@ VOCABULARY: dict[str, Any] = {
     "abs": abs,
     "erf": erf,
     "exp": exp,
+    "exp_product": exp_product,
     "expm1": expm1,
     "log": log,
     "log1p": log1p,
@@ -417,6 +522,7 @@ VOCABULARY: dict[str, Any] = {
     "minimum": minimum,
     "power": power,
     "sigmoid": sigmoid,
+    "sigmoid_power": sigmoid_power,
     "sign": sign,
     "softplus": softplus,
     "sqrt": sqrt,
@@ -428,5 +534,6 @@ NARROW: dict[str, Any] = {
     **VOCABULARY,
     "power": _power_narrow,
     "sigmoid": _narrow(_sigmoid_narrow64),
+    "sigmoid_power": _sigmoid_power_narrow,
     "softplus": _narrow(_softplus_narrow64),
 }

@@ -26,6 +26,7 @@ from steepest.backends import cpu_exponentials, cpu_vocabulary
 
 __all__ = [
     "FULL",
+    "HALF",
     "NARROW",
     "SINGLE",
     "exp_difference32",
@@ -82,6 +83,11 @@ def _power_of_two32(k):
 @triton.jit
 def _exponent32(rounded):
     return (rounded.to(tl.int32, bitcast=True) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _fma(a, b, c):
+    return tl.fma(a, b, c)
 
 
 @triton.jit
@@ -239,8 +245,9 @@ def _taken_over(module: Any, names: str, kind: str = "float64") -> None:
 
 _taken_over(
     cpu_vocabulary,
-    "_expm1_reduced _exp64 _expm1_64 _tanh64 _sigmoid64 _log_parts _log64 _log1p64 _softplus64 _expm1_reduced_narrow "
-    "_decay_narrow64 _log1p_of_decay _softplus_narrow64 _sigmoid_narrow64 _power_narrow",
+    "_expm1_reduced _exp_of_sum _exp64 _exp_product64 _expm1_64 _tanh64 _sigmoid64 _exponent _fraction _log_parts "
+    "_log64 _log1p64 _softplus64 _sigmoid_power64 _expm1_reduced_narrow _decay_narrow64 _log1p_of_decay "
+    "_softplus_narrow64 _sigmoid_narrow64 _exp_narrow64 _sigmoid_power_narrow64 _log_narrow64 _power_narrow",
 )
 _taken_over(cpu_exponentials, "exp_difference64")
 _taken_over(cpu_exponentials, "exp_difference32 exp_within32", "float32")
@@ -337,7 +344,7 @@ def power64(x, a):
     return tl.where((a == 0.0) | (x == 1.0), 1.0, result)
 
 
-# --- words in float32, for half types -----------------------------------------------------------------------------
+# --- words in float32 ---------------------------------------------------------------------------------------------
 
 
 @triton.jit
@@ -426,6 +433,16 @@ def _sigmoid32(x):
 
 
 @triton.jit
+def _exp_product32(a, x):
+    return _exp32(a * x)
+
+
+@triton.jit
+def _sigmoid_power32(x, a):
+    return _exp32(-a * _min(_softplus32(-x), tl.full([], 3e38, tl.float32)))
+
+
+@triton.jit
 def _tanh32(x):
     e = -2.0 * tl.abs(x)
     numerator = -1.0 * _expm1_32(e)
@@ -440,6 +457,113 @@ def _power32(x, a):
     signed = tl.where((a == _round_to_even32(a)) | (tl.abs(a) > 4194304.0), signed, float("nan"))
     result = tl.where(x < 0.0, signed, size)
     return tl.where((a == 0.0) | (x == 1.0), 1.0, result)
+
+
+# --- words in float32, for results in half types ------------------------------------------------------------------
+# bfloat16 has 8 bits and float16 has 11: 2**-19 is enough (2**-16 where the logarithm of the result is large), and the
+# card's own approximations are good to 2**-22.
+
+
+@triton.jit
+def _exp_half(x):
+    return tl.exp(x)
+
+
+@triton.jit
+def _expm1_half(x):
+    return tl.where(tl.abs(x) < 0.35, _expm1_reduced32(x), tl.exp(x) - 1.0)
+
+
+@triton.jit
+def _exp_product_half(a, x):
+    return tl.exp(a * x)
+
+
+@triton.jit
+def _log_parts_half(x):
+    # x = 2**k (1 + f), log(1 + f) = f Q(f), minimax of degree 8: 2**-22
+    bits = x.to(tl.int32, bitcast=True) - 0x3F3504F3 + 0x3F800000
+    k = ((bits >> 23) & 0xFF).to(tl.float32) - 127.0
+    f = ((bits & 0x007FFFFF) + 0x3F3504F3).to(tl.float32, bitcast=True) - 1.0
+    p = tl.fma(f, tl.full([], -0.10106895864009857, tl.float32), tl.full([], 0.16222581267356873, tl.float32))
+    p = tl.fma(p, f, tl.full([], -0.17250829935073853, tl.float32))
+    p = tl.fma(p, f, tl.full([], 0.19900165498256683, tl.float32))
+    p = tl.fma(p, f, tl.full([], -0.24969908595085144, tl.float32))
+    p = tl.fma(p, f, tl.full([], 0.33335059881210327, tl.float32))
+    p = tl.fma(p, f, tl.full([], -0.5000036358833313, tl.float32))
+    p = tl.fma(p, f, tl.full([], 0.9999999403953552, tl.float32))
+    return tl.fma(p, f, k * 0.69314718056)
+
+
+@triton.jit
+def _log_half(x):
+    tiny = x < 1.1754944e-38
+    result = _log_parts_half(tl.where(tiny, x * 33554432.0, x)) - tl.where(tiny, 17.328679514, 0.0)
+    result = tl.where(x == float("inf"), x, result)
+    return tl.where(x > 0.0, result, tl.where(x == 0.0, float("-inf"), float("nan")))
+
+
+@triton.jit
+def _log1p_half(x):
+    u = 1.0 + x
+    near = x * tl.fma(
+        x, tl.fma(x, tl.full([], 0.33333333, tl.float32), tl.full([], -0.5, tl.float32)), 1.0 + 0.0 * x
+    )
+    result = tl.where(tl.abs(x) < 0.00390625, near, _log_parts_half(u))
+    result = tl.where(x == float("inf"), x, result)
+    return tl.where(u > 0.0, result, tl.where(u == 0.0, float("-inf"), float("nan")))
+
+
+@triton.jit
+def _softplus_half(x):
+    # log(1 + e) for e in [0, 1], minimax of degree 8: 2**-22
+    e = tl.exp(-tl.abs(x))
+    p = tl.fma(
+        e, tl.full([], -0.008539208211004734, tl.float32), tl.full([], 0.04408963397145271, tl.float32)
+    )
+    p = tl.fma(p, e, tl.full([], -0.10768171399831772, tl.float32))
+    p = tl.fma(p, e, tl.full([], 0.17745241522789001, tl.float32))
+    p = tl.fma(p, e, tl.full([], -0.24495463073253632, tl.float32))
+    p = tl.fma(p, e, tl.full([], 0.33275479078292847, tl.float32))
+    p = tl.fma(p, e, tl.full([], -0.4999740421772003, tl.float32))
+    p = tl.fma(p, e, tl.full([], 0.9999998211860657, tl.float32))
+    return tl.fma(p, e, _max(x, tl.full([], 0.0, tl.float32)))
+
+
+@triton.jit
+def _sigmoid_half(x):
+    e = tl.exp(-tl.abs(x))
+    root = tl.rsqrt(1.0 + e)
+    inverse = root * root
+    return tl.where(x >= 0.0, inverse, e * inverse)
+
+
+@triton.jit
+def _sigmoid_power_half(x, a):
+    return tl.exp(-a * _min(_softplus_half(-x), tl.full([], 3e38, tl.float32)))
+
+
+@triton.jit
+def _tanh_half(x):
+    numerator = -1.0 * _expm1_half(-2.0 * tl.abs(x))
+    size = numerator / (2.0 - numerator)
+    return tl.where(x < 0.0, -1.0 * size, tl.where(x > 0.0, size, x))
+
+
+@triton.jit
+def _power_half(x, a):
+    size = tl.exp(a * _log_half(tl.abs(x)))
+    signed = tl.where(a * 0.5 != _round_to_even32(a * 0.5), -1.0 * size, size)
+    signed = tl.where((a == _round_to_even32(a)) | (tl.abs(a) > 4194304.0), signed, float("nan"))
+    result = tl.where(x < 0.0, signed, size)
+    return tl.where((a == 0.0) | (x == 1.0), 1.0, result)
+
+
+@triton.jit
+def _sqrt_half(x):
+    # the card's root of a subnormal number is 0
+    tiny = x < 1e-30
+    return tl.sqrt(tl.where(tiny, x * 1.152921504606847e18, x)) * tl.where(tiny, 9.313225746154785e-10, 1.0)
 
 
 # --- words of any type --------------------------------------------------------------------------------------------
@@ -502,11 +626,13 @@ exp_within32: Any = _TAKEN["exp_within32"]
 FULL: dict[str, Any] = {
     **_ANY,
     "exp": _TAKEN["_exp64"],
+    "exp_product": _TAKEN["_exp_product64"],
     "expm1": _TAKEN["_expm1_64"],
     "log": _TAKEN["_log64"],
     "log1p": log1p64,
     "power": power64,
     "sigmoid": _TAKEN["_sigmoid64"],
+    "sigmoid_power": _TAKEN["_sigmoid_power64"],
     "softplus": _TAKEN["_softplus64"],
     "sqrt": _sqrt64,
     "tanh": _TAKEN["_tanh64"],
@@ -516,17 +642,35 @@ NARROW: dict[str, Any] = {
     **FULL,
     "power": _TAKEN["_power_narrow"],
     "sigmoid": _TAKEN["_sigmoid_narrow64"],
+    "sigmoid_power": _TAKEN["_sigmoid_power_narrow64"],
     "softplus": _TAKEN["_softplus_narrow64"],
 }
 SINGLE: dict[str, Any] = {
     **_ANY,
     "exp": _exp32,
+    "exp_product": _exp_product32,
     "expm1": _expm1_32,
     "log": _log32,
     "log1p": _log1p_32,
     "power": _power32,
     "sigmoid": _sigmoid32,
+    "sigmoid_power": _sigmoid_power32,
     "softplus": _softplus32,
     "sqrt": _sqrt32,
     "tanh": _tanh32,
+}
+# The float32 words for results of 8 or 11 bits.
+HALF: dict[str, Any] = {
+    **SINGLE,
+    "exp": _exp_half,
+    "exp_product": _exp_product_half,
+    "expm1": _expm1_half,
+    "log": _log_half,
+    "log1p": _log1p_half,
+    "power": _power_half,
+    "sigmoid": _sigmoid_half,
+    "sigmoid_power": _sigmoid_power_half,
+    "softplus": _softplus_half,
+    "sqrt": _sqrt_half,
+    "tanh": _tanh_half,
 }

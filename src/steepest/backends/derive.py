@@ -262,6 +262,20 @@ def _power(value: Symbol, arguments: Sequence[Symbol], slopes: Sequence[Symbol])
     return _plus(_times(by_x, dx), _times(by_a, da))
 
 
+def _exp_product(value: Symbol, arguments: Sequence[Symbol], slopes: Sequence[Symbol]) -> Symbol:
+    (a, x), (da, dx) = arguments, slopes
+    return _times(value, _plus(_times(a, dx), _times(x, da)))
+
+
+def _sigmoid_power(value: Symbol, arguments: Sequence[Symbol], slopes: Sequence[Symbol]) -> Symbol:
+    # by x: a s^a (1 - s), by a: s^a log s, from the smaller side
+    (x, a), (dx, da) = arguments, slopes
+    minus_x = _negated(x)
+    by_x = _times(_times(a, value), _word("sigmoid", minus_x))
+    by_a = _negated(_times(value, _word("softplus", minus_x)))
+    return _plus(_times(by_x, dx), _times(by_a, da))
+
+
 def _extreme(better: str, worse: str) -> Rule:
     def rule(_: Symbol, arguments: Sequence[Symbol], slopes: Sequence[Symbol]) -> Symbol:
         (a, b), (da, db) = arguments, slopes
@@ -293,6 +307,7 @@ _WORD_RULES: dict[str, Rule] = {
         lambda _, x: _times(x.tape.number(2.0 / math.sqrt(math.pi)), _word("exp", _negated(_times(x, x))))
     ),
     "exp": _along(lambda value, _: value),
+    "exp_product": _exp_product,
     "expm1": _along(lambda _, x: _word("exp", x)),
     "log": lambda _, arguments, slopes: _over(slopes[0], arguments[0]),
     "log1p": lambda _, arguments, slopes: _over(
@@ -302,6 +317,7 @@ _WORD_RULES: dict[str, Rule] = {
     "minimum": _extreme("<", ">"),
     "power": _power,
     "sigmoid": _along(lambda value, x: _times(value, _word("sigmoid", _negated(x)))),
+    "sigmoid_power": _sigmoid_power,
     "sign": _no_slope,
     "softplus": _along(lambda _, x: _word("sigmoid", x)),
     "sqrt": lambda value, _, slopes: _over(_times(value.tape.number(0.5), slopes[0]), value),

@@ -56,6 +56,17 @@ function $erf(x) {
   return Math.sign(x) * (1 - Math.exp(-square) / Math.sqrt(Math.PI) / rest);
 }
 """,
+    # with what rounding the product loses, by products of halves, which are exact
+    "exp_product": """\
+function $exp_product(a, x) {
+  const product = a * x;
+  if (!(Math.abs(product) < 800 && Math.abs(a) < 1e300 && Math.abs(x) < 1e300)) return Math.exp(product);
+  const highOf = (number) => 134217729 * number - (134217729 * number - number);
+  const highA = highOf(a), highX = highOf(x), lowA = a - highA, lowX = x - highX;
+  const lost = ((highA * highX - product) + highA * lowX + lowA * highX) + lowA * lowX;
+  return Math.exp(product) * (1 + lost);
+}
+""",
     # to JavaScript 1 ** Infinity is NaN
     "power": """\
 function $power(x, a) {
@@ -66,6 +77,12 @@ function $power(x, a) {
 function $sigmoid(x) {
   const e = Math.exp(-Math.abs(x));
   return (x < 0 ? e : 1) / (1 + e);
+}
+""",
+    "sigmoid_power": """\
+function $sigmoid_power(x, a) {
+  const factor = Math.exp(-a * Math.log1p(Math.exp(-Math.abs(x))));
+  return $exp_product(a, Math.max(Math.min(x, 0), -1e300)) * factor;
 }
 """,
     "softplus": """\
@@ -166,6 +183,9 @@ class Program:
     def word(self, word: str) -> str:
         """What a word of the vocabulary is called."""
         if word in _WRITTEN:
+            for needed in re.findall(r"\$(\w+)", _WRITTEN[word]):
+                if needed != word:
+                    self.word(needed)
             self._texts[f"${word}"] = _WRITTEN[word]
             return f"${word}"
         return _WORDS[word]

@@ -35,7 +35,7 @@ _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 CONDITIONS = (*_COMPARISONS, "&", "|")
 WORDS = tuple(word for word in reference.__all__ if word != "compute_dtype")
 _OF_MATH = (math.exp, math.expm1, math.log, math.log1p, math.sqrt)  # words by the same name
-_ARITY = {"maximum": 2, "minimum": 2, "power": 2, "where": 3}
+_ARITY = {"exp_product": 2, "maximum": 2, "minimum": 2, "power": 2, "sigmoid_power": 2, "where": 3}
 
 
 class NotAFormula(Exception):

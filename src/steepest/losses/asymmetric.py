@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from steepest.backends.reference import log, log1p, maximum, minimum, power, sigmoid, where
 from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
-from steepest.losses.binary_focal import probability, shared, slope
-from steepest.losses.focal import focused
+from steepest.losses.binary_focal import probability, slope, term
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
 from steepest.tuning_range import TuningRange
@@ -32,11 +31,16 @@ def _shifted_loss(x: Any, shifted: Any, clip: Any) -> Any:
     return where(shifted < 0.5, -log1p(-minimum(shifted, 0.5)), -log(sigmoid(-x) + clip))
 
 
+def _faded(shifted: Any, gamma_neg: Any) -> Any:
+    """``shifted**gamma_neg``, where it is above 0."""
+    return power(where(shifted > 0.0, shifted, 1.0), gamma_neg)
+
+
 def value(x: Any, y: Any, gamma_neg: Any, gamma_pos: Any, clip: Any) -> Any:
     # -y (1 - p)^gamma_pos log p - (1 - y) p_m^gamma_neg log(1 - p_m), p_m = max(p - clip, 0)
     shifted = _shifted(x, clip)
-    negative = focused(shifted, _shifted_loss(x, shifted, clip), gamma_neg)
-    return shared(x, y, gamma_pos) + (1.0 - y) * negative
+    negative = _faded(shifted, gamma_neg) * _shifted_loss(x, shifted, clip)
+    return term(x, y, gamma_pos) + (1.0 - y) * where(shifted > 0.0, negative, 0.0 * shifted)
 
 
 def gradient(x: Any, y: Any, gamma_neg: Any, gamma_pos: Any, clip: Any) -> Any:
@@ -44,13 +48,13 @@ def gradient(x: Any, y: Any, gamma_neg: Any, gamma_pos: Any, clip: Any) -> Any:
     shifted = _shifted(x, clip)
     quotient = _shifted_loss(x, shifted, clip) / maximum(shifted, _LEAST)
     rise = gamma_neg * quotient + 1.0 / (sigmoid(-x) + clip)
-    negative = power(shifted, gamma_neg) * (sigmoid(x) * sigmoid(-x) * rise)
+    negative = _faded(shifted, gamma_neg) * (sigmoid(x) * sigmoid(-x) * rise)
     return (1.0 - y) * where(shifted > 0.0, negative, 0.0 * shifted) - y * slope(x, gamma_pos)
 
 
 def unclipped_value(x: Any, y: Any, gamma_neg: Any, gamma_pos: Any) -> Any:
     # -y (1 - p)^gamma_pos log p - (1 - y) p^gamma_neg log(1 - p)
-    return shared(x, y, gamma_pos) + shared(-x, 1.0 - y, gamma_neg)
+    return term(x, y, gamma_pos) + term(-x, 1.0 - y, gamma_neg)
 
 
 def unclipped_gradient(x: Any, y: Any, gamma_neg: Any, gamma_pos: Any) -> Any:

@@ -7,10 +7,9 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from steepest.backends.reference import maximum, minimum, power, sigmoid, softplus, where
+from steepest.backends.reference import minimum, sigmoid, sigmoid_power, softplus, where
 from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
-from steepest.losses.focal import focused
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
 from steepest.tuning_range import TuningRange
@@ -25,25 +24,23 @@ def probability(x: Any) -> Any:
     return where(x > 1.0, 1.0 - sigmoid(-x), sigmoid(x))
 
 
-def term(x: Any, gamma: Any) -> Any:
-    """``-(1 - p)**gamma * log(p)``, ``p = sigmoid(x)`` the probability of the class that is true."""
-    return focused(probability(-x), softplus(-x), gamma)
+def term(x: Any, share: Any, gamma: Any) -> Any:
+    """``-(1 - p)**gamma * log(p)`` by the share of a class, ``p = sigmoid(x)`` its probability.
+
+    Without a share it is 0, also where the logit is infinite.
+    """
+    loss = softplus(-x)
+    return share * (sigmoid_power(-x, gamma) * where(share == 0.0, minimum(loss, _LARGE), loss))
 
 
 def slope(x: Any, gamma: Any) -> Any:
-    """Minus the term's derivative by ``x``: ``(1 - p)**gamma * (1 - p - gamma p log p)``, a sum of one sign."""
-    miss = sigmoid(-x)
-    return power(miss, gamma) * (miss + gamma * sigmoid(x) * minimum(softplus(-x), _LARGE))
-
-
-def shared(x: Any, share: Any, gamma: Any) -> Any:
-    """A term by the share of its class; without a share it is 0, also where the logit is infinite."""
-    return share * term(where(share == 0.0, maximum(x, -_LARGE), x), gamma)
+    """Minus the derivative of ``-(1 - p)**gamma * log(p)``: ``(1 - p)**gamma (1 - p - gamma p log p)``, of one sign."""
+    return sigmoid_power(-x, gamma) * (sigmoid(-x) + gamma * sigmoid(x) * minimum(softplus(-x), _LARGE))
 
 
 def value(x: Any, y: Any, alpha: Any, gamma: Any) -> Any:
     # -alpha y (1 - p)^gamma log p - (1 - alpha) (1 - y) p^gamma log(1 - p)
-    return shared(x, alpha * y, gamma) + shared(-x, (1.0 - alpha) * (1.0 - y), gamma)
+    return term(x, alpha * y, gamma) + term(-x, (1.0 - alpha) * (1.0 - y), gamma)
 
 
 def gradient(x: Any, y: Any, alpha: Any, gamma: Any) -> Any:
@@ -52,7 +49,7 @@ def gradient(x: Any, y: Any, alpha: Any, gamma: Any) -> Any:
 
 def unweighted_value(x: Any, y: Any, gamma: Any) -> Any:
     # -y (1 - p)^gamma log p - (1 - y) p^gamma log(1 - p)
-    return shared(x, y, gamma) + shared(-x, 1.0 - y, gamma)
+    return term(x, y, gamma) + term(-x, 1.0 - y, gamma)
 
 
 def unweighted_gradient(x: Any, y: Any, gamma: Any) -> Any:

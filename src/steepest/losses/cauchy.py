@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from steepest.backends.reference import abs, log1p, sqrt, where
+from steepest.backends.reference import abs, log1p, where
 from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
 from steepest.losses.formula import Interval, LossFormula
@@ -16,32 +17,32 @@ from steepest.tuning_range import TuningRange
 __all__ = ["CauchyLoss", "cauchy_loss"]
 
 # Errors in units of c:
-_FAR = 65536.0  # from here on the gradient is taken from c / e
-_HUGE = 1e75  # from here on log(1 + z^2) = 4 log(1 + sqrt(z)) loses nothing, and z^2 might overflow
+_HUGE = 1e60  # from here on z is taken _DOWN times, for z^2 might overflow, and z itself
+_DOWN, _LOG_UP = 2.0**-100, 200.0 * math.log(2.0)  # log(1 + z^2) = 2 log(z) = 2 log(1 + z _DOWN) + _LOG_UP
 _TINY = 1e-35  # up to here log(1 + z^2) is z^2, to more digits than any type has
 
 
+def _z(e: Any, c: Any) -> tuple[Any, Any]:
+    huge = abs(e) >= _HUGE * c
+    return huge, where(huge, _DOWN * e, e) / c
+
+
 def value(p: Any, y: Any, c: Any) -> Any:
-    # (c^2 / 2) log(1 + (e / c)^2); of a huge e neither the square nor e / c is taken, but sqrt(e) / sqrt(c)
+    # (c^2 / 2) log(1 + (e / c)^2)
     e = p - y
-    a = where(e < 0.0, -e, e)
-    huge = a >= _HUGE * c
-    tiny = a <= _TINY * c
-    z = where(huge, 0.0, where(tiny, 0.0, a)) / c
-    root = sqrt(where(huge, a, c)) / c**0.5
-    log = where(huge, 4.0, 1.0) * log1p(where(huge, root, z * z))
-    square = where(tiny, a, 0.0)
-    return where(tiny, 0.5 * square * square, 0.5 * c * (c * log))
+    huge, z = _z(e, c)
+    near = where(huge, 0.0, z)
+    log = log1p(where(huge, abs(z), near * near))
+    tiny = abs(e) <= _TINY * c
+    square = where(tiny, e, 0.0)
+    return where(tiny, 0.5 * square * square, 0.5 * c * (c * where(huge, 2.0 * log + _LOG_UP, log)))
 
 
 def gradient(p: Any, y: Any, c: Any) -> Any:
-    # e / (1 + (e / c)^2)
+    # e / (1 + (e / c)^2), far out c / (e / c)
     e = p - y
-    near = abs(e) < _FAR * c
-    z = e / c
-    far = where(near, c, e)
-    v = c / far
-    return where(near, e / (1.0 + z * z), (c * c / far) / (1.0 + v * v))
+    huge, z = _z(e, c)
+    return where(huge, _DOWN * c, e) / where(huge, z, 1.0 + z * z)
 
 
 FORMULA = LossFormula(

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from steepest.backends.reference import abs, sign, sqrt, where
+from steepest.backends.reference import minimum, sign, sqrt, where
 from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
 from steepest.losses.formula import Interval, LossFormula
@@ -16,25 +16,31 @@ from steepest.tuning_range import TuningRange
 __all__ = ["CharbonnierLoss", "charbonnier_loss"]
 
 
-def value(p: Any, y: Any, delta: Any) -> Any:
-    # delta^2 (sqrt(1 + z^2) - 1), z = |e| / delta. Near: e^2 / (1 + sqrt(1 + z^2)). Far, v = 1 / z:
-    # delta ((|e| - delta) + delta v / (1 + sqrt(1 + v^2)))
+_FAR = 1e20  # in units of delta: from here on r^2 is nothing beside 1, and an infinite error has a slope
+
+# With n and m the smaller and the larger of |e| and delta, r = n / m and h = sqrt(1 + r^2): sqrt(e^2 + delta^2) = m h,
+# in which nothing overflows or cancels.
+
+
+def _parts(p: Any, y: Any, delta: Any) -> tuple[Any, Any, Any, Any]:
     e = p - y
     a = where(e < 0.0, -e, e)
-    held = where(a < delta, a, 0.0)
-    z = held / delta
-    near = held * (held / (1.0 + sqrt(1.0 + z * z)))
-    v = delta / where(a < delta, delta, a)
-    return where(a < delta, near, delta * ((a - delta) + delta * v / (1.0 + sqrt(1.0 + v * v))))
+    is_near = a < delta
+    n = where(is_near, a, delta)
+    r = n / where(is_near, delta, minimum(a, _FAR * delta))
+    return a, n, where(is_near, 1.0, r), sqrt(1.0 + r * r)
+
+
+def value(p: Any, y: Any, delta: Any) -> Any:
+    # delta^2 (sqrt(1 + (e / delta)^2) - 1) = n |e| / (h + delta / m)
+    a, n, delta_by_m, h = _parts(p, y, delta)
+    return n * (a / (h + delta_by_m))
 
 
 def gradient(p: Any, y: Any, delta: Any) -> Any:
-    # e / sqrt(1 + (e / delta)^2)
-    e = p - y
-    a = abs(e)
-    z = e / delta
-    v = delta / where(a > delta, a, delta)
-    return where(a > delta, sign(e) * (delta / sqrt(1.0 + v * v)), e / sqrt(1.0 + z * z))
+    # e / sqrt(1 + (e / delta)^2) = sign(e) n / h
+    _, n, _, h = _parts(p, y, delta)
+    return sign(p - y) * (n / h)
 
 
 FORMULA = LossFormula(

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from steepest.backends.reference import abs, exp, where
+from steepest.backends.reference import abs, exp_product, where
 from steepest.errors import InputError
 from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
@@ -17,25 +17,12 @@ from steepest.tuning_range import TuningRange
 
 __all__ = ["TweedieLoss", "tweedie_loss"]
 
-_TO_16_BITS = 1.5 * 2.0**36  # added and taken away, it rounds a float64 to a multiple of 2^-16
-_TO_22_BITS = 1.5 * 2.0**30  # to one of 2^-22
-_LARGEST = 1.7e308
-
 
 def _scaled_exp(y: Any, d: Any, a: Any, x: Any) -> Any:
-    # y exp(a x) / d for 0 < |a| < 1. Rounded, a x would be off by up to 2^-44, and the exponential by hundreds of ulp:
-    # so the leading bits of a and x are multiplied exactly, and the rest has a factor of its own. Beyond exp(600) two
-    # factors of half the exponent each, for y may bring the product back into the range.
-    rounded = a * x
-    part = where(abs(rounded) < 600.0, 1.0, 0.5)
-    plain = exp(part * rounded)
-    finite = (y * (plain / d)) * where(part == 1.0, 1.0, plain) < _LARGEST
-    held = where(finite, where(abs(x) < _LARGEST, x, 0.0), 0.0)
-    leading_a = (a + _TO_22_BITS) - _TO_22_BITS
-    leading_x = (held + _TO_16_BITS) - _TO_16_BITS
-    rest = leading_x * (a - leading_a) + (held - leading_x) * a
-    factor = exp(part * (leading_x * leading_a)) * exp(part * rest)
-    factor = where(finite, where(abs(x) < _LARGEST, factor, plain), plain)
+    # y exp(a x) / d for 0 < |a| < 1. Beyond exp(600) two factors of half the exponent each, for y may bring the product
+    # back into the range.
+    part = where(abs(a * x) < 600.0, 1.0, 0.5)
+    factor = exp_product(part * a, x)
     return (y * (factor / d)) * where(part == 1.0, 1.0, factor)
 
 
