@@ -37,6 +37,7 @@ from triton.runtime.jit import JITFunction
 import steepest
 from steepest.backends import cuda_devices
 from steepest.losses import LOSSES, kernels
+from steepest.optim.storage import CODED
 
 RESULTS = Path(__file__).parent / "results" / "predicted_gpu.json"
 TOOLS = Path(nvidia.__file__).parent / "bin"
@@ -130,7 +131,8 @@ def parts_of(text: str) -> list[Part]:
                 jumps.append((len(parts) - 1, target[1]))
             if word.startswith("CALL"):
                 parts[-1].counts["call"] += 10_000  # never the shortest way
-            if condition or word.startswith("CALL"):
+            # of threads that have parted (.DIV) or come together (.CONV) only
+            if condition or word.startswith("CALL") or word in ("BRA.DIV", "BRA.CONV"):
                 parts[-1].next.append(len(parts))
             open_part = False
     for place, label_ in jumps:
@@ -173,14 +175,16 @@ class Way:
         )  # fmt: skip
 
 
-def way_through(parts: list[Part], first: int, end: int) -> Way | None:
-    """From part ``first`` to ``end`` or an exit, forward: of the ways that move the most bytes the shortest."""
+def way_through(parts: list[Part], first: int, within: set[int]) -> Way | None:
+    """From part ``first`` to where it leads no further: of the ways that move the most bytes the shortest."""
     best: dict[int, dict[tuple[int, int], Way]] = {first: {(0, 0): Way(Counter(), Counter(), 0, 0)}}
     ended: dict[tuple[int, int], Way] = {}
-    for place in range(first, end + 1):
+    places = forward(parts, first, within)
+    for step, place in enumerate(places):
+        later = set(places[step + 1 :])
         for way in best.get(place, {}).values():
             here = way.then(parts[place])
-            follows = [n for n in parts[place].next if place < n <= end]
+            follows = [n for n in parts[place].next if n in later]
             for known in [best.setdefault(n, {}) for n in follows] if follows else [ended]:
                 bytes_ = (here.loaded, here.stored)
                 if bytes_ not in known or here.counts["issue"] + here.counts["call"] < (
@@ -190,11 +194,56 @@ def way_through(parts: list[Part], first: int, end: int) -> Way | None:
     return ended[max(ended, key=lambda moved: (sum(moved), -ended[moved].counts["issue"]))] if ended else None
 
 
+def forward(parts: list[Part], first: int, within: set[int]) -> list[int]:
+    """Parts in an order in which they follow one another, from ``first`` on; loops' ways back are left out."""
+    seen, done = {first}, []
+    open_: list[tuple[int, Iterator[int]]] = [(first, iter(parts[first].next))]
+    while open_:
+        place, follows = open_[-1]
+        for n in follows:
+            if n in within and n not in seen:
+                seen.add(n)
+                open_.append((n, iter(parts[n].next)))
+                break
+        else:
+            done.append(place)
+            open_.pop()
+    return done[::-1]
+
+
 def turns_that_load(parts: list[Part]) -> list[Way]:
-    """One turn of each loop that goes through memory; they follow one another."""
-    backward = sorted({(n, place) for place, part in enumerate(parts) for n in part.next if n <= place})
-    turns = [way_through(parts, first, last) for first, last in backward]
+    """One turn of each loop that goes through memory and has no other in it; they follow one another."""
+    before: list[set[int]] = [set() for _ in parts]
+    for place, part in enumerate(parts):
+        for n in part.next:
+            before[n].add(place)
+    loops: dict[int, set[int]] = {}
+    for head, ends in _loop_ends(parts).items():
+        body, waiting = {head}, list(ends)
+        while waiting:  # all that leads to the loop's end without its head
+            place = waiting.pop()
+            if place not in body:
+                body.add(place)
+                waiting += before[place]
+        loops[head] = body
+    innermost = {
+        head: body
+        for head, body in loops.items()
+        if not any(inner in body for inner in loops if inner != head)
+    }
+    turns = [way_through(parts, head, body) for head, body in sorted(innermost.items())]
     return [turn for turn in turns if turn is not None and turn.loaded]
+
+
+def _loop_ends(parts: list[Part]) -> dict[int, list[int]]:
+    """Each loop's head, and the parts from which it begins anew."""
+    order = {place: step for step, place in enumerate(forward(parts, 0, set(range(len(parts)))))}
+    ends: dict[int, list[int]] = {}
+    for place, part in enumerate(parts):
+        for n in part.next:
+            if place in order and n in order and order[n] <= order[place]:
+                ends.setdefault(n, []).append(place)
+    return ends
 
 
 # --- what is compiled -----------------------------------------------------------------------------------------------
@@ -276,7 +325,7 @@ def figures(kernel: Any, programs: int, num_elements: int, traffic: Traffic) -> 
     parts, threads = parts_of(text), 32 * kernel.metadata.num_warps
     ways = [(turn, turn.loaded / traffic.turn) for turn in turns_that_load(parts) if traffic.turn]
     if not ways:
-        way = way_through(parts, 0, len(parts) - 1)
+        way = way_through(parts, 0, set(range(len(parts))))
         assert way is not None
         ways = [(way, num_elements / programs / threads)]
     counts = {
@@ -332,7 +381,16 @@ def _cross_entropy(dtype: torch.dtype, rows: int, classes: int) -> None:
 def _step(make: Callable[[list[torch.nn.Parameter]], Any], dtype: torch.dtype, count: int) -> None:
     parameter = torch.nn.Parameter(_empty(count, dtype=dtype))
     parameter.grad = torch.empty_like(parameter)
-    make([parameter]).step()
+    optimizer = make([parameter])
+    if (
+        optimizer.defaults.get("state_dtype") == "8bit"
+    ):  # laid out by hand: codes are made in memory, and here is none
+        state = optimizer.state[parameter]
+        state["step"] = torch.empty((), device="meta")
+        for slot in optimizer.rule_of(optimizer.param_groups[0]).slots:
+            state[slot + CODED] = torch.empty_like(parameter, dtype=torch.uint8)
+            state[f"{slot}_scale{CODED}"] = _empty(-(-count // 256), dtype=torch.int16)
+    optimizer.step()
 
 
 def works() -> list[Work]:
@@ -366,6 +424,11 @@ def works() -> list[Work]:
         ):
             step = {"_step": Traffic(2 * size + state, size + state)}
             made.append(Work(f"{name}, {kind}", partial(_step, make, dtype, count), count, step))
+        # Two states of a byte, and a scale of four for each 256 of them.
+        state = 2 * (1 + 4 / 256)
+        step = {"_step": Traffic(2 * size + state, size + state)}
+        make = partial(optim.Adam, state_dtype="8bit")
+        made.append(Work(f"Adam, 8-bit state, {kind}", partial(_step, make, dtype, count), count, step))
     return made
 
 

@@ -39,7 +39,7 @@ ALL = os.environ.get("STEEPEST_TEST_TARGETS") == "all"
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32), "sm_90": GPUTarget("cuda", 90, 32), "gfx942": GPUTarget("hip", "gfx942", 64)
 }  # fmt: skip
-WORKS = {"fp32": ("narrow", tl.float64), "fp64": ("full", tl.float64), "bf16": ("single", tl.float32)}
+WORKS = {"fp32": ("narrow", tl.float64), "fp64": ("full", tl.float64), "bf16": ("half", tl.float32)}
 RULES = {
     (entry.cls.__name__, rule): rule
     for entry in OPTIMIZERS.values()

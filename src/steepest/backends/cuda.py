@@ -36,7 +36,12 @@ __all__ = ["OPTIONS", "bound", "formula"]
 OPTIONS = {"enable_fp_fusion": False}
 
 Formula = Callable[..., Any]
-_WORDS = {"full": vocabulary.FULL, "narrow": vocabulary.NARROW, "single": vocabulary.SINGLE}
+_WORDS = {
+    "full": vocabulary.FULL,
+    "narrow": vocabulary.NARROW,
+    "single": vocabulary.SINGLE,
+    "half": vocabulary.HALF,
+}
 
 
 @cache
@@ -46,8 +51,8 @@ def formula(function: Formula, num_arguments: int, precision: str) -> Any:
     Args:
         function: the formula; it may return a tuple, and of single numbers choose by Python's ``if``.
         num_arguments: how many it takes.
-        precision: ``"full"`` or ``"narrow"`` (float64, the latter for what is rounded to float32 in the end), or
-            ``"single"`` (float32).
+        precision: ``"full"`` or ``"narrow"`` (float64, the latter for what is rounded to float32 in the end),
+            ``"single"`` or ``"half"`` (float32, the latter for what is rounded to a half type in the end).
 
     Raises:
         InputError: it uses something that is not of the vocabulary; the sentence names it.
@@ -102,7 +107,8 @@ class _Writer:
     """Symbols as the text of a Triton function: a line for each value, every constant in the function's type."""
 
     def __init__(self, precision: str) -> None:
-        self.kind = "float32" if precision == "single" else "float64"
+        self.kind = "float64" if precision in ("full", "narrow") else "float32"
+        self.divides_exactly = precision != "half"
         self.names: dict[Symbol, str] = {}
 
     def text(self, title: str, num_arguments: int, results: Any, *, is_one: bool) -> str:
@@ -129,7 +135,7 @@ class _Writer:
             return f"-1.0 * {given[0]}"
         if word == "**":
             return self.plain_power(given[0], float(symbol.number or 0.0))
-        if word == "/" and self.kind == "float32":
+        if word == "/" and self.kind == "float32" and self.divides_exactly:
             return f"tl.div_rn({', '.join(given)})"
         if word in CONDITIONS or word in ("+", "-", "*", "/"):
             return f"{given[0]} {word} {given[1]}"

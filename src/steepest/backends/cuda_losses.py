@@ -1,8 +1,9 @@
 """The Triton kernel a pointwise formula is put in, and what all loss kernels share.
 
-float32 and float64 are computed in float64, so a float32 result carries one rounding; half types in float32. Every
-program leaves the sum of its block, in float64; the blocks' sums are added up by torch's own, in a fixed order. Nothing
-is read back: counts, divisors and results stay on the device. Offsets have 64 bits.
+float32 and float64 are computed in float64, so a float32 result carries one rounding; half types in float32, in words
+that are as exact as they need. Every program leaves the sum of its block, in float64; the blocks' sums are added up by
+torch's own, in a fixed order. Nothing is read back: counts, divisors and results stay on the device. Offsets have 64
+bits.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _BLOCK = 1024
 _WARPS = 8  # 4 elements a thread: with 8, the longest formulas have more numbers at once than registers
 _SCALED = 8192  # by a program that mostly has nothing to do: the fewer there are, the sooner that is seen
-_PRECISIONS = {torch.float64: "full", torch.float32: "narrow"}  # others: single
+_PRECISIONS = {torch.float64: "full", torch.float32: "narrow"}  # others: half
 
 # Bound by `pointwise`:
 value: Any
@@ -140,7 +141,7 @@ def pointwise(
     ``operands`` are the weight and one for each parameter, None where it is the constant in ``numbers``. Of ``(n,)``
     segments, equal parts that lie one after another, each has a sum and a scale of its own.
     """
-    kernel = _pointwise_kernel(value, gradient, len(numbers), _PRECISIONS.get(x.dtype, "single"))
+    kernel = _pointwise_kernel(value, gradient, len(numbers), _PRECISIONS.get(x.dtype, "half"))
     varies = tuple(operand is not None for operand in operands)
     given = tuple((x, 1, 1) if operand is None else operand for operand in operands)
     count = x.numel() // math.prod(segments)
@@ -163,7 +164,7 @@ def scale_in_place(gradient: Tensor, by: Tensor) -> Tensor:
     """``gradient * by`` for a single number on the device; where it is 1 nothing is touched."""
     with on_device_of(gradient):
         _scale[(triton.cdiv(gradient.numel(), _SCALED),)](
-            gradient, by, gradient.numel(), BLOCK=_SCALED, num_warps=8
+            gradient, by, gradient.numel(), BLOCK=_SCALED, num_warps=8, **OPTIONS
         )
     return gradient
 

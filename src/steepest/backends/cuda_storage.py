@@ -1,7 +1,8 @@
 """How numbers lie in a GPU's memory: half types, random rounding and 8-bit blocks, as on the CPU.
 
 The layouts, their codes and their random numbers are those of :mod:`~steepest.backends.cpu_storage`, bit for bit, so
-that state goes from one device to the other. Rounding to bfloat16 is written out in bits, for the interpreter cuts.
+that state goes from one device to the other. Rounding to bfloat16 is also written out in bits, for Triton's
+interpreter, which cuts; on a card it is half an instruction.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ __all__ = [
     "mixed", "nearest_bfloat16", "random_bfloat16", "random_bits", "random_float16", "signed_block", "signed_numbers",
     "store", "unsigned_block", "unsigned_numbers",
 ]  # fmt: skip
+
+
+_IS_INTERPRETED = tl.constexpr(bool(triton.knobs.runtime.interpret))
 
 
 def _signed(number: int, bits: int) -> int:
@@ -35,9 +39,13 @@ _FINEST, _COARSEST = tl.constexpr(cpu_storage.FINEST), tl.constexpr(cpu_storage.
 
 @triton.jit
 def nearest_bfloat16(x):
-    bits = x.to(tl.uint32, bitcast=True)
-    rounded = (bits + (((bits >> 16) & 1) + 0x7FFF)) >> 16
-    return tl.where(x != x, 0x7FC0, rounded).to(tl.uint16).to(tl.bfloat16, bitcast=True)
+    if _IS_INTERPRETED:
+        bits = x.to(tl.uint32, bitcast=True)
+        rounded = (bits + (((bits >> 16) & 1) + 0x7FFF)) >> 16
+        nearest = tl.where(x != x, 0x7FC0, rounded).to(tl.uint16).to(tl.bfloat16, bitcast=True)
+    else:
+        nearest = x.to(tl.bfloat16)
+    return nearest
 
 
 @triton.jit
