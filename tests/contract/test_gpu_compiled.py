@@ -116,6 +116,34 @@ def test_softmax(name: str, target: str, kind: str) -> None:
                 machine_code(kernel, target, runtime, {**constants, **at_one})
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("word", ["whole", "row"])
+def test_no_slope_is_written_before_all_warps_have_read_their_class(word: str, target: str) -> None:
+    """The gradient may be written over the logits, and every warp of a row reads the logit of its class by itself."""
+    formula = LOSSES["focal"].formula  # whose slopes hang on that logit everywhere
+    count = len(formula.parameters)
+    kernel = cuda_softmax._kernels(formula.value, formula.gradient, count, False)[word]
+    runtime = {
+        **dict.fromkeys(["x", "q", "class_weight", "offset", "output"], "*fp32"), "targets": "*i64",
+        **dict.fromkeys(["sums", "losses", "scale"], "*fp64"), "numbers": ("i64",) * count,
+        **dict.fromkeys(["count", "num_classes", "ignore_index", "smoothing_bits"], "i64"),
+    }  # fmt: skip
+    constants = {
+        "inner": 1, "NUM": count, "HAS_PROBABILITIES": False, "HAS_WEIGHT": False, "HAS_OFFSET": False,
+        "IS_SMOOTH": False, "MODE": 1, "WORK": tl.float32, "ROWS": 1, "COLUMNS": 2048, "STRETCH": 4096,
+    }  # fmt: skip
+    names = kernel.arg_names
+    text = machine_code(
+        kernel,
+        target,
+        {name: kind for name, kind in runtime.items() if name in names},
+        {name: value for name, value in constants.items() if name in names},
+    )
+    writes, barrier = ("st.global", "bar.sync") if target.startswith("sm") else ("global_store", "s_barrier")
+    _, after = text.split(writes, 1)  # the loss is written first, by one thread
+    assert barrier in after.split(writes, 1)[0]
+
+
 LAYOUTS = {
     "plain": lambda n: Layout("float32", ("float32",) * n),
     "float64": lambda n: Layout("float64", ("float64",) * n),

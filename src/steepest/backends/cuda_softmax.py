@@ -241,6 +241,7 @@ def _whole(
     loss = _settled(loss, is_ignored, is_class, HAS_PROBABILITIES)
     tl.store(sums + block, tl.sum(tl.where(is_row, loss, 0.0)))
     if MODE == 1:
+        tl.debug_barrier()  # written over the logits, perhaps, which each warp has read its rows' classes from by now
         slope = _settled(slope, is_ignored[:, None], is_class[:, None], HAS_PROBABILITIES)
         store(output, at, slope, inside)
     if MODE == 2:
@@ -373,6 +374,7 @@ def _write_slopes(
             slope = tl.where(logits == alone, at_peak, factor * (c - by * e))
             store(output, at, slope, inside)
     else:
+        # What another thread or program may have written its slope over; only who writes there uses what it reads.
         own_logit = _own_logit(x, base, target, inner, is_class, offset, num_classes, WORK, HAS_OFFSET)
         power = exp_within(own_logit, shift, rounder, least).to(tl.float64) * unit
         others = _others(own_logit, peak.to(WORK), rest, power)
@@ -426,6 +428,7 @@ def _row(
     loss = _settled(loss, target == ignore_index, is_class, HAS_PROBABILITIES)
     tl.store(losses + row, loss)
     if MODE == 1:
+        tl.debug_barrier()  # as in `_whole`
         _write_slopes(
             x, base, q, class_weight, offset, output, 0, num_classes, target, is_class, peak, rest, own, mass,
             tl.load(scale + row // count), numbers, num_classes, inner, ignore_index, smoothing_bits,
