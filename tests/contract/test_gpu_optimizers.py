@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from steepest.backends import cuda_devices
 from steepest.optim import OPTIMIZERS, SGD, Adam
+from steepest.optim import gpu as gpu_tables
 from steepest.optim.gpu import GpuTable
 
 from .gpu_device import WITHOUT_A_CARD, gpu
@@ -183,6 +184,66 @@ def test_a_rate_on_the_device_is_read_there(device: str) -> None:
         optimizer.step()
         assert parameter.tolist() == [wanted] * 3
         rate.mul_(0.5)
+
+
+def test_steps_go_by_their_own_gradients_and_rates_whatever_a_graph_left_behind(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph is to send its own numbers, for another may be replayed before it, and so is a step after a replay."""
+    parameter, slope, others = (torch.full((3,), number, device=device) for number in (0.0, 1.0, 100.0))
+    parameter = nn.Parameter(parameter)
+    parameter.grad = slope
+    optimizer = SGD([parameter], lr=0.5)
+    optimizer.step()
+    (table,) = optimizer._tables.values()
+    assert isinstance(table, GpuTable)
+    sent = []
+    for captured in (True, False):
+        monkeypatch.setattr(gpu_tables, "is_capturing", lambda _, captured=captured: captured)
+        for told, left in ((table._parts[0]._gradients, others.data_ptr()), (table._hyper, 100.0)):
+            told.there.fill_(left)  # as the replay of another graph does
+            sent.append(told._sent)
+        optimizer.step()
+    assert parameter.tolist() == [-1.5] * 3
+    assert all(len(kept) == 1 for kept in sent)  # the host's memory that the graph reads
+    parameter.data = parameter.detach().clone()
+    optimizer.step()
+    assert parameter.tolist() == [-2.0] * 3
+    assert optimizer._in_graphs == [table]  # which holds no longer, and is read by a replay all the same
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a graph is captured by a card")
+def test_a_step_is_captured_and_replayed_between_others() -> None:
+    parameter = nn.Parameter(torch.zeros(3000, device="cuda"))
+    optimizer = Adam([parameter], lr=0.25, eps=0.0, capturable=True)
+    slopes = [torch.full_like(parameter, number) for number in (1.0, 2.0, 4.0)]
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for slope in slopes:
+            parameter.grad = slope.clone()
+            optimizer.step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graphs = []
+    for slope in slopes[:2]:
+        parameter.grad = slope
+        graphs.append(torch.cuda.CUDAGraph())
+        with torch.cuda.graph(graphs[-1]):
+            optimizer.step()
+    like = nn.Parameter(torch.zeros(3000, device="cuda"))
+    alone = torch.optim.Adam([like], lr=0.25, eps=0.0)
+    for slope in slopes:
+        like.grad = slope
+        alone.step()
+    for place in (1, 0, 2, 0, 1, 2, 2, 0):
+        like.grad = slopes[place]
+        alone.step()
+        if place < len(graphs):
+            graphs[place].replay()
+        else:
+            parameter.grad = slopes[place].clone()
+            optimizer.step()
+        assert torch.allclose(parameter, like, rtol=1e-5)
 
 
 def test_a_step_in_the_backward_pass(device: str) -> None:

@@ -96,6 +96,11 @@ class FusedStep:
         return {}
 
     @cached_property
+    def _in_graphs(self) -> list[GpuTable]:
+        """What CUDA graphs that captured a step read whenever they are replayed, also when it no longer holds."""
+        return []
+
+    @cached_property
     def _alone(self) -> dict[Tensor, tuple[int, list[Tensor]]]:
         """Of each parameter that is stepped in the backward pass the place of its group, and a list of it alone."""
         return {}

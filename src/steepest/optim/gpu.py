@@ -114,22 +114,15 @@ class Part:
         )
         measured = 1 if self.kernels.measure is None else max(1, int(begins[-1]))
         self.squares = torch.empty((measured, 2), dtype=torch.float64, device=device)
-        self.gradients = torch.empty(len(rows), dtype=torch.int64, device=device)
-        self._where = np.empty(0, dtype=np.int64)
-        self._sent: list[Tensor] = []
+        self._gradients = _Told(torch.empty(len(rows), dtype=torch.int64, device=device))
 
     def point_at(self, gradients: NDArray[np.int64]) -> None:
         """Where the gradients of its tensors lie now."""
-        if not np.array_equal(gradients, self._where):
-            self._where = gradients
-            sent = _staged(gradients, self.gradients.device)
-            self.gradients.copy_(sent, non_blocking=True)
-            # A graph that captures this copy reads from there whenever it is replayed.
-            self._sent = [*self._sent[-1:], sent] if not _is_capturing(sent) else [*self._sent, sent]
+        self._gradients.tell(gradients)
 
     def tables(self, nonfinite: Tensor) -> list[Tensor]:
         """What the kernels of a step share."""
-        return [self.gradients, self.table, self.factors, nonfinite]
+        return [self._gradients.there, self.table, self.factors, nonfinite]
 
     def step(self, rule: Rule, hyper: Tensor, nonfinite: Tensor, *, counts: bool) -> None:
         """One step; ``hyper`` are the hyperparameters of all of them, or a row for each."""
@@ -141,8 +134,37 @@ class Part:
         cuda_optim.launch_step(self.kernels, self.blocks, self.tables(nonfinite), self.squares)
 
 
-def _is_capturing(tensor: Tensor) -> bool:
-    return tensor.is_pinned() and torch.cuda.is_current_stream_capturing()
+class _Told:
+    """The host's numbers in a tensor on a device, sent where they are others than before.
+
+    A CUDA graph that captures the sending reads the host's memory whenever it is replayed. So what it reads is kept;
+    each graph sends its own numbers, for another may have been replayed before it; and once there is a graph, so does
+    every step outside of them.
+    """
+
+    def __init__(self, there: Tensor) -> None:
+        self.there = there
+        self._numbers: NDArray[Any] | None = None
+        self._sent: list[Tensor] = []
+        self._is_in_graphs = False
+
+    def tell(self, numbers: NDArray[Any]) -> None:
+        """Send them, in the order of the device's stream; an array that is nobody else's."""
+        captured = is_capturing(self.there.device)
+        self._is_in_graphs |= captured
+        known = self._numbers
+        if not self._is_in_graphs and known is not None and np.array_equal(numbers, known):
+            return
+        self._numbers = numbers
+        sent = _staged(numbers, self.there.device)
+        self.there.copy_(sent, non_blocking=True)
+        if captured:
+            self._sent.append(sent)  # the allocator keeps the others' until they have been read
+
+
+def is_capturing(device: torch.device) -> bool:
+    """Whether a CUDA graph captures what is launched now."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def _staged(numbers: NDArray[Any], device: torch.device) -> Tensor:
@@ -178,10 +200,9 @@ class GpuTable:
         storage = self.storage
         self.parameters, self.nonfinite = parameters, nonfinite
         self.counts = optimizer._counts(storage)
-        self._hyper = torch.empty(
-            max(1, len(self.rule.hyperparameters)), dtype=torch.float64, device=nonfinite.device
+        self._hyper = _Told(
+            torch.empty(max(1, len(self.rule.hyperparameters)), dtype=torch.float64, device=nonfinite.device)
         )
-        self._numbers: list[float] = []
         numbers, _ = _numbers_of(optimizer, group, self.rule)
         streams = optimizer._streams()
         together: defaultdict[tuple[Layout, int], list[int]] = defaultdict(list)
@@ -267,15 +288,15 @@ class GpuTable:
         if optimizer.rule_of(group) != self.rule or optimizer._storage(group) != self.storage:
             return False
         numbers, on_device = _numbers_of(optimizer, group, self.rule)
-        given = list(numbers.values())
-        if given != self._numbers and given:
-            self._numbers = given
-            self._sent = _staged(np.array(given), self._hyper.device)
-            self._hyper.copy_(self._sent, non_blocking=True)
+        if numbers:
+            self._hyper.tell(np.array(list(numbers.values())))
+        if is_capturing(self.nonfinite.device):
+            optimizer._in_graphs.append(self)
+        hyper = self._hyper.there
         for place, tensor in on_device.items():
-            self._hyper[place].copy_(tensor)
+            hyper[place].copy_(tensor)
         for part in self._parts:
-            part.step(self.rule, self._hyper, self.nonfinite, counts=self.counts)
+            part.step(self.rule, hyper, self.nonfinite, counts=self.counts)
             part.first_step = 2 if self.rule.slots or self.rule.scalars else 1
         self._gradients = []
         torch.autograd.graph.increment_version(self.parameters)
