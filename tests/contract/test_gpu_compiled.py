@@ -163,6 +163,7 @@ def test_steps(rule: Any, target: str, layout: str) -> None:
     if not (ALL or rule.measure is None or layout == "plain"):
         return
     own = cuda_optim.kernels(rule, LAYOUTS[layout](len(rule.slots)))
+    assert [one.name for one in own.prepare.params if one.do_not_specialize] == ["a_tensor", "first_step"]
     step, of_step = own.step
     set_to = {
         **own.of_layout, **of_step, "NUM_HYPER": len(rule.hyperparameters), "NUM_SCALARS": len(rule.scalars),
@@ -177,7 +178,7 @@ def test_steps(rule: Any, target: str, layout: str) -> None:
         names = kernel.arg_names
         constants = {name: set_to[name] for name in names if name in set_to}
         if kernel is own.trust:
-            constants["BLOCK"] = 128
+            constants["BLOCK"] = 1024
         machine_code(kernel, target, {name: known[name] for name in names if name in known}, constants)
 
 

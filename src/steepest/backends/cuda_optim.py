@@ -58,7 +58,7 @@ coefficients: Any
 # --- what a step hangs on -----------------------------------------------------------------------------------------
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["a_tensor", "first_step"])  # the second step is not to be compiled anew
 def _prepare(
     counters, hyper, a_tensor, first_step, nonfinite, factors,
     NUM_HYPER: tl.constexpr, NUM_SCALARS: tl.constexpr, NUM_FACTORS: tl.constexpr, COUNTS: tl.constexpr,
@@ -331,14 +331,14 @@ def _trust(begins, factors, nonfinite, squares, NUM_FACTORS: tl.constexpr, BLOCK
     if tl.load(nonfinite) == 0:
         tensor = tl.program_id(0).to(tl.int64)
         first, end = tl.load(begins + tensor), tl.load(begins + tensor + 1)
-        a = tl.full([], 0.0, tl.float64)
-        b = tl.full([], 0.0, tl.float64)
+        a = tl.zeros([BLOCK], tl.float64)
+        b = tl.zeros([BLOCK], tl.float64)
         for start in range(first, end, BLOCK):
             block = start + tl.arange(0, BLOCK)
-            a += tl.sum(tl.load(squares + block * 2, mask=block < end, other=0.0), axis=0)
-            b += tl.sum(tl.load(squares + block * 2 + 1, mask=block < end, other=0.0), axis=0)
+            a += tl.load(squares + block * 2, mask=block < end, other=0.0)
+            b += tl.load(squares + block * 2 + 1, mask=block < end, other=0.0)
         out = factors + tensor * (NUM_FACTORS + 2)
-        a, b = tl.sqrt(a), tl.sqrt(b)
+        a, b = tl.sqrt(tl.sum(a, axis=0)), tl.sqrt(tl.sum(b, axis=0))
         tl.store(out + 1 + NUM_FACTORS, trust(a, b, *_factors(out, a, NUM_FACTORS, tl.float64)))
 
 
@@ -420,7 +420,7 @@ def launch_prepare(
     with on_device_of(factors):
         own.prepare[(len(counters),)](
             counters, hyper, a_tensor, first_step, nonfinite, factors, NUM_HYPER=len(rule.hyperparameters),
-            NUM_SCALARS=len(rule.scalars), NUM_FACTORS=own.num_factors, COUNTS=counts, **OPTIONS,
+            NUM_SCALARS=len(rule.scalars), NUM_FACTORS=own.num_factors, COUNTS=counts, num_warps=1, **OPTIONS,
         )  # fmt: skip
 
 
@@ -440,7 +440,7 @@ def launch_step(own: Kernels, blocks: Sequence[Tensor], tables: Sequence[Tensor]
                 num_warps=own.block // _A_WARP, **OPTIONS,
             )  # fmt: skip
             own.trust[(len(begins) - 1,)](
-                begins, factors, nonfinite, squares, NUM_FACTORS=own.num_factors, BLOCK=128, **OPTIONS
+                begins, factors, nonfinite, squares, NUM_FACTORS=own.num_factors, BLOCK=_BLOCK, **OPTIONS
             )
         step[grid](
             gradients, owners, firsts, table, factors, nonfinite, **own.of_layout, **of_step,
