@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
+from steepest.training import population
 from steepest.training.population import PopulationEngine
 from steepest.training.run import Record, Run, Stop
-from steepest.training.torch_data import as_rows
+from steepest.training.torch_data import Tensors, as_rows
 from steepest.training.torch_engine import TorchEngine
 
 from .problems import problem
@@ -56,6 +57,27 @@ def engines(
     metric = "rmse" if task == "regression" else "log_loss"
     made = (factory, train, held_out, task, metric)
     return TorchEngine(*made), PopulationEngine(*made, **own)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_training_rows_and_their_order_lie_where_a_gpu_trains(
+    room: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that is sent when its turn comes waits until the step before it is done. Of rows too many, each is."""
+    monkeypatch.setattr(population, "DEVICES", {"meta"})
+    indexed: list[torch.device] = []
+    plain = Tensor.__getitem__
+    monkeypatch.setattr(Tensor, "__getitem__", lambda x, at: (indexed.append(at.device), plain(x, at))[1])
+    data = problem("regression")
+    rows = as_rows((data.x_train, data.y_train), "train")
+    bound = 2**30 if room else 4 * data.x_train.size
+    engine = PopulationEngine(Small, rows, None, "regression", "rmse", "meta", memory_bytes=bound)
+    inputs, targets = next(engine.batches(Run("mse", "sgd", 0.1, 8), 0, nn.Linear(1, 1)))
+    wanted = {torch.device("meta" if room else "cpu")}
+    assert {inputs.device, targets.device, *indexed} == wanted
+    assert len(inputs) == len(targets) == 8
+    assert isinstance(rows.source, Tensors)
+    assert engine.train.targets.is_cpu  # which scores are worked out from
 
 
 def trained(engine: TorchEngine, runs: Sequence[Run]) -> list[Record]:

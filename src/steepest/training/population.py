@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
+from steepest.backends.cuda_devices import DEVICES
 from steepest.training.population_losses import loss_key
 from steepest.training.population_members import Population
 from steepest.training.population_stack import ModuleStack
 from steepest.training.population_trial import Trial
 from steepest.training.run import BatchSize, Record, Run
+from steepest.training.torch_data import Tensors
 from steepest.training.torch_engine import TorchEngine
 
 __all__ = ["PopulationEngine"]
@@ -46,6 +49,14 @@ class PopulationEngine(TorchEngine):
     ) -> None:
         super().__init__(*others, **named)
         self._at_once, self._memory_bytes = at_once, memory_bytes
+        source = self.train.source
+        if (
+            self.device.type in DEVICES
+            and isinstance(source, Tensors)
+            and source.num_bytes <= self._memory_bytes
+        ):
+            # Sent batch by batch, each would wait until the step before is done.
+            self.train = replace(self.train, source=source.on(self.device))
         self._trials: dict[BatchSize, Trial] = {}
         self._found: dict[tuple[Any, ...], str | None] = {}
         self.broken: list[str] = []  # what went wrong on the way and was done another way, sentences

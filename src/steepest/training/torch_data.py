@@ -42,12 +42,23 @@ class Tensors:
     def batches(self, order: Sequence[int], batch_size: int) -> Iterator[tuple[Any, Tensor]]:
         """The rows of those numbers, in that order, so many at a time."""
         places = torch.as_tensor(np.asarray(order, dtype=np.int64))
+        if self.inputs.device == self.targets.device:
+            places = places.to(self.inputs.device)  # all at once: a batch waits for no device
         return self.fetch(places.split(batch_size))
+
+    def on(self, device: torch.device) -> Tensors:
+        """The same in a device's memory."""
+        return Tensors(self.inputs.to(device), self.targets.to(device))
+
+    @property
+    def num_bytes(self) -> int:
+        """What they take."""
+        return self.inputs.nbytes + self.targets.nbytes
 
     def fetch(self, chunks: Iterable[Sequence[int] | Tensor]) -> Iterator[tuple[Any, Tensor]]:
         """The rows of those numbers, chunk by chunk."""
         for numbers in chunks:
-            at = torch.as_tensor(np.asarray(numbers, dtype=np.int64))
+            at = torch.as_tensor(numbers if isinstance(numbers, Tensor) else np.asarray(numbers, np.int64))
             yield self.inputs[at], self.targets[at]
 
 
