@@ -216,12 +216,14 @@ class Population:
         if not members:
             return
         self._tick()
-        for member in members:
+        best = [(member, self._progress[member].best_state) for member in members]
+        kept = [self._stack.flat[member] if state is None else state for member, state in best]
+        # All at once: each copy from a GPU is waited for, and a state has several tensors.
+        for member, weights in zip(members, torch.stack(kept).cpu(), strict=True):
             run, progress = self._runs[member], self._progress[member]
-            kept = self._stack.flat[member] if progress.best_state is None else progress.best_state
             record = progress.record(
                 named_apart(self._hyperparameters[member], loss_parameters(run)),
-                self._stack.state(kept, member),
+                self._stack.state(weights, member),
             )
             self._on_record(self._places[member], record)
         left = [i for i in range(len(self._runs)) if i not in set(members)]
