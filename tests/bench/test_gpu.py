@@ -193,3 +193,14 @@ def test_many_runs_are_measured_beside_vmap() -> None:
                 continue
             assert isinstance(contestant, Contestant), f"{work.name}, {name}: {contestant}"
             contestant.call()
+
+
+def test_jax_multiplies_in_float32_as_the_others_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU its own default is tf32, which is another work."""
+    jax = pytest.importorskip("jax")
+    found = []
+    seen = Contestant(lambda: found.append(jax.config.jax_default_matmul_precision))
+    monkeypatch.setattr(runs.training, "by_jax", lambda case, data: seen)
+    runs._by_jax(2, "cpu").call()
+    assert found == ["float32"]
+    assert jax.config.jax_default_matmul_precision is None

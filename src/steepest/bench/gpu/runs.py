@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steepest.bench import modules, training
 from steepest.bench.gpu.peers import jax_on
-from steepest.bench.peers import if_there
+from steepest.bench.peers import if_there, load
 from steepest.bench.training import JAX_RUNS
 from steepest.bench.work import OURS, Contestant, Field, Ratio, Work
 from steepest.training.population import PopulationEngine
@@ -51,10 +51,17 @@ def _field(num_runs: int, device: str) -> Field:
 
 
 def _by_jax(num_runs: int, device: str) -> Contestant:
+    """With products in float32, as ours and torch's are; left alone, JAX rounds their factors to tf32 on a GPU."""
     jax_on(device)
     inputs, *hidden, classes = SIZES
     case = training.Case(inputs, tuple(hidden), classes, _BATCH_SIZE, 1, {}, num_runs)
-    return replace(training.by_jax(case, training.rows_of(inputs, classes)), note="all runs alike")
+    plain = training.by_jax(case, training.rows_of(inputs, classes))
+
+    def call() -> None:
+        with load("jax").default_matmul_precision("float32"):
+            plain.call()
+
+    return replace(plain, call=call, note="all runs alike, products in float32")
 
 
 def _by_hand(made: modules.Made, num_runs: int) -> Contestant:
