@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -142,6 +143,37 @@ def test_no_slope_is_written_before_all_warps_have_read_their_class(word: str, t
     writes, barrier = ("st.global", "bar.sync") if target.startswith("sm") else ("global_store", "s_barrier")
     _, after = text.split(writes, 1)  # the loss is written first, by one thread
     assert barrier in after.split(writes, 1)[0]
+
+
+def test_offsets_have_64_bits() -> None:
+    """Of sizes that have 32 none is multiplied by another: a sample of classes by places may have 2^31 logits."""
+    formula = LOSSES["cross_entropy"].formula
+    kernels = cuda_softmax._kernels(formula.value, formula.gradient, 0, False)
+    for word in ("whole", "row", "peaks", "slopes"):
+        kernel = kernels[word]
+        signature = dict.fromkeys(kernel.arg_names, "constexpr") | {
+            name: kind
+            for name, kind in {
+                **dict.fromkeys(["x", "q", "class_weight", "offset", "output"], "*fp32"), "targets": "*i64",
+                **dict.fromkeys(["sums", "losses", "scale", "parts", "table"], "*fp64"), "numbers": (),
+                **dict.fromkeys(["count", "num_classes", "inner", "ignore_index", "a_part", "smoothing_bits"], "i32"),
+            }.items()
+            if name in kernel.arg_names
+        }  # fmt: skip
+        constants = {
+            "NUM": 0, "HAS_PROBABILITIES": False, "HAS_WEIGHT": False, "HAS_OFFSET": False, "IS_SMOOTH": False,
+            "MODE": 1, "WORK": tl.float32, "ROWS": 4, "COLUMNS": 64, "STRETCH": 256,
+        }  # fmt: skip
+        places = {
+            (kernel.arg_names.index(name),): value
+            for name, value in constants.items()
+            if name in kernel.arg_names
+        }
+        made = triton.compile(
+            ASTSource(fn=kernel, signature=signature, constexprs=places), target=TARGETS["sm_90"], options=OPTIONS
+        )
+        assert "%inner" in made.asm["ttir"]
+        assert not re.search(r"arith\.muli %(num_classes|inner)\S*, %(num_classes|inner)\S* : i32", made.asm["ttir"])
 
 
 LAYOUTS = {

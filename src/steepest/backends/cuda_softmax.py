@@ -124,7 +124,7 @@ def _scaled_wide(e, factor):
 @triton.jit
 def _first_element(row, inner, num_classes):
     """Where a row's first class lies: (N, C, d1, ...) has inner = d1 * ..."""
-    return (row // inner) * (num_classes * inner) + row % inner
+    return (row // inner) * num_classes * inner + row % inner  # row has 64 bits, and so has each product
 
 
 @triton.jit
