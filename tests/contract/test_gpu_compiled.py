@@ -170,10 +170,14 @@ def test_offsets_have_64_bits() -> None:
             if name in kernel.arg_names
         }
         made = triton.compile(
-            ASTSource(fn=kernel, signature=signature, constexprs=places), target=TARGETS["sm_90"], options=OPTIONS
+            ASTSource(fn=kernel, signature=signature, constexprs=places),
+            target=TARGETS["sm_90"],
+            options=OPTIONS,
         )
         assert "%inner" in made.asm["ttir"]
-        assert not re.search(r"arith\.muli %(num_classes|inner)\S*, %(num_classes|inner)\S* : i32", made.asm["ttir"])
+        assert not re.search(
+            r"arith\.muli %(num_classes|inner)\S*, %(num_classes|inner)\S* : i32", made.asm["ttir"]
+        )
 
 
 LAYOUTS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -351,3 +352,27 @@ def test_the_linear_layers_halves_are_as_close_as_torchs_own(
         rows > 2 * features
     )  # the weight's gradient in float32 is made only where it is summed
     assert max(sizes - {classes}) <= 8
+
+
+def test_slopes_of_halves_are_written_as_halves(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once where nothing asks for more of their digits, as a bias's gradient does: the same bits."""
+    from steepest.losses import linear_cross_entropy as module
+
+    monkeypatch.setattr(module, "_LEAST_ROWS_A_CHUNK", 8)
+    written = []
+    run_softmax = module.kernels.run_softmax
+
+    def noted(*given: Any) -> Any:
+        written.append(given[4].dtype)
+        return run_softmax(*given)
+
+    monkeypatch.setattr(module.kernels, "run_softmax", noted)
+    torch.manual_seed(0)
+    x, weight = (torch.randn(n, 16).to(device, torch.bfloat16).requires_grad_() for n in (90, 50))
+    target = torch.randint(0, 50, (90,), device=device)
+    found = []
+    for bias in (None, torch.zeros(50, dtype=torch.bfloat16, device=device, requires_grad=True)):
+        value = module.linear_cross_entropy(x, weight, target, linear_bias=bias)
+        found.append([value, *torch.autograd.grad(value, (x, weight))])
+    assert all(map(torch.equal, *found))
+    assert written == [torch.bfloat16] * (len(written) // 2) + [torch.float32] * (len(written) // 2)

@@ -340,15 +340,21 @@ def _gradients_of_halves(
     by_input = torch.empty_like(x_NF) if wanted[0] else None
     by_weight: Tensor | None = None
     by_bias = x_NF.new_zeros(outputs, dtype=torch.float64) if wanted[2] else None
+    is_plain = by_bias is None and of_rows is None  # nothing needs the slopes before they are rounded
     sums = []
     for start in range(0, num_rows, rows_a_block):
         block = slice(start, min(start + rows_a_block, num_rows))
         slopes_nO = x_NF.new_empty((block.stop - start, outputs))
         for rows, logits, run in _chunks(x_NF, weight, bias, layer, block):
+            own = slopes_nO[rows.start - start : rows.stop - start]
+            if is_plain:
+                sums.append(run(own, cpu_losses.GRADIENT, scale))
+                del logits, run
+                continue
             sums.append(run(logits, cpu_losses.GRADIENT, scale))
             if of_rows is not None:
                 logits *= of_rows[rows].unsqueeze(1)
-            slopes_nO[rows.start - start : rows.stop - start] = logits.flatten(1)
+            own.copy_(logits.flatten(1))
             if by_bias is not None:
                 by_bias += logits.flatten(1).sum(0, dtype=torch.float64)
             del logits, run
