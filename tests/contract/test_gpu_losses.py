@@ -20,6 +20,7 @@ from steepest.losses import (
     SquaredHingeLoss,
     from_formula,
 )
+from steepest.losses.linear_cross_entropy import linear_cross_entropy
 
 from .backends import POINTWISE, SOFTMAX, through
 from .gpu_device import gpu
@@ -376,3 +377,32 @@ def test_slopes_of_halves_are_written_as_halves(device: str, monkeypatch: pytest
         found.append([value, *torch.autograd.grad(value, (x, weight))])
     assert all(map(torch.equal, *found))
     assert written == [torch.bfloat16] * (len(written) // 2) + [torch.float32] * (len(written) // 2)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_under_autocast_the_linear_layer_multiplies_halves(device: str, reduction: str) -> None:
+    """As torch's does, at the speed of a card's own units; logits and loss are float32."""
+    torch.manual_seed(0)
+    loss = LinearCrossEntropyLoss(16, 50, bias=True, device=device, reduction=reduction)
+    x = torch.randn(30, 16, device=device, requires_grad=True)
+    target = torch.randint(0, 50, (30,), device=device)
+    learned = [x, *loss.parameters()]
+    with torch.autocast(device, torch.bfloat16):
+        value = loss(x, target)
+    assert value.dtype == torch.float32
+    halves = [t.detach().bfloat16().requires_grad_() for t in learned]
+    wanted = linear_cross_entropy(
+        halves[0],
+        halves[1],
+        target,
+        linear_bias=halves[2],
+        reduction=reduction,
+        output_dtype=torch.float32,
+    )
+    assert torch.equal(value, wanted)
+    found, exact = (
+        torch.autograd.grad(given.sum(), of) for given, of in ((value, learned), (wanted, halves))
+    )
+    for mine, other in zip(found, exact, strict=True):
+        assert mine.dtype == torch.float32
+        assert torch.equal(mine, other.float())

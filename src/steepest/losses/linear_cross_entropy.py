@@ -80,8 +80,14 @@ def linear_cross_entropy(
     check_reduction(reduction)
     check_switches(FORMULA.name, switches, reduction)
     check_tensors(FORMULA.name, input, target)
-    if autocasts(input):  # all of it in float32; torch rounds the logits to the half type
-        input, linear_weight, linear_bias, weight = widened(input, linear_weight, linear_bias, weight)
+    if autocasts(input):
+        if _autocasts_to_bfloat16(
+            input
+        ):  # whose products a GPU has at many times the speed; the rest is float32
+            input, linear_weight, linear_bias = map(_narrowed, (input, linear_weight, linear_bias))
+            switches = {"output_dtype": torch.float32, **switches}
+        else:  # all of it in float32; torch rounds the logits to the half type
+            input, linear_weight, linear_bias, weight = widened(input, linear_weight, linear_bias, weight)
         with torch.autocast(input.device.type, enabled=False):
             return linear_cross_entropy(
                 input, linear_weight, target, linear_bias=linear_bias, weight=weight, reduction=reduction,
@@ -116,6 +122,17 @@ def linear_cross_entropy(
     else:
         loss = _loss_of_pair(x_NF, linear_weight, linear_bias, layer)
     return loss if batched or reduction != "none" else loss.squeeze(0)
+
+
+def _autocasts_to_bfloat16(input: Tensor) -> bool:
+    return runs_on(input) and torch.get_autocast_dtype(input.device.type) == torch.bfloat16
+
+
+def _narrowed(tensor: Any) -> Any:
+    """In bfloat16, what autocast has in it."""
+    return (
+        tensor.bfloat16() if tensor is not None and tensor.dtype in (torch.float32, torch.float16) else tensor
+    )
 
 
 def _logits_shape(input: Tensor, linear_weight: Tensor, linear_bias: Tensor | None) -> tuple[int, ...]:
@@ -431,8 +448,9 @@ class LinearCrossEntropyLoss(LossModule, getattr(nn, "LinearCrossEntropyLoss", _
 
     Numerics: exact in both tails, as :class:`CrossEntropyLoss`; the weight's gradient is added up from chunk to chunk
     in its own type, that of half types in float32. On a GPU bfloat16 is multiplied as it is and summed in float32, and
-    the logits' slopes are rounded to it in between, as torch's are. A second backward pass recomputes the gradients;
-    second derivatives, ``torch.func`` and ``torch.compile`` make all logits at once.
+    the logits' slopes are rounded to it in between, as torch's are; so it is under autocast to bfloat16, with the loss
+    in float32. A second backward pass recomputes the gradients; second derivatives, ``torch.func`` and
+    ``torch.compile`` make all logits at once.
 
     Source: Hsu et al. 2024 (FusedLinearCrossEntropy); Bishop 2006, eq. 4.108.
 
