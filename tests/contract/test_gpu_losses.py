@@ -406,3 +406,38 @@ def test_under_autocast_the_linear_layer_multiplies_halves(device: str, reductio
     for mine, other in zip(found, exact, strict=True):
         assert mine.dtype == torch.float32
         assert torch.equal(mine, other.float())
+
+
+@pytest.mark.parametrize("kind", ["index", "probabilities", "float16"])
+def test_under_autocast_logits_of_bfloat16_are_not_copied(
+    device: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loss and gradient are those of the copy in float32, which float16 needs for its narrow range."""
+    from steepest.losses import kernels
+
+    read = []
+    run_softmax = kernels.run_softmax
+
+    def noted(formula: Any, settings: Any, x: Tensor, *given: Any) -> Any:
+        read.append(x.dtype)
+        return run_softmax(formula, settings, x, *given)
+
+    monkeypatch.setattr("steepest.losses.fused.run_softmax", noted)
+    torch.manual_seed(0)
+    dtype = torch.float16 if kind == "float16" else torch.bfloat16
+    logits = torch.randn(6, 50).to(device, dtype).requires_grad_()
+    target = torch.arange(6, device=device)
+    if kind == "probabilities":
+        target = torch.rand(6, 50).to(device, dtype)
+    weight = torch.linspace(0.5, 2.0, 50, device=device)
+    loss = CrossEntropyLoss(weight, label_smoothing=0.125)
+    with torch.autocast(device, dtype):
+        value = loss(logits, target)
+    (slopes,) = torch.autograd.grad(value, logits)
+    assert set(read) == {torch.float32 if kind == "float16" else torch.bfloat16}
+    wide = logits.detach().float().requires_grad_()
+    wanted = loss(wide, target.float() if kind == "probabilities" else target)
+    assert value.dtype == torch.float32
+    assert torch.equal(value, wanted)
+    (exact,) = torch.autograd.grad(wanted, wide)
+    assert torch.equal(slopes, exact.to(dtype))

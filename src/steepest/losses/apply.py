@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steepest.backends import reference_losses
+from steepest.backends.cuda_devices import runs_on
 from steepest.backends.reference import compute_dtype
 from steepest.errors import InputError
 from steepest.losses import fused, kernels, operators
@@ -112,7 +113,13 @@ def softmax_loss(
         if loss is not None:
             return loss
     num_kept = check_classes(formula.name, input, target, weight, ignore_index, label_smoothing)
-    input, target, weight = widened(input, target, weight)
+    wide: Switches = {"output_dtype": torch.float32, **switches}
+    if _is_widened_by_kernel(input, target) and kernels.takes(
+        input, (), (target, weight, offset), output_dtype=wide["output_dtype"], formula=formula
+    ):
+        switches = wide
+    else:
+        input, target, weight = widened(input, target, weight)
     settings = kernels.SoftmaxSettings(
         tuple(parameters), weight, offset, ignore_index, label_smoothing, reduction
     )
@@ -176,6 +183,20 @@ def widened(*given: Any) -> tuple[Any, ...]:
         return given
     return tuple(
         [each.float() if isinstance(each, Tensor) and each.dtype in _HALF else each for each in given]
+    )
+
+
+def _is_widened_by_kernel(input: Tensor, target: Tensor) -> bool:
+    """Whether a kernel does what autocast asks for by itself, and no copy in float32 is needed.
+
+    Of bfloat16 logits a GPU's kernels compute in float32, to the same bits. float16 lacks the range for a gradient that
+    is yet to be scaled.
+    """
+    return (
+        input.dtype == torch.bfloat16
+        and (target.dtype == torch.bfloat16 or not target.is_floating_point())
+        and runs_on(input)
+        and autocasts(input)
     )
 
 
