@@ -18,6 +18,7 @@ from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 from steepest.training import population
 from steepest.training.population import PopulationEngine
+from steepest.training.progress import Progress
 from steepest.training.run import Record, Run, Stop
 from steepest.training.torch_data import Tensors, as_rows
 from steepest.training.torch_engine import TorchEngine
@@ -78,6 +79,20 @@ def test_training_rows_and_their_order_lie_where_a_gpu_trains(
     assert len(inputs) == len(targets) == 8
     assert isinstance(rows.source, Tensors)
     assert engine.train.targets.is_cpu  # which scores are worked out from
+
+
+def test_steps_are_noted_for_all_runs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run by run, noting them takes as long as a GPU's step of hundreds of small runs; a limit of steps asks for it."""
+    asked = []
+    monkeypatch.setattr(Progress, "count_step", lambda one: asked.append(one.run))
+    _, together = engines(Small, validation=False)
+    run = Run("mse", "sgd", 1e-3, 32, stop=Stop(2))
+    runs = [replace(run, seed=seed) for seed in range(3)]
+    steps = {record.num_steps for record in trained(together, runs)}
+    assert steps == {2 * -(-len(together.train) // 32)}
+    assert not asked
+    trained(together, [replace(run, stop=Stop(2, max_steps=1000)) for run in runs])
+    assert asked
 
 
 def trained(engine: TorchEngine, runs: Sequence[Run]) -> list[Record]:

@@ -115,9 +115,10 @@ class Population:
             self._tick()
             if self._is_asked_to_stop():
                 raise Stopped
-            for one in self._progress:
-                one.look_at_time()
-            self._end(epoch)
+            if not self._noted.takes_all:
+                for one in self._progress:
+                    one.look_at_time()
+                self._end(epoch)
             if not self._runs:
                 return
             self._stack.module.train()
@@ -151,15 +152,21 @@ class Population:
         def norm(member: int) -> float:
             return float(torch.linalg.vector_norm(gradients[member]))
 
-        for member, value in enumerate(losses.tolist()):
-            self._progress[member].step_allowed(value, batch.num_rows, partial(norm, member))
-        allowed = [i for i, one in enumerate(self._progress) if one.reason is None]
+        if self._noted.takes_all:
+            allowed = self._noted.allow(losses, batch.num_rows)
+        else:
+            for member, value in enumerate(losses.tolist()):
+                self._progress[member].step_allowed(value, batch.num_rows, partial(norm, member))
+            allowed = [i for i, one in enumerate(self._progress) if one.reason is None]
         if len(allowed) < len(self._runs):
             gradients = gradients[torch.tensor(allowed, dtype=torch.int64).to(gradients.device)]
             self._end(epoch)
         self._steps.update(gradients)
-        for one in self._progress:
-            one.count_step()
+        if self._noted.takes_all:
+            self._noted.count()
+        else:
+            for one in self._progress:
+                one.count_step()
 
     def _is_asked_to_stop(self) -> bool:
         return self._stop_event is not None and self._stop_event.is_set()
@@ -176,6 +183,7 @@ class Population:
     def _evaluate(self, members: Sequence[int], epoch: int) -> None:
         if not members:
             return
+        self._noted.tell()
         scores = self._scores(members)
         self._tick()
         is_scored = self._engine.validation is not None
@@ -215,6 +223,7 @@ class Population:
         """Hand over the records of runs that ended, and go on without them."""
         if not members:
             return
+        self._noted.tell()
         self._tick()
         best = [(member, self._progress[member].best_state) for member in members]
         kept = [self._stack.flat[member] if state is None else state for member, state in best]
@@ -253,12 +262,67 @@ class Population:
             for key, members in groups.items()
         ]
         self._steps = Steps(self._stack, self._by_loss, self._rules, self.failures)
+        self._noted = _Noted(self._progress)
 
     def _tick(self) -> None:
         """Share out the time since the last look among those still running."""
         now = time.perf_counter()
         self._share_sec += (now - self._last) / max(1, len(self._runs))
         self._last = now
+
+
+class _Noted:
+    """The steps of runs that take the same ones, noted for all at once: run by run it takes as long as a GPU's step.
+
+    Args:
+        progress: of these runs, which are told of it before anything else becomes of them.
+
+    Attributes:
+        takes_all: whether these runs' conditions allow it.
+    """
+
+    def __init__(self, progress: Sequence[Progress]) -> None:
+        self._progress = progress
+        self.takes_all = all(one.ends_by_loss_alone for one in progress)
+        self._limits = np.array([one.limit for one in progress])
+        self._begin()
+
+    def _begin(self) -> None:
+        self._sums = np.zeros(len(self._progress))
+        self._first = np.full(len(self._progress), np.nan)
+        self._rows = self._num_counted = 0
+
+    def allow(self, losses: Tensor, rows: int) -> Sequence[int]:
+        """Note a batch's losses; the places of the runs that go on, the others have diverged."""
+        values = np.array(losses.tolist())
+        if self._rows == 0:
+            self._first = values
+        with np.errstate(invalid="ignore"):  # of infinities, which are told of below
+            self._sums += values * rows
+        self._rows += rows
+        goes_on = np.isfinite(values) & (values <= self._limits)
+        if goes_on.all():
+            return range(len(values))
+        self.tell()
+        for member in np.flatnonzero(~goes_on).tolist():
+            self._progress[member].reason = "diverged"
+        found: list[int] = np.flatnonzero(goes_on).tolist()
+        return found
+
+    def count(self) -> None:
+        """Note that the step was taken."""
+        self._num_counted += 1
+        if np.isinf(self._limits).any():  # it was the first
+            self.tell()
+            self._limits = np.array([one.limit for one in self._progress])
+
+    def tell(self) -> None:
+        """Bring each run's progress up to date."""
+        for one, loss_sum, first in zip(
+            self._progress, self._sums.tolist(), self._first.tolist(), strict=True
+        ):
+            one.note_steps(loss_sum, self._rows, self._num_counted, first)
+        self._begin()
 
 
 def _flat_outputs(engine: TorchEngine, run: Run, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -71,6 +71,29 @@ class Progress:
         if self.run.stop.max_steps is not None and self.steps >= self.run.stop.max_steps:
             self.reason = "steps"
 
+    def note_steps(self, loss_sum: float, rows: int, steps: int, first_loss: float) -> None:
+        """Note some batches at once, whose steps were allowed; the last one's may not have been.
+
+        Args:
+            loss_sum, rows: of all of them, each loss times its rows.
+            steps: how many were counted.
+            first_loss: of the first batch.
+        """
+        self._loss_sum += loss_sum
+        self._loss_rows += rows
+        self.examples += rows
+        if math.isnan(self._first_loss):
+            self._first_loss = first_loss
+        if self.steps == 0 and steps:
+            self.limit = DIVERGENCE_FACTOR * (1.0 + self._first_loss)
+        self.steps += steps
+
+    @property
+    def ends_by_loss_alone(self) -> bool:
+        """Whether nothing but a batch's loss can end the run within an epoch."""
+        stop = self.run.stop
+        return stop.max_steps is None and stop.max_sec is None and not (stop.min_gradient_norm or 0.0) > 0.0
+
     def look_at_time(self) -> None:
         """End the run where its time is over."""
         if self.run.stop.max_sec is not None and self.seconds >= self.run.stop.max_sec:
