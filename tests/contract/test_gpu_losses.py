@@ -441,3 +441,37 @@ def test_under_autocast_logits_of_bfloat16_are_not_copied(
     assert torch.equal(value, wanted)
     (exact,) = torch.autograd.grad(wanted, wide)
     assert torch.equal(slopes, exact.to(dtype))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own tracer
+@pytest.mark.parametrize("way", ["output_dtype", "autocast"])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_compiled_loss_of_halves_has_the_digits_of_a_plain_one(
+    device: str, reduction: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float32 it is rounded once, and the logits are not copied to it."""
+    from steepest.losses import operators
+
+    monkeypatch.setitem(operators._DTYPES, "cpu", operators._DTYPES["cuda"])  # for the interpreter
+    torch.manual_seed(0)
+    logits = torch.randn(6, 50).to(device, torch.bfloat16).requires_grad_()
+    target = torch.arange(6, device=device)
+    switches: Any = {"output_dtype": torch.float32} if way == "output_dtype" else {}
+    loss = CrossEntropyLoss(reduction=reduction, **switches)
+    given = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        given.extend(node for node in graph.graph.nodes if "softmax_loss" in str(node.target))
+        return graph
+
+    found = []
+    for function in (loss, torch.compile(loss, backend=backend, fullgraph=True)):
+        with torch.autocast(device, torch.bfloat16, enabled=way == "autocast"):
+            value = function(logits, target)
+        upstream = torch.linspace(0.5, 2.0, value.numel(), device=device).reshape(value.shape)
+        found.append([value, torch.autograd.grad(value, logits, upstream)[0]])
+    assert found[0][0].dtype == torch.float32
+    assert torch.equal(found[0][0], found[1][0])
+    assert found[1][1].dtype == torch.bfloat16
+    assert torch.allclose(found[0][1], found[1][1], rtol=2**-7)
+    assert [node.args[0].op for node in given] == ["placeholder"]

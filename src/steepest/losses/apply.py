@@ -114,8 +114,12 @@ def softmax_loss(
             return loss
     num_kept = check_classes(formula.name, input, target, weight, ignore_index, label_smoothing)
     wide: Switches = {"output_dtype": torch.float32, **switches}
-    if _is_widened_by_kernel(input, target) and kernels.takes(
-        input, (), (target, weight, offset), output_dtype=wide["output_dtype"], formula=formula
+    is_bare = weight is None and offset is None and not target.requires_grad
+    if _is_widened_by_kernel(input, target) and (
+        (is_bare and operators.takes(input))
+        or kernels.takes(
+            input, (), (target, weight, offset), output_dtype=wide["output_dtype"], formula=formula
+        )
     ):
         switches = wide
     else:
@@ -129,7 +133,7 @@ def softmax_loss(
         return reference_losses.softmax(formula.value, input, target, *settings, **_of_the_result(switches))
     if kernels.takes(input, (), constant, output_dtype=switches.get("output_dtype"), formula=formula):
         return fused.softmax(formula, input, target, settings, switches, num_kept)
-    if operators.takes(input) and weight is None and offset is None and not target.requires_grad:
+    if is_bare and operators.takes(input):
         return operators.softmax(formula, input, target, settings, switches)
     return reference_losses.softmax(formula.value, input, target, *settings, **_of_the_result(switches))
 

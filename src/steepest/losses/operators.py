@@ -58,6 +58,7 @@ def pointwise(
         [float(p) for p in parameters],
         _first(reduction, switches),
         input.requires_grad,
+        _computed_in(input, switches),
     )
     return _finish(loss, switches)
 
@@ -69,12 +70,19 @@ def softmax(
     loss, _ = _softmax(
         input, target, formula.key, list(settings.numbers), settings.ignore_index, settings.smoothing,
         _first(settings.reduction, switches), switches.get("on_empty") == "zero", input.requires_grad,
+        _computed_in(input, switches),
     )  # fmt: skip
     return _finish(loss, switches)
 
 
 def _first(reduction: str, switches: Switches) -> str:
     return reduction if switches.get("normalizer") is None else "sum"
+
+
+def _computed_in(input: Tensor, switches: Switches) -> torch.dtype | None:
+    """A loss in a wider type than a half's is of float32's digits, as without a compiler; None: in the input's type."""
+    wanted = switches.get("output_dtype")
+    return torch.float32 if input.dtype not in _WIDE and wanted in _WIDE else None
 
 
 def _finish(loss: Tensor, switches: Switches) -> Tensor:
@@ -89,14 +97,20 @@ def _finish(loss: Tensor, switches: Switches) -> Tensor:
 
 @torch.library.custom_op("steepest::pointwise_loss", mutates_args=(), device_types=("cpu", "cuda"))
 def _pointwise(
-    input: Tensor, target: Tensor, formula: str, numbers: list[float], reduction: str, with_gradient: bool
+    input: Tensor,
+    target: Tensor,
+    formula: str,
+    numbers: list[float],
+    reduction: str,
+    with_gradient: bool,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     known = FORMULAS[formula]
     x = input.contiguous()
     operands = [None] * (1 + len(numbers))
     run = partial(kernels.run_pointwise, known, tuple(numbers), operands, x, target.contiguous())
     divisor = float(x.numel()) if reduction == "mean" else 1.0
-    return _results(run, x, x.shape, reduction, divisor, with_gradient)
+    return _results(run, x, x.shape, reduction, divisor, with_gradient, dtype)
 
 
 @torch.library.custom_op("steepest::softmax_loss", mutates_args=(), device_types=("cpu", "cuda"))
@@ -110,6 +124,7 @@ def _softmax(
     reduction: str,
     zero_on_empty: bool,
     with_gradient: bool,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     known = FORMULAS[formula]
     x = input.contiguous()
@@ -119,7 +134,7 @@ def _softmax(
         check_class_indices(known.name, target, x.shape[1] if x.dim() > 1 else x.shape[0], ignore_index)
     divisor = kernels.softmax_divisor(target, settings, shape.numel()) if reduction == "mean" else 1.0
     run = partial(kernels.run_softmax, known, settings, x, target)
-    return _results(run, x, shape, reduction, divisor, with_gradient, zero_on_empty=zero_on_empty)
+    return _results(run, x, shape, reduction, divisor, with_gradient, dtype, zero_on_empty=zero_on_empty)
 
 
 def _without_classes(x: Tensor) -> torch.Size:
@@ -133,26 +148,33 @@ def _results(
     reduction: str,
     divisor: kernels.Sum,
     with_gradient: bool,
+    dtype: torch.dtype | None,
     *,
     zero_on_empty: bool = False,
 ) -> tuple[Tensor, Tensor]:
     scale = kernels.scale_of(divisor, zero_on_empty=zero_on_empty)
     gradient = torch.empty_like(x) if with_gradient else x.new_empty(0)
     if reduction == "none":
-        values = x.new_empty(shape)
+        values = x.new_empty(shape, dtype=dtype)
         run(values, cpu_losses.VALUES, 1.0)
         if with_gradient:
             run(gradient, cpu_losses.GRADIENT, 1.0)
         return values, gradient
     total = run(gradient, cpu_losses.GRADIENT, scale) if with_gradient else run(x, cpu_losses.SUM, 1.0)
-    return kernels.mean_of(total, divisor, x, x.dtype, zero_on_empty=zero_on_empty), gradient
+    return kernels.mean_of(total, divisor, x, dtype or x.dtype, zero_on_empty=zero_on_empty), gradient
 
 
 @_pointwise.register_fake
 def _(
-    input: Tensor, target: Tensor, formula: str, numbers: list[float], reduction: str, with_gradient: bool
+    input: Tensor,
+    target: Tensor,
+    formula: str,
+    numbers: list[float],
+    reduction: str,
+    with_gradient: bool,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
-    return _shapes(input, input.shape, reduction, with_gradient)
+    return _shapes(input, input.shape, reduction, with_gradient, dtype)
 
 
 @_softmax.register_fake
@@ -166,13 +188,16 @@ def _(
     reduction: str,
     zero_on_empty: bool,
     with_gradient: bool,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
-    return _shapes(input, _without_classes(input), reduction, with_gradient)
+    return _shapes(input, _without_classes(input), reduction, with_gradient, dtype)
 
 
-def _shapes(x: Tensor, shape: Any, reduction: str, with_gradient: bool) -> tuple[Tensor, Tensor]:
+def _shapes(
+    x: Tensor, shape: Any, reduction: str, with_gradient: bool, dtype: torch.dtype | None
+) -> tuple[Tensor, Tensor]:
     gradient = x.new_empty(x.shape if with_gradient else (0,))
-    return x.new_empty(shape if reduction == "none" else ()), gradient
+    return x.new_empty(shape if reduction == "none" else (), dtype=dtype), gradient
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -194,24 +219,26 @@ def _backward(operator: Any, reference: Callable[..., Tensor]) -> Callable[..., 
             )
             return differentiable, *nothing
         if gradient.shape != input.shape:  # an exported program was traced with an input that asked for none
-            gradient = operator(input, target, *ctx.settings[:-1], True)[1]
+            gradient = operator(input, target, *ctx.settings[:-2], True)[1]
         if grad_loss.dim() and grad_loss.dim() < gradient.dim():
             grad_loss = grad_loss.unsqueeze(1)
-        return gradient * grad_loss, *nothing
+        return (gradient * grad_loss).to(gradient.dtype), *nothing
 
     return backward
 
 
 def _pointwise_in_operations(input: Tensor, target: Tensor, *settings: Any) -> Tensor:
-    formula, numbers, reduction, _ = settings
-    return reference_losses.pointwise(FORMULAS[formula].value, input, target, numbers, None, reduction)
+    formula, numbers, reduction, _, dtype = settings
+    return reference_losses.pointwise(
+        FORMULAS[formula].value, input, target, numbers, None, reduction, output_dtype=dtype
+    )
 
 
 def _softmax_in_operations(input: Tensor, target: Tensor, *settings: Any) -> Tensor:
-    formula, numbers, ignore_index, smoothing, reduction, zero_on_empty, _ = settings
+    formula, numbers, ignore_index, smoothing, reduction, zero_on_empty, _, dtype = settings
     return reference_losses.softmax(
         FORMULAS[formula].value, input, target, numbers, None, None, ignore_index, smoothing, reduction,
-        on_empty="zero" if zero_on_empty else "nan",
+        on_empty="zero" if zero_on_empty else "nan", output_dtype=dtype,
     )  # fmt: skip
 
 
