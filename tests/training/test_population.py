@@ -95,6 +95,26 @@ def test_steps_are_noted_for_all_runs_at_once(monkeypatch: pytest.MonkeyPatch) -
     assert asked
 
 
+def test_a_trial_is_made_without_tf32() -> None:
+    """Which a user may have allowed: products rounded so would be other ones than those of the kernels."""
+    products: Any = torch.backends.cuda.matmul
+    seen = []
+
+    class Telling(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(products.fp32_precision)
+            return super().forward(x)
+
+    before, products.fp32_precision = products.fp32_precision, "tf32"
+    try:
+        _, together = engines(Telling)
+        assert together.reasons([Run("mse", "sgd", 1e-3, 32)]) == []
+        assert set(seen) == {"ieee"}
+        assert products.fp32_precision == "tf32"
+    finally:
+        products.fp32_precision = before
+
+
 def trained(engine: TorchEngine, runs: Sequence[Run]) -> list[Record]:
     records = engine.run_all(runs)
     assert None not in records

@@ -290,7 +290,7 @@ class GpuTable:
         numbers, on_device = _numbers_of(optimizer, group, self.rule)
         if numbers:
             self._hyper.tell(np.array(list(numbers.values())))
-        if is_capturing(self.nonfinite.device):
+        if is_capturing(self.nonfinite.device) and self not in optimizer._in_graphs:
             optimizer._in_graphs.append(self)
         hyper = self._hyper.there
         for place, tensor in on_device.items():
