@@ -229,7 +229,7 @@ class StandIn:
         self.captures = self.replays = 0
         self.fails = fails
 
-    def capture(self, work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+    def capture(self, work: Callable[[], Any], device: torch.device) -> tuple[Callable[[], None], Any]:
         self.captures += 1
         if self.fails:
             raise RuntimeError("operation not permitted when stream is capturing")
@@ -273,20 +273,21 @@ def test_steps_are_replayed_and_captured_anew_where_a_run_has_left(
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU whose graphs could be captured")
-def test_a_card_captures_and_replays_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", range(max(1, min(2, torch.cuda.device_count()))))
+def test_a_card_captures_and_replays_the_steps(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     captured = []
 
-    def capture(work: Callable[[], Any]) -> Any:
-        captured.append(capture_on_card(work))
+    def capture(work: Callable[[], Any], device: torch.device) -> Any:
+        captured.append(capture_on_card(work, device))
         return captured[-1]
 
     capture_on_card = population_graphs.capture
     monkeypatch.setattr(population_graphs, "capture", capture)
-    rows = Rows("regression", "cuda")
+    rows, card = Rows("regression", "cuda"), f"cuda:{number}"
     runs = [Run("mse", way, 0.01, 10, seed, stop=Stop(4)) for seed, way in enumerate(("sgd", "adam", "lamb"))]
     found: dict[int, Record] = {}
     population = Population(
-        rows.engine(PopulationEngine, "cuda"), runs, found.__setitem__, kind=PerceptronStack
+        rows.engine(PopulationEngine, card), runs, found.__setitem__, kind=PerceptronStack
     )
     population.train()
     assert population.failures == []

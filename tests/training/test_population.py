@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 from steepest.training import population
 from steepest.training.population import PopulationEngine
+from steepest.training.population_graphs import capture
 from steepest.training.progress import Progress
 from steepest.training.run import Record, Run, Stop
 from steepest.training.torch_data import Tensors, as_rows
@@ -93,6 +96,41 @@ def test_steps_are_noted_for_all_runs_at_once(monkeypatch: pytest.MonkeyPatch) -
     assert not asked
     trained(together, [replace(run, stop=Stop(2, max_steps=1000)) for run in runs])
     assert asked
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_capture_is_of_its_device_and_leaves_the_stream_of_before(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What torch does is noted here in its place: it leaves the capture's stream only where all went well."""
+    here, streams = ["cuda:0"], {"cuda:0": ["first"], "cuda:1": ["second"]}
+
+    @contextmanager
+    def device(there: str) -> Iterator[None]:
+        here.append(there)
+        yield
+        here.pop()
+
+    @contextmanager
+    def graph(_: object, stream: str) -> Iterator[None]:
+        streams[here[-1]].append(stream)
+        yield
+        if fails:
+            raise RuntimeError("operation failed due to a previous error during capture")
+        streams[here[-1]].pop()
+
+    seen = []
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=None))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: f"of {here[-1]}")
+    for name, stand_in in (("device", device), ("graph", graph)):
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: streams[here[-1]][-1])
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: streams[here[-1]].append(stream))
+    with pytest.raises(RuntimeError, match="previous error") if fails else nullcontext():
+        capture(lambda: seen.append(streams["cuda:1"][-1]), "cuda:1")  # type: ignore[arg-type]
+    assert seen == ["of cuda:1"]
+    assert streams["cuda:1"][-1] == "second"
+    assert streams["cuda:0"] == ["first"]
 
 
 def test_a_trial_is_made_without_tf32() -> None:

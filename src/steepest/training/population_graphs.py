@@ -48,7 +48,7 @@ class Steps:
             return self._stack.differentiate(batch, self._losses)
         if batch.num_rows not in self._gradients:
             own = batch.copied()
-            work = _Replayed(lambda: self._stack.differentiate(own, self._losses), self._failures)
+            work = self._replayed(lambda: self._stack.differentiate(own, self._losses))
             self._gradients[batch.num_rows] = own, work
         own, work = self._gradients[batch.num_rows]
         own.take(batch)
@@ -62,8 +62,11 @@ class Steps:
             return
         place = gradients.data_ptr()
         if place not in self._updates:
-            self._updates[place] = _Replayed(lambda: self._update(gradients), self._failures)
+            self._updates[place] = self._replayed(lambda: self._update(gradients))
         self._updates[place]()
+
+    def _replayed(self, work: Callable[[], Any]) -> _Replayed:
+        return _Replayed(work, self._stack.flat.device, self._failures)
 
     def _update(self, gradients: Tensor) -> None:
         start = 0
@@ -77,8 +80,8 @@ class _Replayed:
     """Work on tensors that stay where they are: done as it stands once, for what is made and compiled on the way; then
     captured, and replayed."""
 
-    def __init__(self, work: Callable[[], Any], failures: list[str]) -> None:
-        self._work, self._failures = work, failures
+    def __init__(self, work: Callable[[], Any], device: torch.device, failures: list[str]) -> None:
+        self._work, self._device, self._failures = work, device, failures
         self._calls = 0
         self._replay: Callable[[], None] | None = None
         self._result: Any = None
@@ -87,7 +90,7 @@ class _Replayed:
         self._calls += 1
         if self._calls == 2 and not self._failures:
             try:
-                self._replay, self._result = capture(self._work)
+                self._replay, self._result = capture(self._work, self._device)
             except RuntimeError as error:
                 self._failures.append(told(error))
         if self._replay is None:
@@ -101,9 +104,17 @@ def can_capture(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def capture(work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-    """What replays the work's launches, and its result, which each replay overwrites; nothing is done yet."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = work()
+def capture(work: Callable[[], Any], device: torch.device) -> tuple[Callable[[], None], Any]:
+    """What replays the work's launches, and its result, which each replay overwrites; nothing is done yet.
+
+    Launches on a device go to that one's streams: a stream of another, as torch's own for captures may be, would
+    capture none of them.
+    """
+    with torch.cuda.device(device):
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            with torch.cuda.graph(graph, stream=torch.cuda.Stream()):
+                result = work()
+        finally:
+            torch.cuda.set_stream(before)  # where a capture fails, torch stays on the other
     return graph.replay, result
