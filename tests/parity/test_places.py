@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,3 +115,34 @@ def test_a_step_sees_what_was_put_elsewhere(what: str) -> None:
             optimizer.step()
     for mine, theirs in zip(ours, torchs, strict=True):
         np.testing.assert_allclose(mine.detach().numpy(), theirs.detach().numpy(), rtol=0, atol=2e-6)
+
+
+def test_a_tensor_of_another_gpu_than_the_current_one_is_owned_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch has it: an error for tensors of any other."""
+    current = [torch.device("cuda:0")]
+
+    @contextmanager
+    def device(there: torch.device) -> Iterator[None]:
+        current.append(there)
+        yield
+        current.pop()
+
+    def owned(stream: int) -> str:
+        if current[-1] != torch.device("cuda:1"):
+            raise BufferError("Can't export tensors on a different CUDA device index.")
+        return f"owner, for stream {stream}"
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    tensor: Any = SimpleNamespace(device=torch.device("cuda:1"), __dlpack__=owned)
+    assert cpu_tensors._owned(tensor) == "owner, for stream -1"
+    assert len(current) == 1
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are not two GPUs")
+def test_a_second_gpu_s_parameters_are_stepped() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(3, device="cuda:1"))
+    optimizer = Adam([parameter], lr=0.25, eps=0.0)
+    for _ in range(3):
+        parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    assert torch.allclose(parameter.cpu(), torch.full((3,), -0.75))

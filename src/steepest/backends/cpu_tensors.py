@@ -278,7 +278,7 @@ class KeptPlaces(Places):
         # torch counts Python among a tensor's owners anew for each look-up, unless it has another owner all along:
         # half of the time. What is kept so lives until the next step even if it leaves its dictionary.
         self._owners = [
-            tensor.__dlpack__(stream=None if tensor.device.type == "cpu" else -1)  # -1: nothing waits for it
+            _owned(tensor)
             for tensor in in_entries
             if self._finder is not None and tensor.numel() <= _SMALL and not tensor.requires_grad
         ]
@@ -301,6 +301,14 @@ class KeptPlaces(Places):
         if is_first and found is not None:
             self._found[:] = found
         return found is not None and np.array_equal(found, self._found)
+
+
+def _owned(tensor: Tensor) -> Any:
+    """What is an owner of a tensor as long as it lives; torch makes it of the current GPU's tensors alone."""
+    if tensor.device.type == "cpu":
+        return tensor.__dlpack__()
+    with torch.cuda.device(tensor.device):
+        return tensor.__dlpack__(stream=-1)  # nothing waits for it
 
 
 def _lines(tensor: Tensor, owner: int) -> tuple[int, ...]:
