@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from steepest import optim
 from steepest.errors import InputError
+from steepest.optim import storage
 from steepest.optim.storage import decoded, encoded
 
 KINDS = [torch.bfloat16, "8bit"]
@@ -358,3 +359,28 @@ def test_a_way_of_keeping_that_is_set_between_steps_is_heeded() -> None:
     optimizer.param_groups[0]["rounding"] = "kahan"
     step(100)
     assert float(parameter.detach()[0]) == pytest.approx(0.9, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", ["signed", "unsigned"])
+def test_averages_that_begin_at_0_are_not_encoded_number_by_number(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a GPU would go through the main memory: 8 bytes a parameter, before its first step."""
+    zeros = torch.zeros(3, 300)
+    zeros[1, 7] = 1.0
+    codes, header = encoded(zeros, kind)
+    sizes = []
+    plain = storage._pass
+
+    def noted(rule: Any, kind: str, tensors: list[Tensor]) -> None:
+        sizes.append(tensors[0].numel())
+        plain(rule, kind, tensors)
+
+    monkeypatch.setattr(storage, "_pass", noted)
+    found = encoded(torch.zeros(3, 300), kind)
+    assert sizes == [1]
+    assert torch.equal(found[0][0], codes[0])
+    assert torch.equal(found[1][2:], header[2:])  # of blocks without the 1
+    assert [(t.shape, t.dtype, t.is_contiguous()) for t in found] == [
+        (t.shape, t.dtype, True) for t in (codes, header)
+    ]
