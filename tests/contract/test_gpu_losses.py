@@ -383,7 +383,9 @@ def test_slopes_of_halves_are_written_as_halves(device: str, monkeypatch: pytest
 def test_under_autocast_the_linear_layer_multiplies_halves(device: str, reduction: str) -> None:
     """As torch's does, at the speed of a card's own units; logits and loss are float32."""
     torch.manual_seed(0)
-    loss = LinearCrossEntropyLoss(16, 50, bias=True, device=device, reduction=reduction)
+    loss = LinearCrossEntropyLoss(
+        16, 50, bias=True, device=device, reduction=reduction, output_dtype=None
+    )  # as if it were left out
     x = torch.randn(30, 16, device=device, requires_grad=True)
     target = torch.randint(0, 50, (30,), device=device)
     learned = [x, *loss.parameters()]
@@ -430,7 +432,7 @@ def test_under_autocast_logits_of_bfloat16_are_not_copied(
     if kind == "probabilities":
         target = torch.rand(6, 50).to(device, dtype)
     weight = torch.linspace(0.5, 2.0, 50, device=device)
-    loss = CrossEntropyLoss(weight, label_smoothing=0.125)
+    loss = CrossEntropyLoss(weight, label_smoothing=0.125, output_dtype=None)  # as if it were left out
     with torch.autocast(device, dtype):
         value = loss(logits, target)
     (slopes,) = torch.autograd.grad(value, logits)

@@ -113,7 +113,7 @@ def softmax_loss(
         if loss is not None:
             return loss
     num_kept = check_classes(formula.name, input, target, weight, ignore_index, label_smoothing)
-    wide: Switches = {"output_dtype": torch.float32, **switches}
+    wide: Switches = {**switches, "output_dtype": switches.get("output_dtype") or torch.float32}
     is_bare = weight is None and offset is None and not target.requires_grad
     if _is_widened_by_kernel(input, target) and (
         (is_bare and operators.takes(input))

@@ -81,11 +81,10 @@ def linear_cross_entropy(
     check_switches(FORMULA.name, switches, reduction)
     check_tensors(FORMULA.name, input, target)
     if autocasts(input):
-        if _autocasts_to_bfloat16(
-            input
-        ):  # whose products a GPU has at many times the speed; the rest is float32
+        if _autocasts_to_bfloat16(input):
+            # A GPU has its products at many times the speed; logits and sums are float32 all the same.
             input, linear_weight, linear_bias = map(_narrowed, (input, linear_weight, linear_bias))
-            switches = {"output_dtype": torch.float32, **switches}
+            switches = {**switches, "output_dtype": switches.get("output_dtype") or torch.float32}
         else:  # all of it in float32; torch rounds the logits to the half type
             input, linear_weight, linear_bias, weight = widened(input, linear_weight, linear_bias, weight)
         with torch.autocast(input.device.type, enabled=False):
