@@ -46,6 +46,8 @@ def near_names(word: str, known: Iterable[str]) -> str:
 
     choices = [str(name) for name in known]
     by_lower = {name.lower(): name for name in reversed(choices)}
+    if word.lower() in by_lower:  # its case alone is another: nobody means a third
+        return f"; did you mean {by_lower[word.lower()]!r}?"
     near = difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.6)
     near += [
         name for name in by_lower if len(word) > 1 and name.startswith(word.lower()) and name not in near

@@ -74,6 +74,7 @@ def test_ctrl_c_is_130(run: Run, compare: FakeCompare) -> None:
         (("levitate",), "no such command 'levitate'; see 'steepest --help'."),
         (("--verson",), "steepest has no option --verson; did you mean '--version'?"),
         (("compare",), "missing argument 'DATA'; see 'steepest compare --help'."),
+        (("explain",), "missing argument 'NAME'; see 'steepest explain --help'."),
         (("compare", "x.csv"), "missing option '--target'; see 'steepest compare --help'."),
         (("fit", "x.csv", "--target", "y"), "missing option '--out'; see 'steepest fit --help'."),
         (("compare", "x.csv", "--taget", "y"), "did you mean '--target'"),

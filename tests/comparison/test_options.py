@@ -17,6 +17,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"losses": "mse,mse"}, "'mse' is given twice"),
     ({"losses": ["mse", "cross_entropy"]}, "'cross_entropy' does not fit a regression target; these do: mse"),
     ({"optimizers": ["adm"]}, "no optimizer 'adm'; did you mean 'adam'"),
+    ({"optimizers": ["Adam"]}, "no optimizer 'Adam'; did you mean 'adam'?"),
     ({"optimizers": ["adam", "adam"]}, "'adam' is given twice"),
     ({"metric": "rmsee"}, "no metric 'rmsee'; did you mean 'rmse'"),
     ({"metric": "accuracy"}, "'accuracy' does not fit a regression target"),

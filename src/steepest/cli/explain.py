@@ -15,7 +15,11 @@ __all__ = ["explain"]
 def explain(
     name: Annotated[
         str,
-        typer.Argument(help="A loss, an optimizer or a schedule; see 'steepest list'.", show_default=False),
+        typer.Argument(
+            help="A loss, an optimizer or a schedule; see 'steepest list'.",
+            metavar="NAME",
+            show_default=False,
+        ),
     ],
     out: Annotated[
         Path | None,

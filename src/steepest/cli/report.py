@@ -19,7 +19,7 @@ def report(
     ],
     other: Annotated[
         Path | None,
-        typer.Argument(help="Another, to be set beside it.", metavar="[DIR]", show_default=False),
+        typer.Argument(help="Another, to be set beside it.", metavar="DIR", show_default=False),
     ] = None,
     out: Annotated[
         Path | None,

@@ -360,9 +360,20 @@ def check_device(device: str) -> None:
     Raises:
         InputError: it is not to be had.
     """
+    # Torch's own words for these two are lists and advice for those who build it.
+    try:
+        torch.device(device)
+    except RuntimeError:
+        raise InputError(
+            f"The device {device!r} cannot be used: torch knows none of this name; give cpu, or cuda for a GPU."
+        ) from None
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (NotImplementedError, AssertionError):
+        raise InputError(
+            f"The device {device!r} cannot be used: the torch that is installed was built without it."
+        ) from None
+    except RuntimeError as error:
         raise InputError(f"The device {device!r} cannot be used: {told(error)}") from error
 
 
