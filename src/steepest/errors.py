@@ -6,9 +6,11 @@ The command line prints it and exits with 2; nothing else is printed and nothing
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
-__all__ = ["MALFORMED", "InputError", "arguments_of", "inert", "near_names", "told"]
+__all__ = ["MALFORMED", "InputError", "arguments_of", "inert", "near_directories", "near_names", "told"]
 
 
 # What a terminal obeys in place of showing it: control characters, and those that turn the direction of writing.
@@ -55,6 +57,16 @@ def near_names(word: str, known: Iterable[str]) -> str:
     if near:
         return "; did you mean " + " or ".join(repr(by_lower[name]) for name in near) + "?"
     return "; choose from " + ", ".join(choices[:20]) + ("." if len(choices) <= 20 else ", ...")
+
+
+def near_directories(path: Path) -> str:
+    """The same for a directory that is not there, from those beside it; a full stop when none is near."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: no path at all
+        if not path.exists():
+            near = near_names(path.name, [entry.name for entry in path.parent.iterdir() if entry.is_dir()])
+            if near.endswith("?"):
+                return near
+    return "."
 
 
 def told(error: BaseException, most: int = 300) -> str:

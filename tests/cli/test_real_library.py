@@ -171,3 +171,9 @@ def test_a_report_of_nothing_is_refused_in_one_sentence(run: Run, tmp_path: Path
         "verdict.json' cannot be read: No such file or directory. Give the folder that steepest compare wrote.\n"
     )
     assert "is not JSON" not in ran.err
+    (tmp_path / "steepest-cars").mkdir()
+    ran = run("report", tmp_path / "steepest-car")
+    assert ran.err.endswith("cannot be read: No such file or directory; did you mean 'steepest-cars'?\n")
+    for asked in (["--resume"], ["--more-seeds", 1, "--extend"]):
+        ran = run("compare", *asked, tmp_path / "steepest-car")
+        assert ran.err.endswith("steepest-car' holds no comparison; did you mean 'steepest-cars'?\n")

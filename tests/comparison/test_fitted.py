@@ -174,8 +174,10 @@ def saved(model_of: Callable[..., FittedModel], tmp_path: Path) -> Path:
 
 
 def test_a_missing_model_is_refused(saved: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="There is no model in"):
+    with pytest.raises(InputError, match=r"There is no model in .*nowhere' \(.*\)\.$"):
         load(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"There is no model in .*modle' \(.*\); did you mean 'model'\?$"):
+        load(tmp_path / "modle")
     (saved / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"There is no model in .*model.safetensors"):
         load(saved)

@@ -11,7 +11,7 @@ from steepest.comparison.budget import without_names
 from steepest.comparison.plan import Plan, rate_grids, read_plan
 from steepest.comparison.statistics import seeds_to_tell
 from steepest.comparison.unfinished import UNFINISHED
-from steepest.errors import MALFORMED, InputError
+from steepest.errors import MALFORMED, InputError, near_directories
 from steepest.files import check_sums, parse_json, read_bytes
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
@@ -34,7 +34,9 @@ def finished_plan(place: Path) -> Plan:
     try:
         status = parse_json(read_bytes(place / "verdict.json"))["status"]
     except (OSError, *MALFORMED):
-        raise InputError(f"There is nothing to extend: {str(place)!r} holds no comparison.") from None
+        raise InputError(
+            f"There is nothing to extend: {str(place)!r} holds no comparison{near_directories(place)}"
+        ) from None
     if status != "complete":
         raise InputError(
             f"The comparison in {str(place)!r} was interrupted; only a finished one can be extended."

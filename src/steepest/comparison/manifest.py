@@ -13,7 +13,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from steepest.comparison.canonical import canonical_json
-from steepest.errors import InputError
+from steepest.errors import InputError, near_directories
 from steepest.files import MOST_BYTES, encoded, parse_json, read_bytes
 
 __all__ = ["FILES", "FORMAT", "MANIFEST", "MODULE", "WEIGHTS", "read", "write"]
@@ -82,4 +82,6 @@ def _read_bytes(path: Path, most_bytes: int | None = MOST_BYTES) -> bytes:
         return read_bytes(path, most_bytes)
     except OSError as error:
         reason = f"{path.name}: {error.strerror}"
-        raise InputError(f"There is no model in {str(path.parent)!r} ({reason}).") from None
+        raise InputError(
+            f"There is no model in {str(path.parent)!r} ({reason}){near_directories(path.parent)}"
+        ) from None

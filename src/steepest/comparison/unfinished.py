@@ -17,7 +17,7 @@ from steepest.comparison.canonical import canonical_json
 from steepest.comparison.earlier import RUNS, VERDICT, Earlier
 from steepest.comparison.journal import Journal
 from steepest.comparison.plan import Plan, read_plan
-from steepest.errors import MALFORMED, InputError
+from steepest.errors import MALFORMED, InputError, near_directories
 from steepest.files import check_sums, encoded, parse_json, read_bytes, write_sums
 
 __all__ = ["QUESTION", "UNFINISHED", "Unfinished", "begin", "go_on", "question_of"]
@@ -155,5 +155,5 @@ def _directory(place: Path) -> Path:
     directory = _within(place)
     if not (directory / _PLAN).exists():
         reason = "is complete" if (place / "verdict.json").exists() else "holds no comparison"
-        raise InputError(f"There is nothing to resume: {str(place)!r} {reason}.")
+        raise InputError(f"There is nothing to resume: {str(place)!r} {reason}{near_directories(place)}")
     return directory

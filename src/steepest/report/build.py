@@ -19,7 +19,7 @@ import vl_convert
 from markupsafe import Markup
 
 from steepest.backends.available import available_bytes
-from steepest.errors import MALFORMED, InputError, inert, told
+from steepest.errors import MALFORMED, InputError, inert, near_directories, told
 from steepest.files import check_sums, parse_json, read_bytes, regular, write_file
 from steepest.files.parquet import whole
 from steepest.report import charts, sections, summary, tables
@@ -184,9 +184,9 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:
-    return InputError(
-        f"{str(path)!r} cannot be read: {error.strerror}. Give the folder that steepest compare wrote."
-    )
+    near = near_directories(path.parent)
+    advice = near if near.endswith("?") else ". Give the folder that steepest compare wrote."
+    return InputError(f"{str(path)!r} cannot be read: {error.strerror}{advice}")
 
 
 def _embedded_json(data: Any) -> str:
