@@ -67,7 +67,7 @@ def test_the_report_tells_the_schedules_apart(compared: Any) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "batch 32, cosine" in page
     assert "Batch size and schedule" in page
-    assert "warm-up over 10 % of the steps" in page
+    assert "warm-up over 10% of the steps" in page
     schedule = comparison.verdict["winners"][0]["schedule"]
     assert ("--schedule cosine" in page) == (schedule == "cosine")
     assert "--warmup 0.1" in page

@@ -80,6 +80,7 @@ def test_the_page_says_it(folders: tuple[Path, Path], tmp_path: Path) -> None:
     for folder in folders:
         assert json.loads((folder / "verdict.json").read_text())["sentence"] in page.replace("&#39;", "'")
     assert "Epochs 3 12" in said
+    assert "{" not in said  # no dictionary is shown as the code has it
     assert "Only in A" in said
     assert "Only in B" in said
     assert "<script" not in page

@@ -15,6 +15,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from steepest.comparison.ranking import EQUIVALENCE
+from steepest.comparison.statistics import CONFIDENCE
 from steepest.errors import InputError, inert
 from steepest.report import build, in_notebook, write
 
@@ -188,6 +190,27 @@ def test_what_needs_no_model_stands_beside_the_winner_and_under_every_metric(
     assert "Without a model" not in Page(build(verdict, plan, runs)).text
 
 
+def test_how_winners_are_told_and_counted_is_said() -> None:
+    verdict, plan, runs = sample.regression()
+    text = Page(build(verdict, plan, runs)).text
+    assert f"its range comes within {EQUIVALENCE:.0%} of the best score" in text
+    assert f"where p is above {1 - CONFIDENCE:.2g}, the pair is a winner too" in text
+    twice = "A pair and its untuned default count as two."
+    assert twice in text
+    winners = [cell for cell in verdict["winners"] if cell["kind"] == "tuned"]
+    assert 1 < len(winners) < len(verdict["winners"])
+    assert twice not in Page(build({**verdict, "winners": winners}, plan, runs)).text
+
+
+def test_the_plan_is_told_in_words() -> None:
+    verdict, plan, runs = sample.regression()
+    ranges = {"huber": {"delta": [0.1, 10.0, "log"]}, "mse": {}}
+    text = Page(build(verdict, {**plan, "loss_ranges": ranges, "num_configurations": 16}, runs)).text
+    assert "loss ranges: huber delta: 0.1 to 10, log loss ranges: mse none" in text
+    assert "settings of other options tried 16" in text
+    assert "{" not in text[text.index("The plan") : text.index("Use the model")]
+
+
 def test_a_notebook_shows_the_verdict_and_its_pairs() -> None:
     verdict, _, _ = sample.regression()
     text = Page(in_notebook(verdict)).text
@@ -220,7 +243,7 @@ def test_the_calibration_of_classes_is_drawn_and_told(pages: Callable[[str], str
     page = pages("multiclass")
     text = Page(page).text
     assert "of the class predicted are off by 3.1 percentage points on average" in text
-    assert "(ECE) of 0.031 (95 % interval 0.027 to 0.035), in 15 bins of equal width" in text
+    assert "(ECE) of 0.031 (95% interval 0.027 to 0.035), in 15 bins of equal width" in text
     rows = chart_data(page)["specs"]["calibration-0"]["data"]["values"]
     assert len(rows) == 10
     assert set(rows[0]) == {"predicted", "observed", "low", "high", "predictions"}

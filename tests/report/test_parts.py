@@ -74,7 +74,13 @@ def test_all_scores_get_the_decimals_of_the_smallest() -> None:
         ([], "none"),
         ([0.1 * index for index in range(1, 9)], "8 values from 0.1 to 0.8"),
         (list(range(5_000, 5_010)), "10 values from 5000 to 5009"),
-        ([{}], "1 entries"),
+        ([{}, {}], "2 entries"),
+        ([{"a": 1}], "a: 1"),
+        ({}, "none"),
+        (
+            {"mse": "aims at the mean", "huber": {"delta": [0.1, 10.0, "log"]}},
+            "mse: aims at the mean; huber: delta: 0.1 to 10, log",
+        ),
         ("text", "text"),
     ],
 )
@@ -85,6 +91,7 @@ def test_fact(value: Any, text: str) -> None:
 def test_names_become_words() -> None:
     assert humanise("budget_sec") == "budget seconds"
     assert humanise("rmse") == "RMSE"
+    assert humanise("rungs") == "pruned at these shares of the epochs"
 
 
 def test_metrics_are_named_and_directed_as_training_has_them() -> None:

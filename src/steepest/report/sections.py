@@ -66,6 +66,7 @@ def headline(verdict: Context) -> Context:
         "direction": _direction(verdict),
         "choice": _choice(winners[0], verdict, written) if winners else [],
         "num_winners": len(winners),
+        "num_winning_pairs": len({(one["loss"], one["optimizer"], one["batch_size"]) for one in winners}),
         "is_interrupted": verdict["status"] == "interrupted",
         "is_long": len(sentence) > _LONG_SENTENCE,
     }
@@ -87,7 +88,7 @@ def _choice(winner: Cell, verdict: Context, written: tables.Written) -> list[tup
     batch = size if size not in ("full", "1") else tables.batch_words(size)
     rising = verdict.get("warmup") or 0.0
     course = [schedule or "constant"] * bool(schedule or rising)
-    warmup = say("warm-up over {share} % of the steps", share=significant(100 * rising)) if rising else ""
+    warmup = say("warm-up over {share}% of the steps", share=significant(100 * rising)) if rising else ""
     near = between(winner["rate_interval"], significant)
     rate_detail = say("the default") if is_default else say("as good: {rates}", rates=near) if near else ""
     return [

@@ -20,6 +20,16 @@ _WORDS = {
     "sec": "seconds",
     "num": "number of",
 }
+# Entries of a plan whose names say too little to one who has not read the code.
+_ENTRIES = {
+    "asked_task": "task asked for",
+    "confirm_neighbours": "neighbouring rates confirmed",
+    "num_configurations": "settings of other options tried",
+    "num_train_rows": "training rows",
+    "rungs": "pruned at these shares of the epochs",
+    "test": "share of test rows",
+    "validation": "share of validation rows",
+}
 
 
 def finite(value: Any) -> float | None:
@@ -31,6 +41,8 @@ def finite(value: Any) -> float | None:
 
 def humanise(name: str) -> str:
     """``"tuning_seeds"`` as ``"tuning seeds"``."""
+    if name in _ENTRIES:
+        return translated(_ENTRIES[name])
     return translated(" ".join(_WORDS.get(word, word) for word in name.split("_") if word))
 
 
@@ -112,6 +124,8 @@ def fact(value: Any) -> str:
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, (list, tuple)):
         return _listed(list(value))
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {fact(own)}" for name, own in value.items()) or say("none")
     return str(value)
 
 
@@ -121,6 +135,11 @@ def _listed(values: list[Any]) -> str:
     if len(values) > 6 and all(finite(value) is not None for value in values):
         ends = {"low": fact(min(values)), "high": fact(max(values))}
         return say("{number} values from {low} to {high}", number=f"{len(values):,}", **ends)
-    if len(values) > 30 or any(isinstance(value, (list, tuple, dict)) for value in values):
+    if (
+        len(values) == 3 and isinstance(values[2], str) and finite(values[0]) is not None
+    ):  # a range, and its scale
+        return f"{between(values[:2], fact)}, {values[2].replace('_', ' ')}"
+    is_nested = any(isinstance(value, (list, tuple, Mapping)) for value in values)
+    if len(values) > 30 or (is_nested and len(values) > 1):
         return say("{number} entries", number=f"{len(values):,}")
     return ", ".join(fact(value) for value in values)
