@@ -14,7 +14,7 @@ import pytest
 from steepest.cli import parse
 from steepest.report import charts, sections, summary, tables
 from steepest.report.again import fit_command
-from steepest.report.scale import rate_range, score_range, ticks
+from steepest.report.scale import ScoreRange, rate_range, score_range, ticks
 from steepest.report.words import duration, fact, humanise, score_format, significant
 from steepest.training.metrics import METRICS
 
@@ -128,6 +128,16 @@ def test_a_range_is_never_empty(scores: list[float | None]) -> None:
 
 def test_ticks_are_round_and_inside() -> None:
     assert ticks(score_range([2.0, 2.1, 2.2, 2.3], False), 4) == [2.0, 2.1, 2.2, 2.3]
+
+
+@pytest.mark.parametrize(("greater_is_better", "inwards"), [(False, 1), (True, -1)])
+def test_crosses_lie_inside_the_edge_that_would_cut_them(greater_is_better: bool, inwards: int) -> None:
+    span = ScoreRange(0.0, 1.0, greater_is_better)
+    chart = charts.rate_chart(metric="score", span=span, rates=(1e-4, 1.0), loss="mse", batch="32")
+    (cross,) = [layer["mark"] for layer in chart["layer"] if layer["mark"].get("text") == "×"]
+    assert (
+        cross["dy"] * inwards > 0.35 * cross["fontSize"]
+    )  # half a cross is about a third of its font's size
 
 
 def test_rates_have_air_at_both_ends() -> None:

@@ -79,6 +79,7 @@ def rate_chart(
     )
     y = _score_axis("score", metric, span, ticks=4, clamp=True)
     tint, tooltip = alt.expr("tint"), _rate_tooltip()
+    inwards = 7 if span.bad_edge == span.high else -7  # half a cross is none
     base = alt.Chart()
     tried = base.transform_filter("datum.kind === 'tried' && isValid(datum.score)")
     layers = [
@@ -94,7 +95,7 @@ def rate_chart(
             x=x, y=y, tooltip=tooltip
         ),
         base.transform_filter("datum.kind === 'tried' && datum.diverged > 0")
-        .mark_text(text="×", fontSize=17, fontWeight="bold", color="var(--warning)", clip=True)
+        .mark_text(text="×", dy=inwards, fontSize=17, fontWeight="bold", color="var(--warning)", clip=True)
         .encode(x=x, y=alt.YDatum(span.bad_edge), tooltip=tooltip),
         base.transform_filter("datum.kind === 'chosen' && isValid(datum.score)")
         .mark_point(color="var(--ink)", size=130, strokeWidth=2, filled=False, opacity=1, clip=True)
