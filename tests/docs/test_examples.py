@@ -150,6 +150,14 @@ def test_every_block_has_a_language_that_is_looked_at(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TEXTS)
+def test_the_rows_of_a_table_have_as_many_cells_as_its_head(name: str) -> None:
+    """A bar inside a cell ends it, in code too: what follows would not be shown."""
+    for table in re.findall(r"(?:^\|.*\n)+", TEXTS[name], re.MULTILINE):
+        bars = [len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()]
+        assert set(bars) == {bars[0]}, table.splitlines()[bars.index(max(bars))]
+
+
+@pytest.mark.parametrize("name", TEXTS)
 def test_what_a_page_points_to_is_there(name: str) -> None:
     home = ROOT if name == "README.md" else DOCS
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", TEXTS[name]):
