@@ -76,5 +76,5 @@ examples: $(READY) ## make more real tables, and print the commands to compare o
 	$(BIN)/python examples/real_tables.py
 
 clean: ## remove what the targets made, .venv included
-	rm -rf $(VENV) $(BENCH) build dist demo examples/tables .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
+	rm -rf $(VENV) $(BENCH) build dist demo examples/tables docs/_build docs/_generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 	find src tests examples -name __pycache__ -prune -exec rm -rf {} +
