@@ -87,7 +87,7 @@ def test_fit_hands_on_only_what_was_given(run: Run, fitted: SimpleNamespace) -> 
     assert ran.exit_code == 0, ran.err
     assert fitted.calls == [{"data": "cars.csv", "target": "price", "loss": "mae", "optimizer": "adam"}]
     assert fitted.model.saved == [Path("m")]
-    assert "mae with adam, rate 0.01, batch 32: validation rmse 12.50 at epoch 7 of 9" in ran.out
+    assert "mae with adam, rate 0.01, batch 32: validation RMSE 12.50 at epoch 7 of 9" in ran.out
     assert "Model: m" in ran.out
     assert ran.out.startswith("Note: 5 of 60 rows have no target.")  # before the score
 

@@ -116,6 +116,13 @@ def test_a_table_leaves_to_the_report_what_a_line_cannot_hold(
     assert "without a model, always the mean" in " ".join(" ".join(lines).split())
 
 
+def test_what_the_scores_are_is_one_line_below_a_narrow_table_too(run: Run, compare: FakeCompare) -> None:
+    baseline = {"says": "the classes' shares", "score": 61.5, "interval": [1.0, 2.0], "beaten": True}
+    compare.verdict = verdict_of(cell(), baseline=baseline)
+    lines = [line.strip() for line in run(*COMMAND).out.splitlines()]
+    assert "RMSE: lower is better; without a model, always the classes' shares: 61.50" in lines
+
+
 def test_the_batch_has_a_column_where_there_are_several(run: Run, compare: FakeCompare) -> None:
     compare.verdict = verdict_of(cell(), cell(batch_size="full"))
     rows = [line.split() for line in run(*COMMAND).out.splitlines() if line.startswith(" mse")]

@@ -288,7 +288,7 @@ def test_files_larger_than_memory_are_predicted_a_piece_at_a_time(
     told = sorted(str(warning.message) for warning in whole)
     assert sorted(str(warning.message) for warning in piecewise) == told
     assert any(
-        "of 2400 rows hold a category that no training row had ('green', 'mauve')" in note for note in told
+        "of 2,400 rows hold a category that no training row had ('green', 'mauve')" in note for note in told
     )
 
 

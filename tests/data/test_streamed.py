@@ -183,7 +183,7 @@ def test_rows_are_encoded_as_in_memory(tmp_path: Path, target: str, task: str) -
             assert y.mean() == pytest.approx(0, abs=1e-6)
             assert y.std() == pytest.approx(1, abs=1e-6)
             assert prepared.rows.least_target == known["y"].min()
-            assert "11 of 1000 rows have no target 'y' and are left out." in prepared.notes
+            assert "11 of 1,000 rows have no target 'y' and are left out." in prepared.notes
 
 
 def test_how_rows_are_cut_into_files_and_batches_decides_nothing(

@@ -79,6 +79,9 @@ def print_verdict(
     if table:
         cells = _with_marks(verdict)
         screen.print(_table(cells[:_MOST_ROWS], verdict, screen))
+        screen.print(
+            _caption(verdict), style="table.caption", markup=False
+        )  # the table's own is broken at its width
         if rest := cells[_MOST_ROWS:]:
             winners = sum(cell["wins"] for cell in rest)
             also = f", {winners} of them winners too" if winners else ""
@@ -122,20 +125,26 @@ def _table(cells: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any], scree
     return table
 
 
+def _caption(verdict: Mapping[str, Any]) -> str:
+    """What the scores are, and what needs no model."""
+    told = f"{_title(verdict)}: {'higher' if verdict.get('greater_is_better') else 'lower'} is better"
+    if baseline := verdict.get("baseline"):
+        told += f"; without a model, always {baseline['says']}: {number(baseline['score'])}"
+    return told
+
+
+def _title(verdict: Mapping[str, Any]) -> str:
+    return str(verdict.get("metric_title", verdict.get("metric", "score")))
+
+
 def _table_without(
     left_out: Sequence[str], cells: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any]
 ) -> Table:
     from rich import box
     from rich.table import Table
 
-    title = str(verdict.get("metric_title", verdict.get("metric", "score")))
-    columns = [(head, values) for head, values in _columns(cells, title) if head not in left_out]
-    told = f"{title}: {'higher' if verdict.get('greater_is_better') else 'lower'} is better"
-    if baseline := verdict.get("baseline"):
-        told += f"; without a model, always {baseline['says']}: {number(baseline['score'])}"
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=told, caption_justify="left"
-    )
+    columns = [(head, values) for head, values in _columns(cells, _title(verdict)) if head not in left_out]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for place, (head, _) in enumerate(columns):
         table.add_column(head, justify="left" if place < 2 or not head else "right")
     for cell, *row in zip(cells, *(values for _, values in columns), strict=True):
@@ -197,6 +206,7 @@ def print_fit(model: FittedModel, out: Path) -> None:
     """Print what a single run came to, and where the model is."""
     record = model.record
     from steepest.cli.tally import print_notes
+    from steepest.training.metrics import METRICS
 
     run = record.run
     screen = console()
@@ -204,7 +214,7 @@ def print_fit(model: FittedModel, out: Path) -> None:
     score = number(record.validation_score)
     screen.print(
         f"{run.loss} with {run.optimizer}, rate {run.lr:.3g}{in_course(run)}, batch {run.batch_size}: "
-        f"validation {model.metric} {score} at epoch {record.best_epoch} of {record.num_epochs}, "
+        f"validation {METRICS[model.metric].title} {score} at epoch {record.best_epoch} of {record.num_epochs}, "
         f"stopped by {record.stop_reason} after {record.num_steps:,} steps and {record.seconds:.1f} s.",
         markup=False,
     )

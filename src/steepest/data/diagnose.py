@@ -160,7 +160,7 @@ def _diagnose_classes(
     shares = counts / len(target)
     smallest = int(shares.argmin())
     rarest = (
-        f"The rarest class is {classes[smallest]!r} with {counts[smallest]} training rows"
+        f"The rarest class is {classes[smallest]!r} with {counts[smallest]:,} training rows"
         f" ({shares[smallest]:.1%})."
     )
     return [

@@ -260,7 +260,7 @@ def _mostly(series: pl.Series, read: pl.Series, what: str) -> str | None:
         return None
     row = first_row(series.is_not_null() & read.is_null())
     return (
-        f"Column {series.name!r} is read as text: {num_values - num_read} of its {num_values} values are not "
+        f"Column {series.name!r} is read as text: {num_values - num_read:,} of its {num_values:,} values are not "
         f"{what}, the first is {series[row - 1]!r} in row {row}."
     )
 

@@ -41,7 +41,7 @@ class Met:
         """What there is to say, column by column."""
         columns = list(dict.fromkeys(column for column, _ in self._counts))
         return [
-            f"Column {column!r}: {count} of {self.num_rows} rows {what.format(levels=self._named(column))}."
+            f"Column {column!r}: {count:,} of {self.num_rows:,} rows {what.format(levels=self._named(column))}."
             for (column, what), count in sorted(
                 self._counts.items(), key=lambda found: columns.index(found[0][0])
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
@@ -137,8 +138,13 @@ def split_by_time(column: pl.Series, *, validation: float, test: float) -> tuple
     )
     parts = order[:first], order[first:second], order[second:]
     _check_parts(parts, (1.0, validation, test), f"Cut by the order of {column.name!r}")
-    starts = [f"{name} rows from {column[int(part[0])]}" for name, part in _named(parts)]
+    told = column.dt.date() if _is_whole_days(column) else column
+    starts = [f"{name} rows from {told[int(part[0])]}" for name, part in _named(parts)]
     return parts, [f"The rows are in the order of {column.name!r}: {', '.join(starts)}."]
+
+
+def _is_whole_days(column: pl.Series) -> bool:
+    return column.dtype == pl.Datetime and bool((column.dt.time() == dt.time.min).all())
 
 
 def _named(parts: Parts) -> list[tuple[str, Indices]]:

@@ -104,7 +104,7 @@ def _missing_notes(series: pl.Series) -> list[str]:
     num_missing = series.null_count()
     if num_missing == 0:
         return []
-    return [f"{num_missing} of {len(series)} rows have no target {series.name!r} and are left out."]
+    return [f"{num_missing:,} of {len(series):,} rows have no target {series.name!r} and are left out."]
 
 
 def _is_quantity(series: pl.Series) -> bool:
@@ -177,7 +177,7 @@ def _task_notes(task: str, settled: str, values: pl.Series) -> list[str]:
         return []
     num_distinct = values.n_unique()
     if settled == "regression":
-        return [f"Target {values.name!r} holds numbers ({num_distinct} distinct): a regression task."]
+        return [f"Target {values.name!r} holds numbers ({num_distinct:,} distinct): a regression task."]
     kind = "two classes, a binary task"
     if settled == "multiclass":
         kind = f"{num_distinct} classes, a multi-class task"

@@ -83,13 +83,13 @@ class TargetLearner:
             )
         target = read_target(stand_in, self.task)
         notes = [
-            note if self.is_counted else note.replace(f"({len(self.counts)} ", f"(over {_MAX_DISTINCT} ")
+            note if self.is_counted else note.replace(f"({len(self.counts):,} ", f"(over {_MAX_DISTINCT:,} ")
             for note in target.notes
         ]
         if self.num_present < self.num_rows:
             missing = self.num_rows - self.num_present
             notes.insert(
-                0, f"{missing} of {self.num_rows} rows have no target {self.name!r} and are left out."
+                0, f"{missing:,} of {self.num_rows:,} rows have no target {self.name!r} and are left out."
             )
         return Target(target.name, target.task, target.values, target.classes, target.present, notes)
 
