@@ -45,6 +45,16 @@ def test_every_loss_and_optimizer_has_its_page() -> None:
     }
 
 
+def test_what_torch_has_too_is_told_as_a_drop_in() -> None:
+    for kind, package, home in (("losses", torch.nn, losses), ("optimizers", torch.optim, optim)):
+        names = {page.rpartition("/")[2] for page in PAGES if page.startswith(f"{kind}/")} - {"index"}
+        registry = LOSSES if kind == "losses" else {word: entry.cls for word, entry in OPTIMIZERS.items()}
+        for name in names:
+            cls = registry.get(name) or getattr(home, name)
+            is_there = f"It takes the place of `{package.__name__}.{cls.__name__}`" in PAGES[f"{kind}/{name}"]
+            assert is_there == hasattr(package, cls.__name__), name
+
+
 def test_every_public_loss_class_is_in_the_registry() -> None:
     """So that none is without a page."""
     public = [getattr(losses, name) for name in losses.__all__]

@@ -42,6 +42,6 @@ def _others(cls: Any, name: str, value: Any) -> str:
 def torch_class(cls: Any, package: str) -> str:
     """``"torch.nn.L1Loss"``: the class of ``package`` that ``cls`` is a drop-in for; "" if there is none."""
     for base in cls.__mro__:
-        if base.__module__.startswith(f"{package}.") and base.__name__ not in ("Module", "Optimizer"):
+        if f"{base.__module__}.".startswith(f"{package}.") and base.__name__ not in ("Module", "Optimizer"):
             return f"{package}.{base.__name__}"
     return ""
