@@ -195,7 +195,8 @@ def compare(
     """Train every pair of loss and optimizer on a table, tune each one fairly, and say which to use.
 
     Args:
-        data: a path, a data frame, or a pair ``(X, y)``. With ``model``: ``(train, validation, test)``, each
+        data: a path, of a directory of files too, or a pattern such as ``"data/*.parquet"``; a data frame; or a pair
+            ``(X, y)``. With ``model``: ``(train, validation, test)``, each
             ``(X, y)``, a ``Dataset`` or a ``DataLoader``.
         target: the column to predict; None for a pair.
         model: a function without arguments that gives a fresh ``nn.Module``, to compare on in place of the
@@ -203,7 +204,7 @@ def compare(
             (regression, two classes), or are logits with one axis more: (rows, classes, ...), as in torch, or
             (rows, ..., classes).
         task: ``"regression"``, ``"binary"``, ``"multiclass"``, ``"classification"`` or ``"auto"``.
-        losses: names out of ``steepest.losses.LOSSES``; None: the defaults that fit the task.
+        losses: names out of ``steepest.losses.LOSSES``; None: up to five that suit the data.
         optimizers: names out of ``steepest.optim.OPTIMIZERS``; None: the defaults.
         batch_sizes: rows a step, ``"full"`` for all of them; each regime is compared. None: 32, or what the train
             DataLoader has.
