@@ -125,6 +125,17 @@ def test_padding_counts_in_neither_loss_nor_score() -> None:
     assert record.validation_score == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_a_class_of_unsigned_bytes_is_never_padding() -> None:
+    """-100 is 156 in uint8, as masks of images come in, and 156 is a class there."""
+    labels = torch.tensor([0, 156, 3, 156], dtype=torch.uint8)
+    rows = as_rows((torch.zeros(4, 2), labels), "train")
+    engine = TorchEngine(lambda: nn.Linear(2, 200), rows, rows, "multiclass", "accuracy")
+    assert engine.scored(rows).tolist() == labels.tolist()
+    (record,) = engine.run_all([Run("cross_entropy", "adam", 0.1, "full", stop=Stop(60))])
+    assert record is not None
+    assert record.validation_score == 0.5
+
+
 def test_images_of_values_and_of_classes() -> None:
     images = torch.rand(20, 1, 4, 4, generator=torch.Generator().manual_seed(1))
     for loss, task, metric, targets in (

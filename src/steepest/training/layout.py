@@ -72,6 +72,6 @@ def rows_of_outputs(outputs: Tensor, has_classes: bool, classes_last: bool) -> T
 
 def is_kept(targets: Tensor) -> Tensor:
     """Which of the flat class indices count: all but the ignored ones."""
-    if targets.is_floating_point():
-        return torch.ones(targets.shape, dtype=torch.bool)
+    if not targets.dtype.is_signed or targets.is_floating_point():  # -100 would be read as class 156 of uint8
+        return torch.ones_like(targets, dtype=torch.bool)
     return targets != IGNORED
