@@ -337,7 +337,16 @@ class Sparse(nn.Module):
         (Sparse, parts(Y), SHORT | {"optimizers": ["adam"]}, "sparse gradients, and the module's embeddings"),
         (linear, parts(Y), {"device": "abacus"}, "torch knows none of this name; give cpu, or cuda"),
         (linear, parts(Y), {"device": "xla"}, "the torch that is installed was built without it"),
-        (lambda: linear(3), parts(LABELS * 0 - 100), {}, "Every target is -100"),
+        (linear, parts(LABELS * 7), {}, "(For numbers to predict, the task is 'regression'.)"),
+        (linear, parts(LABELS + 0.5), {"task": "binary"}, "Classes are whole numbers, 0, 1, ...; 1.5 among"),
+        (lambda: linear(3), parts(LABELS + 0.5), {"task": "multiclass"}, "Classes are whole numbers"),
+        (lambda: linear(3), parts(LABELS * 0 - 100), {}, "Every target of the train data is -100"),
+        (
+            lambda: linear(3),
+            (*parts(LABELS)[:2], (X[50:], LABELS[50:] * 0 - 100)),
+            {},
+            "Every target of the test data is -100",
+        ),
         (linear, (Unreadable(torch.zeros(9, 3)), *parts(Y)[1:]), {}, "item 0: OSError: row 0 is gone"),
     ],
 )

@@ -24,7 +24,7 @@ from steepest.data.diagnose import diagnose
 from steepest.errors import InputError, near_names, told
 from steepest.files import encoded
 from steepest.losses import LOSSES
-from steepest.training.layout import IGNORED, is_kept, layout_of, rows_of_outputs
+from steepest.training.layout import IGNORED, check_indices, is_kept, layout_of, rows_of_outputs
 from steepest.training.metrics import default_metric
 from steepest.training.native import formula_of
 from steepest.training.population import PopulationEngine
@@ -445,15 +445,33 @@ def _check_classes(task: Task, parts: Sequence[Rows], outputs: int) -> None:
         return
     if task == "multiclass" and outputs < 3:
         raise InputError(f"A multiclass module gives an output a class; this one gives {outputs} a row.")
-    seen = torch.cat([part.targets.reshape(-1).to(torch.int64) for part in parts])
-    if outputs > 1:  # the losses for one output a class pass over these
-        seen = seen[seen != IGNORED]
-    if not len(seen):
-        raise InputError(f"Every target is {IGNORED}, which is passed over; there is nothing to learn.")
-    least, most = int(seen.min()), int(seen.max())
+    seen = [_indices(part, passes_over=outputs > 1) for part in parts]
+    least, most = min(int(each.min()) for each in seen), max(int(each.max()) for each in seen)
     classes = max(outputs, 2)
     if least < 0 or most >= classes:
         raise InputError(
             f"Class indices run from {least} to {most}, and the module's outputs know {classes} classes: "
-            f"0 to {classes - 1}."
+            f"0 to {classes - 1}. (For numbers to predict, the task is 'regression'.)"
         )
+
+
+def _indices(rows: Rows, passes_over: bool) -> torch.Tensor:
+    """The class indices that count.
+
+    Args:
+        passes_over: the losses for one output a class pass over padding.
+
+    Raises:
+        InputError: one is no whole number, or none counts.
+    """
+    flat = rows.targets.reshape(-1)
+    check_indices(flat)
+    seen = flat.to(torch.int64)
+    if passes_over:
+        seen = seen[seen != IGNORED]
+    if not len(seen):
+        raise InputError(
+            f"Every target of the {rows.name} data is {IGNORED}, which is passed over; there is nothing to learn or to "
+            "score."
+        )
+    return seen

@@ -7,7 +7,16 @@ from torch import Tensor
 
 from steepest.errors import InputError
 
-__all__ = ["IGNORED", "alike", "class_rows", "is_kept", "layout_of", "rows_of_outputs"]
+__all__ = [
+    "IGNORED",
+    "alike",
+    "check_indices",
+    "check_two_classes",
+    "class_rows",
+    "is_kept",
+    "layout_of",
+    "rows_of_outputs",
+]
 
 IGNORED = -100  # the class index that torch's cross-entropy leaves out: padding
 
@@ -75,3 +84,34 @@ def is_kept(targets: Tensor) -> Tensor:
     if not targets.dtype.is_signed or targets.is_floating_point():  # -100 would be read as class 156 of uint8
         return torch.ones_like(targets, dtype=torch.bool)
     return targets != IGNORED
+
+
+def check_indices(targets: Tensor) -> None:
+    """Class indices that came as floating point are whole numbers; any other would be cut to one.
+
+    Raises:
+        InputError: one is not.
+    """
+    if not targets.is_floating_point():
+        return
+    odd = targets[targets != targets.trunc()]
+    if len(odd):
+        raise InputError(
+            f"Classes are whole numbers, 0, 1, ...; {float(odd[0]):g} among the targets is none. For numbers to "
+            "predict, the task is 'regression'."
+        )
+
+
+def check_two_classes(targets: Tensor) -> None:
+    """Targets for one output a row: 0, 1, or a share between them.
+
+    Raises:
+        InputError: one is not.
+    """
+    shares = targets.double()
+    outside = shares[~((shares >= 0.0) & (shares <= 1.0))]
+    if len(outside):
+        raise InputError(
+            f"With one output a row the two classes are 0 and 1; {float(outside[0]):g} among the targets is neither. "
+            "For numbers to predict, the task is 'regression'; for more classes, give an output for each."
+        )

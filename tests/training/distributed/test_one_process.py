@@ -364,7 +364,21 @@ class Stream(IterableDataset[Any]):
         return iter(TensorDataset(*parts()[0]))
 
 
+def one_output() -> nn.Module:
+    return nn.Linear(4, 1)
+
+
+def three_outputs() -> nn.Module:
+    return nn.Linear(4, 3)
+
+
+X, COUNTS = torch.zeros(ROWS, 4), torch.arange(ROWS)
+OF_TWO, WHOLE = "the two classes are 0 and 1;", "Classes are whole numbers, 0, 1, ...;"
 WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"model": one_output, "data": (X, COUNTS), "loss": "bce"}, OF_TWO),
+    ({"model": one_output, "data": TensorDataset(X, COUNTS), "loss": "bce"}, OF_TWO),
+    ({"model": three_outputs, "data": (X, COUNTS % 3 + 0.5), "task": "multiclass"}, WHOLE),
+    ({"model": three_outputs, "data": TensorDataset(X, COUNTS % 3 + 0.5), "task": "multiclass"}, WHOLE),
     ({"model": "no_such_module:factory"}, "'no_such_module:factory' cannot be imported: ModuleNotFoundError"),
     ({"model": "json:dumb"}, "'json' has no 'dumb'; did you mean 'dump'"),
     ({"model": "json:x"}, "'json' has no 'x'; choose from dump, dumps, detect_encoding, load, loads."),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steepest.losses.denominator import denominator
 from steepest.training.distributed.run import ModuleRun
-from steepest.training.layout import IGNORED
+from steepest.training.layout import IGNORED, check_indices, check_two_classes
 from steepest.training.native import check_range, formula_of
 from steepest.training.torch_engine import OfClasses, TorchEngine
 
@@ -30,11 +30,19 @@ class ShareOfLoss:
         self.formula = formula_of(run.run.loss)
 
     def denominator(self, targets: Tensor) -> float:
-        """What the mean over these targets divides by."""
+        """What the mean over these targets divides by.
+
+        Raises:
+            InputError: there are some that the loss does not take. All rows come by here, those of a data set too,
+                which nobody has looked at before.
+        """
         if self.formula.prediction == "log_rate":
             check_range(self.formula, float(targets.min()))
         if self.formula.family == "softmax" and self.has_indices:
+            check_indices(targets)
             targets = targets.to(torch.int64)
+        elif self.engine.task == "binary":
+            check_two_classes(targets)
         if isinstance(self.module, OfClasses):  # a mean over rows, whatever their weights
             return float((targets != IGNORED).sum()) if self.has_indices else float(len(targets))
         return denominator(self.module, targets)
