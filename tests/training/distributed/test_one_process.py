@@ -160,6 +160,28 @@ def test_tied_weights_are_saved_once_and_read_back_tied(tmp_path: Path, parallel
     Tied().load_state_dict(again)  # all its names are there
 
 
+def channels_last() -> nn.Module:
+    layers = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(3, 3))
+    return layers.to(memory_format=torch.channels_last)
+
+
+def orthogonal() -> nn.Module:
+    """Its parametrization's own weight lies transposed."""
+    return nn.Sequential(nn.Flatten(), nn.utils.parametrizations.orthogonal(nn.Linear(8, 3)))
+
+
+@pytest.mark.parametrize("model", [channels_last, orthogonal])
+def test_weights_that_do_not_lie_row_by_row_are_saved_and_read_back(tmp_path: Path, model: Any) -> None:
+    draw = torch.Generator().manual_seed(0)
+    rows = torch.randn(24, 2, 2, 2, generator=draw), torch.randint(3, (24,), generator=draw)
+    whole = fitted(tmp_path / "whole", model=model, data=rows)
+    with pytest.raises(Stop):
+        fitted(tmp_path / "cut", model=model, data=rows, checkpoint_every=2, on_step=stop_at(5))
+    again = fitted(tmp_path / "cut", model=model, data=rows, resume=True)
+    assert all(torch.equal(values, again[name]) for name, values in whole.items())
+    model().load_state_dict(again)
+
+
 class Unused(nn.Module):
     """One layer that the outputs do not hang on, and one that they hang on now and then."""
 

@@ -72,7 +72,9 @@ class Checkpoints:
         has_state = bool(optimizer.state)  # asked for one it has not, torch would make it by a step
         with self.ranks.agreed(), _told(fresh), _quiet():
             state = get_optimizer_state_dict(module, optimizer) if has_state else None
-            tensors = _named(get_model_state_dict(module), state, _aliases(module))
+            named = _named(get_model_state_dict(module), state, _aliases(module))
+            # safetensors refuses others, such as a channels_last convolution's.
+            tensors = {name: tensor.contiguous() for name, tensor in named.items()}
             save(tensors, storage_writer=HuggingFaceStorageWriter(str(fresh), save_distributed=True))
         with self.ranks.agreed(), _told(fresh):
             if self.ranks.is_first:
