@@ -84,6 +84,12 @@ def test_the_task_and_the_losses_follow_from_targets_and_outputs(
     assert list(prepared.options(Options()).losses) == losses
 
 
+@pytest.mark.parametrize(("outputs", "task"), [(1, "binary"), (2, "binary"), (3, "multiclass")])
+def test_classes_that_come_as_floats_may_be_asked_for(outputs: int, task: str) -> None:
+    prepared = prepare_modules(lambda: linear(outputs), parts(LABELS.astype(np.float32)), "classification")
+    assert prepared.task == task
+
+
 def batch(prepared: PreparedModules, order: list[int]) -> tuple:
     return next(iter(prepared.x_train.batches(order, 3)))
 

@@ -108,7 +108,8 @@ def fit_module(
         checkpoint_every: steps between checkpoints; the last two are kept.
         resume: go on from the last checkpoint in ``out``, on any number of processes.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
-        task: ``"regression"``, ``"binary"``, ``"multiclass"`` or ``"auto"``, by the targets and the module's outputs.
+        task: ``"regression"``, ``"binary"``, ``"multiclass"``, ``"classification"``, by the module's outputs, or
+            ``"auto"``, by the targets too.
         seed: decides initial weights and the order of the rows.
         schedule, warmup: how the rate goes over the steps, as in :func:`steepest.fit`; resumed, it goes on.
         loss_options, optimizer_options: their own, as in :func:`steepest.fit`.
@@ -126,7 +127,7 @@ def fit_module(
             factory, parts = factory_of(model), as_parts(data_of(data))
             _check_limits(max_epochs, max_steps)
             checked = _Checked(factory, parts, ranks, seed=check.check_seed(seed), task=task)
-            word = default_loss(checked.task) if loss == "auto" else check.check_loss(loss, checked.task)
+            word = checked.default_loss() if loss == "auto" else check.check_loss(loss, checked.task)
             check.check_optimizer(optimizer)
             run = ModuleRun(
                 Run(
@@ -228,12 +229,17 @@ class _Checked:
                 self.engine.forward(module.eval(), self._inputs)
         return module
 
+    def default_loss(self) -> str:
+        """The task's own, of those that take so many outputs."""
+        two_logits = self.task == "binary" and self.num_outputs > 1
+        return default_loss("multiclass" if two_logits else self.task)
+
     def _task(self, asked: str, targets: torch.Tensor) -> Task:
-        if asked not in (*_TASKS, "auto"):
-            raise InputError(f"There is no task {asked!r}{near_names(asked, _TASKS)}")
-        if asked != "auto":
+        if asked not in (*_TASKS, "classification", "auto"):
+            raise InputError(f"There is no task {asked!r}{near_names(asked, (*_TASKS, 'classification'))}")
+        if asked not in ("classification", "auto"):
             return asked  # type: ignore[return-value]
-        if targets.is_floating_point() and self.num_outputs == 1:
+        if asked == "auto" and targets.is_floating_point() and self.num_outputs == 1:
             return "regression"
         return "binary" if self.num_outputs <= 2 else "multiclass"
 

@@ -264,7 +264,8 @@ def prepare_modules(
     Args:
         factory: called without arguments, gives a fresh module.
         data: ``(train, validation, test)``, each ``(X, y)``, a Dataset or a DataLoader.
-        task: ``"auto"`` tells by the targets (whole numbers are classes) and the width of the outputs.
+        task: ``"auto"`` tells by the targets (whole numbers are classes) and the width of the outputs,
+            ``"classification"`` by the latter alone.
         device: where modules are trained.
         compile: whether they go through ``torch.compile``.
 
@@ -429,12 +430,12 @@ def _try(factory: Callable[[], nn.Module], train: Rows, device: str) -> _Tried:
 
 
 def _task(task: str, train: Rows, outputs: int) -> Task:
-    if task == "auto":
-        if train.targets.is_floating_point():
-            return "regression"
+    if task == "auto" and train.targets.is_floating_point():
+        return "regression"
+    if task in ("classification", "auto"):
         return "binary" if outputs <= 2 else "multiclass"
     if task not in _TASKS:
-        raise InputError(f"There is no task {task!r}{near_names(task, _TASKS)}")
+        raise InputError(f"There is no task {task!r}{near_names(task, (*_TASKS, 'classification'))}")
     return task
 
 

@@ -396,6 +396,19 @@ def three_outputs() -> nn.Module:
 
 X, COUNTS = torch.zeros(ROWS, 4), torch.arange(ROWS)
 OF_TWO, WHOLE = "the two classes are 0 and 1;", "Classes are whole numbers, 0, 1, ...;"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "task", "loss"),
+    [(1, "auto", "bce"), (2, "auto", "cross_entropy"), (2, "classification", "cross_entropy")],
+)
+def test_two_classes_by_one_output_or_two(tmp_path: Path, outputs: int, task: str, loss: str) -> None:
+    found = fit_module(
+        lambda: nn.Linear(4, outputs), (X, COUNTS % 2), out=tmp_path / "out", task=task, max_steps=1
+    )
+    assert found.record.run.run.loss == loss
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"model": one_output, "data": (X, COUNTS), "loss": "bce"}, OF_TWO),
     ({"model": one_output, "data": TensorDataset(X, COUNTS), "loss": "bce"}, OF_TWO),
