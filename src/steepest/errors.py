@@ -42,18 +42,22 @@ def arguments_of(made: Callable[..., object]) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
 
 
-def near_names(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence: ``"; did you mean 'adam' or 'adamw'?"``, or what is known when nothing is near."""
+def near_names(word: object, known: Iterable[str]) -> str:
+    """The end of a sentence: ``"; did you mean 'adam' or 'adamw'?"``, or what is known when nothing is near.
+
+    Args:
+        word: what came in place of a name that is known; a class in place of its name is looked for by its own.
+        known: the names.
+    """
     import difflib
 
+    given = (word if isinstance(word, str) else str(getattr(word, "__name__", ""))).lower()
     choices = [str(name) for name in known]
     by_lower = {name.lower(): name for name in reversed(choices)}
-    if word.lower() in by_lower:  # its case alone is another: nobody means a third
-        return f"; did you mean {by_lower[word.lower()]!r}?"
-    near = difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.6)
-    near += [
-        name for name in by_lower if len(word) > 1 and name.startswith(word.lower()) and name not in near
-    ][:2]
+    if given in by_lower:  # its case alone is another: nobody means a third
+        return f"; did you mean {by_lower[given]!r}?"
+    near = difflib.get_close_matches(given, by_lower, n=3, cutoff=0.6)
+    near += [name for name in by_lower if len(given) > 1 and name.startswith(given) and name not in near][:2]
     if near:
         return "; did you mean " + " or ".join(repr(by_lower[name]) for name in near) + "?"
     return "; choose from " + ", ".join(choices[:20]) + ("." if len(choices) <= 20 else ", ...")

@@ -157,6 +157,8 @@ def test_a_column_can_decide_the_split(fakes: list[Any], pair: Any, option: str)
         ({"loss": "huber", "loss_options": {"delta": 0.0}}, "delta lies in (0, inf); 0.0 does not"),
         ({"loss": "huber", "loss_options": {"delta": "x"}}, "delta is a number"),
         ({"loss": "huber", "loss_options": {"dleta": 1}}, "did you mean 'delta'"),
+        ({"loss_options": [1.5]}, "loss_options is a dictionary such as {'delta': 1.5}, not [1.5]"),
+        ({"optimizer_options": "nesterov"}, "optimizer_options is a dictionary such as"),
         ({"optimizer_options": {"lr": 1}}, "Give the learning rate as lr"),
         ({"optimizer_options": {"epsilon": 1}}, "no option 'epsilon'"),
         ({"schedule": "cosin"}, "There is no schedule 'cosin'; did you mean 'cosine'?"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from steepest.comparison.options import Options
 from steepest.comparison.plan import make_plan
@@ -14,6 +15,13 @@ from steepest.errors import InputError
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"losses": ["mes"]}, "no loss 'mes'; did you mean 'mse'"),
     ({"losses": []}, "at least one loss"),
+    ({"losses": torch.nn.HuberLoss}, "HuberLoss'>; did you mean 'huber'"),
+    ({"losses": [torch.nn.MSELoss()]}, "no loss MSELoss(); choose from mse"),
+    ({"losses": [["mse"]]}, "no loss ['mse']; choose from mse"),
+    ({"optimizers": [torch.optim.Adam]}, "Adam'>; did you mean 'adam'"),
+    ({"metric": 3}, "no metric 3; choose from"),
+    ({"schedules": [None]}, "no schedule None; choose from constant"),
+    ({"activation": None}, "no activation None; choose from relu"),
     ({"losses": "mse,mse"}, "'mse' is given twice"),
     ({"losses": ["mse", "cross_entropy"]}, "'cross_entropy' does not fit a regression target; these do: mse"),
     ({"optimizers": ["adm"]}, "no optimizer 'adm'; did you mean 'adam'"),

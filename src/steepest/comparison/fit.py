@@ -246,6 +246,7 @@ def _check_stop(stop: Stop, validation: float) -> Stop:
 
 def check_loss_options(loss: str, given: Mapping[str, float]) -> dict[str, float]:
     """A loss's own parameters: known, and in range."""
+    _check_is_mapping("loss_options", given, {"delta": 1.5})
     formula = LOSSES[loss].formula
     checked = {}
     for name, value in given.items():
@@ -260,6 +261,7 @@ def check_loss_options(loss: str, given: Mapping[str, float]) -> dict[str, float
 
 def check_optimizer_options(optimizer: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """An optimizer's own options as its class takes them: known, of the right kind, and not the learning rate."""
+    _check_is_mapping("optimizer_options", given, {"weight_decay": 0.01})
     entry = OPTIMIZERS[optimizer]
     taken = inspect.signature(entry.cls).parameters
     decided = {"params", "lr", *entry.options} - set(entry.tunable)
@@ -275,6 +277,11 @@ def check_optimizer_options(optimizer: str, given: Mapping[str, Any]) -> dict[st
             raise InputError(f"The option {name} of {optimizer!r} is {value!r}; give {_told_kind(usual)}.")
     arguments: dict[str, Any] = entry.arguments(given)
     return arguments
+
+
+def _check_is_mapping(name: str, given: object, example: Mapping[str, float]) -> None:
+    if not isinstance(given, Mapping):
+        raise InputError(f"{name} is a dictionary such as {example}, not {given!r}.")
 
 
 def _is_like(usual: object, value: Any) -> bool:

@@ -65,7 +65,7 @@ def check_losses(given: Sequence[str] | str | None, task: Task) -> tuple[str, ..
 
 def check_loss(word: str, task: Task) -> str:
     """A loss that is known and fits the task."""
-    if word not in LOSSES:
+    if not isinstance(word, str) or word not in LOSSES:
         raise InputError(f"There is no loss {word!r}{near_names(word, LOSSES)}")
     if task not in LOSSES[word].formula.tasks:
         fitting = [name for name, loss in LOSSES.items() if task in loss.formula.tasks]
@@ -85,7 +85,7 @@ def check_optimizers(given: Sequence[str] | str | None) -> tuple[str, ...]:
 
 def check_optimizer(word: str) -> str:
     """An optimizer that is known."""
-    if word not in OPTIMIZERS:
+    if not isinstance(word, str) or word not in OPTIMIZERS:
         raise InputError(f"There is no optimizer {word!r}{near_names(word, OPTIMIZERS)}")
     return word
 
@@ -103,7 +103,7 @@ def check_metric(given: str | Metric | None, task: Task) -> str:
             "The metric is a function that does not say whether more of it is better; give "
             "metric=steepest.metric(function, greater_is_better=...)."
         )
-    if given not in METRICS:
+    if not isinstance(given, str) or given not in METRICS:
         raise InputError(f"There is no metric {given!r}{near_names(given, METRICS)}")
     if task not in METRICS[given].tasks:
         fitting = [name for name, metric in METRICS.items() if task in metric.tasks]
@@ -161,7 +161,7 @@ def check_architecture(hidden: Sequence[int], activation: str) -> Architecture:
             "Hidden layers are positive whole numbers such as (64, 64), or () for a linear model, "
             f"not {hidden!r}."
         )
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise InputError(f"There is no activation {activation!r}{near_names(activation, ACTIVATIONS)}")
     return Architecture(tuple(width for width in widths if width is not None), activation)
 

@@ -55,7 +55,7 @@ def read_target(table: Table, task: str) -> Target:
         InputError: there is no target, or it cannot be the target of such a task.
     """
     if task not in TASKS:
-        raise InputError(f"There is no task {task!r}{near_names(str(task), TASKS)}")
+        raise InputError(f"There is no task {task!r}{near_names(task, TASKS)}")
     series = _column(table)
     if task == "regression" or (task == "auto" and _is_quantity(series)):
         return _quantity(_numbers(series, table), task, table)

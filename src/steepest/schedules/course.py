@@ -55,7 +55,7 @@ def check_schedule(word: object) -> Schedule:
         InputError: there is none of that name.
     """
     if not isinstance(word, str) or word not in SCHEDULES:
-        raise InputError(f"There is no schedule {word!r}{near_names(str(word), SCHEDULES)}")
+        raise InputError(f"There is no schedule {word!r}{near_names(word, SCHEDULES)}")
     return SCHEDULES[word]
 
 
