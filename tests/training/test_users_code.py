@@ -262,6 +262,11 @@ class Texts(Table):
         (Table(0), "The train data has no rows.", None),
         (Passing(0), "The train data has no rows.", None),
         ((X, Y[:5]), "The train data has 33 inputs and 5 targets; there must be as many.", None),
+        (((X, X), Y), "several inputs a row are a Dataset's, whose items are ((a, b), target).", None),
+        (({"x": X}, Y), "inputs cannot be read as numbers: TypeError: can't convert", TypeError),
+        ((X, ["a"] * 33), "Classes are numbers too: 0, 1, ...", TypeError),
+        ((X, Y * 1j), "The train data's targets are complex numbers; give real ones", None),
+        ((torch.as_tensor(X).to_sparse(), Y), "inputs are a sparse tensor; give a dense one (to_dense()).", None),
         (DataLoader(Table(broken=4), num_workers=1), "failed on item 4: OSError: image 4 is truncated.", RuntimeError),
         (DataLoader(Passing(broken=4), num_workers=1), "failed on item 4: OSError", RuntimeError),
     ],
@@ -272,6 +277,17 @@ def test_what_fails_in_the_users_data_is_named(data: Any, message: str, cause: t
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is None if cause is None else isinstance(caught.value.__cause__, cause)
+
+
+def test_rows_of_a_graph_and_rows_that_may_not_be_written_to() -> None:
+    """A gradient that is asked for of the data is not: it would be added up in the user's tensors, run after run."""
+    leaf = torch.tensor(X, requires_grad=True)
+    locked = np.array(X)
+    locked.flags.writeable = False  # as pandas gives its columns
+    plain = one(as_rows((X, Y), "train"), run())
+    for data in ((leaf * 1.0, torch.tensor(Y, requires_grad=True)), (locked, Y)):
+        assert same(plain, one(as_rows(data, "train"), run()))
+    assert leaf.grad is None
 
 
 def test_a_data_set_that_fails_later_is_named_too() -> None:

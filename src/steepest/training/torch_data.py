@@ -15,13 +15,24 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from steepest.errors import InputError, told
 from steepest.training.seeds import borrowed
-from steepest.training.torch_loading import Items, OwnBatches, Stream, has_own_order, settings_of
+from steepest.training.torch_loading import (
+    Items,
+    OwnBatches,
+    Stream,
+    as_targets,
+    has_own_order,
+    settings_of,
+)
 
 __all__ = ["AT_ONCE", "Rows", "Tensors", "as_rows", "count_items", "digest_of", "first_digest"]
 
 AT_ONCE = 256  # rows that go through a module together where nothing is learned
 _MOST_ROWS = 100_000_000  # of a stream: one that goes on is taken for endless
 _CPU = torch.device("cpu")
+_NUMBERS = {
+    "inputs": "Give one array of numbers, or a Dataset, whose inputs may be tuples and dictionaries too.",
+    "targets": "Classes are numbers too: 0, 1, ...",
+}
 
 
 class Source(Protocol):
@@ -146,27 +157,39 @@ def as_rows(data: Any, name: str) -> Rows:
 
 
 def _of_arrays(data: Sequence[Any], name: str) -> Rows:
-    inputs, targets = (_tensor(part, name) for part in data)
+    inputs, targets = _tensor(data[0], name, "inputs"), _tensor(data[1], name, "targets")
     if inputs.dim() == 0 or targets.dim() == 0 or len(inputs) != len(targets):
         counts = " and ".join(
             f"{len(part) if part.dim() else 'no'} {word}"
             for part, word in ((inputs, "inputs"), (targets, "targets"))
         )
-        raise InputError(f"The {name} data has {counts}; there must be as many.")
+        several = "; several inputs a row are a Dataset's, whose items are ((a, b), target)"
+        raise InputError(
+            f"The {name} data has {counts}; there must be as many{several * isinstance(data[0], tuple)}."
+        )
     if not len(inputs):
         raise InputError(f"The {name} data has no rows.")
-    targets = targets.float() if targets.is_floating_point() else targets
+    targets = as_targets(targets, name)
     hasher = hashlib.sha256()
     # Of float64 the digest is float32's, which plans and checkpoints of before hold.
     _feed(hasher, (inputs.float() if inputs.dtype == torch.float64 else inputs, targets))
     return Rows(name, Tensors(inputs, targets), targets, len(targets), hasher.hexdigest())
 
 
-def _tensor(part: Any, name: str) -> Tensor:
+def _tensor(part: Any, name: str, what: str) -> Tensor:
+    """Inputs or targets as one dense tensor that is no part of a graph of the user's."""
+    if isinstance(part, Tensor):
+        if part.layout != torch.strided:
+            raise InputError(f"The {name} data's {what} are a sparse tensor; give a dense one (to_dense()).")
+        return part.detach()
     try:
-        return torch.as_tensor(np.ascontiguousarray(part) if not isinstance(part, Tensor) else part)
+        array = np.ascontiguousarray(part)
+        # torch warns of memory that may not be written to, such as a pandas column's.
+        return torch.as_tensor(array if array.flags.writeable else array.copy())
     except (TypeError, ValueError) as error:
-        raise InputError(f"The {name} data cannot be read as numbers: {told(error)}") from error
+        raise InputError(
+            f"The {name} data's {what} cannot be read as numbers: {told(error)} {_NUMBERS[what]}"
+        ) from error
 
 
 def _of_loader(loader: DataLoader[Any], name: str) -> Rows:

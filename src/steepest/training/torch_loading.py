@@ -24,7 +24,7 @@ from torch.utils.data import (
 
 from steepest.errors import InputError, told
 
-__all__ = ["Items", "OwnBatches", "Stream", "has_own_order", "settings_of"]
+__all__ = ["Items", "OwnBatches", "Stream", "as_targets", "has_own_order", "settings_of"]
 
 # Of a user's loader, what its copies keep. Workers are started anew each epoch, or their random numbers would go on.
 _SETTINGS = ("num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context")
@@ -231,7 +231,7 @@ def _pairs(loader: DataLoader[Any], name: str) -> Iterator[tuple[Any, Tensor]]:
                 "them so."
             )
         inputs, targets = batch
-        yield inputs, _targets(targets, name)
+        yield inputs, as_targets(targets, name)
 
 
 def _told_iteration(loader: DataLoader[Any], name: str) -> Iterator[Any]:
@@ -243,13 +243,22 @@ def _told_iteration(loader: DataLoader[Any], name: str) -> Iterator[Any]:
         raise InputError(f"The {name} data's loader failed: {told(error)}") from error
 
 
-def _targets(given: Any, name: str) -> Tensor:
+def as_targets(given: Any, name: str) -> Tensor:
+    """A batch's targets, or all of them: numbers of floating point in float32, all others as they are.
+
+    Raises:
+        InputError: they are no numbers, or not one a row.
+    """
     try:
-        targets = torch.as_tensor(given)
+        targets = torch.as_tensor(given).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"The {name} data's targets cannot be read as numbers: {told(error)}") from error
     if targets.dim() == 0:
         raise InputError(f"The {name} data gives one target for a whole batch; there must be one a row.")
+    if targets.is_complex():
+        raise InputError(
+            f"The {name} data's targets are complex numbers; give real ones, such as torch.view_as_real makes of them."
+        )
     return targets.float() if targets.is_floating_point() else targets
 
 
