@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,13 +152,13 @@ def fit_module(
                 checkpoint_every=_count("checkpoint_every", checkpoint_every),
             )
             checked.check(run)
-            steps_an_epoch = order_of(run, parts[0]).steps_per_epoch
-            check_course(run.run, steps_an_epoch)
             module = checked.module(seed)
+            notes = checked.heed_batch_norm(run, module)
+            steps_an_epoch = order_of(run, checked.parts[0]).steps_per_epoch
+            check_course(run.run, steps_an_epoch)
             question = checked.question(run, module, course_of(run.run, steps_an_epoch))
             checkpoints = Checkpoints(place / CHECKPOINTS, ranks)
             last = _last(checkpoints, place, question, resume)
-        notes = checked.notes(module)
         with ranks.agreed():
             if (
                 ranks.is_first and not (place / RECORD).exists()
@@ -170,7 +170,7 @@ def fit_module(
             made = parallelized(module, run.parallel, ranks, checked.has_unused)
         with closing(made):
             with ranks.agreed():
-                training = Training(run, checked.engine, parts, made, checked.has_indices, ranks)
+                training = Training(run, checked.engine, checked.parts, made, checked.has_indices, ranks)
             record = train(training, checkpoints, question, stop_event, last, on_step)
         with ranks.agreed():
             if ranks.is_first and record.state is not None:
@@ -262,15 +262,29 @@ class _Checked:
                 f"{run.accumulate} micro-batches each; give a multiple of {shares}, such as {near}."
             )
 
-    def notes(self, module: nn.Module) -> list[str]:
-        """What is out of the ordinary about the module."""
-        if self.ranks.world_size == 1 or not has_batch_norm(module.train()):
+    def heed_batch_norm(self, run: ModuleRun, module: nn.Module) -> list[str]:
+        """Leave out an epoch's last step, of which a process or a micro-batch would have a lone row: batch norm cannot
+        learn from one. What is to be said of it, and of batch norm on several processes.
+        """
+        if not has_batch_norm(module.train()):
             return []
-        note = (
-            "The module has batch norm, whose statistics are of each process's own rows: the result hangs on how many "
-            "there are."
-        )
-        return [note]
+        train, validation = self.parts
+        batch_size, shares = len_of_batch(run, train), self.ranks.world_size * run.accumulate
+        rest = train.num_rows % batch_size
+        notes = []
+        if self.ranks.world_size > 1:
+            notes.append(
+                "The module has batch norm, whose statistics are of each process's own rows: the result hangs on how "
+                "many there are."
+            )
+        if 0 < rest < 2 * shares <= batch_size and not train.drops_last:
+            self.parts = replace(train, drops_last=True), validation
+            in_parts = f" in {shares} parts" if shares > 1 else ""
+            notes.append(
+                f"In batches of {batch_size}, an epoch's last step has {rest} row{'s' * (rest > 1)}, from which batch "
+                f"norm cannot learn{in_parts}: it is left out, other rows each epoch."
+            )
+        return notes
 
     def question(self, run: ModuleRun, module: nn.Module, course: Course | None) -> dict[str, Any]:
         """All that decides the result: what a checkpoint is to be gone on with for alone."""

@@ -182,6 +182,25 @@ def test_weights_that_do_not_lie_row_by_row_are_saved_and_read_back(tmp_path: Pa
     model().load_state_dict(again)
 
 
+@pytest.mark.parametrize(
+    ("rows", "accumulate", "num_steps"), [(17, 1, 2), (19, 2, 2), (20, 2, 3), (18, 1, 3)]
+)
+def test_too_few_rows_for_batch_norm_are_left_out_at_an_epochs_end(
+    tmp_path: Path, rows: int, accumulate: int, num_steps: int
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    found = fit_module(
+        lambda: nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3)),
+        (torch.randn(rows, 4, generator=draw), torch.randint(3, (rows,), generator=draw)),
+        out=tmp_path / "out",
+        batch_size=BATCH,
+        max_epochs=2,
+        accumulate=accumulate,
+    )
+    assert found.record.standing.step == 2 * num_steps
+    assert any("from which batch norm cannot learn" in note for note in found.notes) == (num_steps == 2)
+
+
 class Unused(nn.Module):
     """One layer that the outputs do not hang on, and one that they hang on now and then."""
 
