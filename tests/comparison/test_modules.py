@@ -90,6 +90,16 @@ def test_classes_that_come_as_floats_may_be_asked_for(outputs: int, task: str) -
     assert prepared.task == task
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_an_axis_of_one_makes_no_difference(together: bool) -> None:
+    """As a column of a data frame comes."""
+    options = SHORT | {"losses": ["cross_entropy"], "together": together}
+    flat = steepest.compare(model=lambda: linear(3), data=parts(LABELS), **options)
+    column = steepest.compare(model=lambda: linear(3), data=parts(LABELS[:, np.newaxis]), **options)
+    assert column.verdict["sentence"] == flat.verdict["sentence"]
+    assert (column.model.predict_proba(X) == flat.model.predict_proba(X)).all()
+
+
 def batch(prepared: PreparedModules, order: list[int]) -> tuple:
     return next(iter(prepared.x_train.batches(order, 3)))
 

@@ -25,6 +25,7 @@ from steepest.training.torch_engine import TorchEngine
         ((4, 1), (4,), (1, False)),
         ((4,), (4, 1), (1, False)),
         ((4, 3), (4,), (3, False)),
+        ((4, 3), (4, 1), (3, False)),
         ((4, 6), (4, 6), (1, False)),
         ((4, 6, 1), (4, 6), (1, False)),
         ((4, 1, 6, 6), (4, 6, 6), (1, False)),
@@ -32,6 +33,8 @@ from steepest.training.torch_engine import TorchEngine
         ((4, 9, 6), (4, 6), (9, False)),
         ((4, 5, 6, 6), (4, 6, 6), (5, False)),
         ((4, 6, 6, 5), (4, 6, 6), (5, True)),
+        ((4, 5, 6, 6), (4, 1, 6, 6), (5, False)),
+        ((4, 6, 6, 5), (4, 6, 6, 1), (5, True)),
     ],
 )
 def test_how_outputs_meet_targets(

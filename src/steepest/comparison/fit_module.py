@@ -30,7 +30,7 @@ from steepest.training.distributed.parallel import leaves_out, parallelized
 from steepest.training.distributed.ranks import Ranks, joined
 from steepest.training.distributed.run import ModuleRecord, ModuleRun
 from steepest.training.distributed.train import OnStep, Training, len_of_batch, order_of, train
-from steepest.training.layout import layout_of
+from steepest.training.layout import class_rows, layout_of
 from steepest.training.metrics import default_metric
 from steepest.training.native import formula_of
 from steepest.training.rates import check_course, course_of
@@ -216,7 +216,7 @@ class _Checked:
         if task == "multiclass" and targets.is_floating_point() and outputs.shape == targets.shape:
             self.num_outputs = outputs.shape[1] if outputs.dim() > 1 else 1  # shares of the classes
         self.task = self._task(task, targets)
-        self.has_indices = targets.dim() < outputs.dim()
+        self.has_indices = class_rows(outputs, targets, classes_last)[1].dim() < outputs.dim()
         self.engine = TorchEngine(
             factory, rows, None, self.task, default_metric(self.task), ranks.device, classes_last
         )

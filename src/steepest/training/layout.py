@@ -32,6 +32,7 @@ def layout_of(outputs: Tensor, targets: Tensor) -> tuple[int, bool]:
     Raises:
         InputError: the shapes do not belong together, or two readings are possible.
     """
+    targets = _without_axis_of_one(outputs, targets)
     if alike(outputs, targets)[0].shape == alike(outputs, targets)[1].shape:
         return 1, False
     one_more = outputs.dim() == targets.dim() + 1
@@ -65,9 +66,21 @@ def alike(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 def class_rows(outputs: Tensor, targets: Tensor, classes_last: bool) -> tuple[Tensor, Tensor]:
     """Logits and class indices as torch's cross-entropy takes them."""
+    targets = _without_axis_of_one(outputs, targets)
     if classes_last and outputs.dim() > 2:
         return outputs.reshape(-1, outputs.shape[-1]), targets.reshape(-1)
     return outputs, targets
+
+
+def _without_axis_of_one(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Class indices without an axis of one in the place where the outputs have their classes."""
+    if targets.dim() == outputs.dim() > 1:
+        for axis in (1, outputs.dim() - 1):
+            if targets.shape[axis] == 1 < outputs.shape[axis]:
+                rest = targets.squeeze(axis)
+                if rest.shape == (*outputs.shape[:axis], *outputs.shape[axis + 1 :]):
+                    return rest
+    return targets
 
 
 def rows_of_outputs(outputs: Tensor, has_classes: bool, classes_last: bool) -> Tensor:

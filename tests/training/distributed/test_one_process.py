@@ -377,6 +377,15 @@ def test_losses_fitted_to_the_classes_and_loaders(tmp_path: Path) -> None:
         fit_module(model, TensorDataset(*train_part), out=tmp_path / "set", **plain)
 
 
+def test_a_column_of_classes_is_as_good_as_a_row_of_them(tmp_path: Path) -> None:
+    (x, labels), _ = parts()
+    flat, column = (
+        fitted(tmp_path / str(y.dim()), model=lambda: nn.Linear(4, 3), data=(x, y))
+        for y in (labels, labels[:, None])
+    )
+    assert torch.equal(flat["weight"], column["weight"])
+
+
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_targets_may_be_shares_of_the_classes(tmp_path: Path, accumulate: int) -> None:
     (x, labels), _ = parts()
