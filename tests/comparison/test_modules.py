@@ -191,6 +191,8 @@ def test_a_loaders_batch_size_is_the_comparisons_unless_another_is_asked_for() -
     train, *others = (TensorDataset(torch.tensor(X[part]), torch.tensor(Y[part])) for part in PARTS)
     data = (DataLoader(train, batch_size=6, shuffle=True), *others)
     assert steepest.compare(model=linear, data=data, **SHORT).plan.batch_sizes == (6,)
+    larger = (DataLoader(train, batch_size=100, shuffle=True), *others)
+    assert steepest.compare(model=linear, data=larger, **SHORT).plan.batch_sizes == (30,)
     asked = steepest.compare(model=linear, data=data, batch_sizes=[15], **SHORT)
     assert asked.plan.batch_sizes == (15,)
     own = DataLoader(train, batch_size=6, sampler=SubsetRandomSampler(range(20)))

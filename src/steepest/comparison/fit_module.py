@@ -318,6 +318,8 @@ def _check_limits(max_epochs: int | None, max_steps: int | None) -> None:
 def _rows_a_step(given: BatchSize | None, train: Part) -> BatchSize:
     if given is not None:
         return check.check_batch_size(given, train.num_rows)
+    if train.batch_size is not None and train.drops_last:  # of fewer rows the loader gives no batch
+        return check.check_batch_size(train.batch_size, train.num_rows)
     if train.batch_size is not None:
         return min(train.batch_size, train.num_rows)
     return check.default_batch_size(train.num_rows)

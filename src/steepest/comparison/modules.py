@@ -201,7 +201,9 @@ class PreparedModules:
                 "The train loader's own sampler decides the batches; leave batch_sizes out, or give the data set."
             )
         if given.batch_sizes is None and own is not None:
-            given = replace(given, batch_sizes=(own,))
+            # As the loader gives them: of fewer rows than its batch size one batch, or none at all where it drops it.
+            size = own if self.x_train.drops_last else min(own, len(self.x_train))
+            given = replace(given, batch_sizes=(size,))
         return replace(given, losses=fitting)
 
     def notes_on(self, batch_sizes: Sequence[BatchSize]) -> list[str]:

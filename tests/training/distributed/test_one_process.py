@@ -451,6 +451,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"data": "text"}, "The data is 'text'; give 'package.module:name'"),
     ({"data": 3}, "The data is a int"),
     ({"data": Stream()}, "The train data is an IterableDataset"),
+    (
+        {"data": DataLoader(data()[0], batch_size=50, drop_last=True), "batch_size": None},
+        "The batch size 50 is larger than the 22 training rows",
+    ),
     ({"accumulate": 3}, "The batch size 8 cannot be shared evenly by 1 processes with 3 micro-batches"),
     ({"accumulate": 0}, "accumulate is a positive whole number"),
     ({"batch_size": 100}, "larger than the 22 training rows"),
