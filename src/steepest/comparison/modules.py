@@ -410,7 +410,12 @@ def _try(factory: Callable[[], nn.Module], train: Rows, device: str) -> _Tried:
     engine = TorchEngine(factory, train, None, "regression", "rmse", device)
     with borrowed(0, engine.device):
         made = engine.make(0)
-        inputs, targets = next(iter(train.batches(range(min(2, len(train))), 2)))
+        batch = next(iter(train.batches(range(min(2, len(train))), 2)), None)
+        if batch is None:
+            raise InputError(
+                "The train data gives nothing in a second pass; each epoch is a pass, so it has to begin again."
+            )
+        inputs, targets = batch
         with_batch_norm = has_batch_norm(made.train())
         made.eval()
         with torch.no_grad():
