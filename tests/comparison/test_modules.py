@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset
 
 import steepest
 from steepest.comparison.modules import PreparedModules, prepare_modules
@@ -326,6 +326,16 @@ class Unreadable(TensorDataset):
         raise OSError(f"row {index} is gone")
 
 
+class Once(IterableDataset):
+    """A stream that is not there a second time."""
+
+    def __init__(self) -> None:
+        self.left = iter(zip(X, Y, strict=True))
+
+    def __iter__(self):
+        return self.left
+
+
 def failing() -> nn.Module:
     raise RuntimeError("no such layer")
 
@@ -355,6 +365,15 @@ class Sparse(nn.Module):
         (Sparse, parts(Y), SHORT | {"optimizers": ["adam"]}, "sparse gradients, and the module's embeddings"),
         (linear, parts(Y), {"device": "abacus"}, "torch knows none of this name; give cpu, or cuda"),
         (linear, parts(Y), {"device": "xla"}, "the torch that is installed was built without it"),
+        (linear, parts(Y), {"device": 1.5}, "The device 1.5 cannot be used"),
+        (linear, parts(Y), {"compile": "yes"}, "compile is 'yes'; it is True or False."),
+        (linear, (Once(), *parts(Y)[1:]), {}, "The train data gives nothing in a second pass"),
+        (
+            linear,
+            (DataLoader(TensorDataset(torch.tensor(X), torch.tensor(Y)), 64, drop_last=True), *parts(Y)[1:]),
+            {},
+            "The batch size 64 is larger than the 60 training rows",
+        ),
         (linear, parts(LABELS * 7), {}, "(For numbers to predict, the task is 'regression'.)"),
         (linear, parts(LABELS + 0.5), {"task": "binary"}, "Classes are whole numbers, 0, 1, ...; 1.5 among"),
         (lambda: linear(3), parts(LABELS + 0.5), {"task": "multiclass"}, "Classes are whole numbers"),

@@ -288,6 +288,7 @@ def compare(
     )
     check.check_threads(num_threads)
     _check_together(together, is_module=model is not None)
+    _check_compile(compile, is_module=model is not None)
     _check_language(lang)
     if cluster is not None:
         check_cluster(cluster, model)
@@ -432,6 +433,15 @@ def _check_together(together: object, *, is_module: bool) -> None:
     if together is not None and not is_module:
         raise InputError(
             "together is for modules of your own, model=...; a table's runs need no such choice."
+        )
+
+
+def _check_compile(compile: object, *, is_module: bool) -> None:
+    if not isinstance(compile, bool):
+        raise InputError(f"compile is {compile!r}; it is True or False.")
+    if compile and not is_module:
+        raise InputError(
+            "compile is for modules of your own, model=...; a table's networks have kernels of their own."
         )
 
 

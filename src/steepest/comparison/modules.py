@@ -366,7 +366,7 @@ def check_device(device: str) -> None:
     # Torch's own words for these two are lists and advice for those who build it.
     try:
         torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise InputError(
             f"The device {device!r} cannot be used: torch knows none of this name; give cpu, or cuda for a GPU."
         ) from None
