@@ -10,6 +10,7 @@ import onnxruntime
 import pandas as pd
 import pytest
 
+import steepest
 from steepest import InputError, SteepestClassifier, SteepestRegressor
 from steepest.comparison.forward import ACTIVATIONS
 
@@ -94,6 +95,12 @@ def test_a_classifier_comes_back(tmp_path: Path) -> None:
     assert again.predict(ROWS).tolist() == model.predict(ROWS).tolist()
     assert again.predict_proba(ROWS).tobytes() == model.predict_proba(ROWS).tobytes()
     assert again.classes_.dtype == model.classes_.dtype
+
+
+def test_what_an_estimator_saved_is_read_by_its_class_alone(tmp_path: Path) -> None:
+    SteepestRegressor(hidden=(), epochs=1).fit(ROWS, NUMBERS).save(tmp_path / "model")
+    with pytest.raises(InputError, match=r"'SteepestRegressor'; its class's load reads it\.$"):
+        steepest.load(tmp_path / "model")
 
 
 def test_what_is_no_such_model_is_refused(tmp_path: Path) -> None:

@@ -216,6 +216,11 @@ def load(path: str | os.PathLike[str]) -> FittedModel:
     if not (directory / MANIFEST).exists() and (directory / "model" / MANIFEST).exists():
         directory = directory / "model"
     found, tensors = manifest.read(directory)
+    if "estimator" in found:
+        raise InputError(
+            f"{str(directory)!r} holds a fitted estimator for scikit-learn's tools, {found['estimator']!r}; its "
+            "class's load reads it."
+        )
     try:
         return _model(found, tensors)
     except MALFORMED as error:
