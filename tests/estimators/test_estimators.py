@@ -275,6 +275,7 @@ def test_the_torch_module_gives_logits(rows: Any, labels: Any, two: bool) -> Non
         ({"lr": -1.0}, "positive number"),
         ({"batch_size": 0}, "A batch size is"),
         ({"epochs": 0}, "epochs is a positive whole number"),
+        ({"epochs": None}, "epochs is a positive whole number or 'auto', not None"),
         ({"hidden": (0,)}, "Hidden layers are"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
         ({"warmup": -0.1}, "warmup is a share of the steps"),

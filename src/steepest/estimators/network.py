@@ -169,8 +169,10 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         return replace(run, stop=Stop(max_epochs=self._num_epochs(run, num_rows)))
 
     def _num_epochs(self, run: Run, num_rows: int) -> int:
+        if self.epochs is None:
+            raise InputError("epochs is a positive whole number or 'auto', not None.")
         if self.epochs != "auto":
-            return check.check_count("epochs", self.epochs) or 1
+            return cast(int, check.check_count("epochs", self.epochs))
         return max(default_epochs(num_rows), math.ceil(_STEPS_AT_LEAST / _steps_an_epoch(run, num_rows)))
 
     def _rate(
