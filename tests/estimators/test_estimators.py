@@ -128,7 +128,8 @@ def test_partial_fit_goes_on(rows: Any, numbers: Any, labels: Any) -> None:
     model = SteepestRegressor(lr=0.01, hidden=())
     scores = [model.partial_fit(rows, numbers).score(rows, numbers) for _ in range(600)]
     assert scores[-1] > 0.99 > scores[0]
-    assert model.n_iter_ == 600
+    assert model.n_iter_ == len(model.loss_curve_) == 600
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
     with pytest.raises(InputError, match="other layers"):
         model.set_params(hidden=(8,)).partial_fit(rows, numbers)
     classifier = SteepestClassifier(lr=0.01)

@@ -50,6 +50,7 @@ _HELD_OUT = 0.2  # lr="tuned": the share of the rows that rates are judged on
 class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A multi-layer perceptron. The estimators' pages say what its parameters are."""
 
+    loss_curve_: NDArray[np.float64]
     _target_mean, _target_scale = 0.0, 1.0  # of what the last layer gives; classes have none
 
     def __init__(
@@ -108,9 +109,9 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
                 "partial_fit knows no number of steps for a schedule or a warm-up to go over; leave these out, or use "
                 "fit."
             )
-        passes, initial = 0, None
+        passes, earlier, initial = 0, np.empty(0), None
         if hasattr(self, "layers_"):
-            passes = self.n_iter_
+            passes, earlier = self.n_iter_, self.loss_curve_
             sizes = [self.n_features_in_, *(len(bias) for _, bias in self.layers_)]
             if sizes != layer_sizes(run, self.n_features_in_, num_classes):
                 raise InputError("hidden or loss asks for other layers than those trained so far; use fit.")
@@ -124,6 +125,7 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         assert record is not None
         self._keep(record, num_classes)
         self.n_iter_ += passes
+        self.loss_curve_ = np.concatenate([earlier, self.loss_curve_])
 
     def _keep(self, record: Record, num_classes: int) -> None:
         if record.diverged:
