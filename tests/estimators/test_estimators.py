@@ -12,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -293,6 +294,26 @@ def test_a_wrong_parameter_is_one_clear_sentence(
 ) -> None:
     with pytest.raises(InputError, match=sentence):
         SteepestRegressor(**{"epochs": 5, **parameters}).fit(rows, numbers)
+
+
+def test_what_fails_leaves_what_was_learned_before(rows: Any, numbers: Any, labels: Any) -> None:
+    """Old layers beside the new rows' standardisation, or other classes, would predict without a word."""
+    wild = {"optimizer": "sgd", "lr": 1e6}
+    model = SteepestRegressor(hidden=(4,), epochs=5).fit(rows, numbers)
+    classifier = SteepestClassifier(hidden=(4,), epochs=5).fit(rows, labels)
+    before, shares = model.predict(rows), classifier.predict_proba(rows)
+    with pytest.raises(InputError, match="Training diverged"):
+        model.set_params(**wild).fit(rows * 3.0 + 1.0, numbers * 2.0)
+    with pytest.raises(InputError, match="There is one class only"):
+        classifier.fit(rows[:, :1], np.full(len(rows), "huge"))
+    np.testing.assert_array_equal(model.predict(rows), before)
+    np.testing.assert_array_equal(classifier.predict_proba(rows), shares)
+    assert model.get_params()["lr"] == 1e6
+    fresh = SteepestRegressor(**wild, epochs=5)
+    with pytest.raises(InputError, match="Training diverged"):
+        fresh.fit(rows, numbers)
+    with pytest.raises(NotFittedError):
+        fresh.predict(rows)
 
 
 def test_a_schedule(rows: Any, numbers: Any) -> None:

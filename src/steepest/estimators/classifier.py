@@ -63,12 +63,13 @@ class SteepestClassifier(ClassifierMixin, Network):  # type: ignore[misc]  # sci
         Raises:
             InputError: there is one class only, a parameter cannot be used, no row counts, or training diverged.
         """
-        x, labels = self._validated(X, y, reset=True)
-        rows, weights = self._weights(sample_weight, x)
-        x, labels = x[rows], labels[rows]
-        self.classes_ = np.unique(labels)
-        self._check_classes()
-        self._train(x, self._encoded(labels), weights, self._task, len(self.classes_))
+        with self._learning():
+            x, labels = self._validated(X, y, reset=True)
+            rows, weights = self._weights(sample_weight, x)
+            x, labels = x[rows], labels[rows]
+            self.classes_ = np.unique(labels)
+            self._check_classes()
+            self._train(x, self._encoded(labels), weights, self._task, len(self.classes_))
         return self
 
     def partial_fit(
@@ -89,21 +90,22 @@ class SteepestClassifier(ClassifierMixin, Network):  # type: ignore[misc]  # sci
         first = not hasattr(self, "layers_")
         if first and classes is None:
             raise InputError("The first partial_fit needs classes: all labels there will ever be.")
-        x, labels = self._validated(X, y, reset=first)
-        if first:
-            self.classes_ = np.unique(classes)
-            self._check_classes()
-        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise InputError(
-                f"classes is {classes!r}, but the first partial_fit was given {self.classes_!r}."
-            )
-        unknown = np.setdiff1d(labels, self.classes_)
-        if len(unknown):
-            raise InputError(
-                f"The label {unknown.tolist()[0]!r} is none of classes {self.classes_.tolist()!r}."
-            )
-        rows, weights = self._weights(sample_weight, x)
-        self._train_more(x[rows], self._encoded(labels[rows]), weights, self._task, len(self.classes_))
+        with self._learning():
+            x, labels = self._validated(X, y, reset=first)
+            if first:
+                self.classes_ = np.unique(classes)
+                self._check_classes()
+            elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+                raise InputError(
+                    f"classes is {classes!r}, but the first partial_fit was given {self.classes_!r}."
+                )
+            unknown = np.setdiff1d(labels, self.classes_)
+            if len(unknown):
+                raise InputError(
+                    f"The label {unknown.tolist()[0]!r} is none of classes {self.classes_.tolist()!r}."
+                )
+            rows, weights = self._weights(sample_weight, x)
+            self._train_more(x[rows], self._encoded(labels[rows]), weights, self._task, len(self.classes_))
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:

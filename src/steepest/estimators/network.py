@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -81,6 +82,16 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         self.warmup = warmup
         self.loss_options = loss_options
         self.optimizer_options = optimizer_options
+
+    @contextmanager
+    def _learning(self) -> Iterator[None]:
+        """Where it fails, what was learned before stays, whole: no old layers beside another standardisation."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            self.__dict__ = before
+            raise
 
     def _train(
         self, x: NDArray[Any], y: NDArray[Any], weights: Weights, task: Task, num_classes: int

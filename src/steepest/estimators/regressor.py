@@ -57,11 +57,12 @@ class SteepestRegressor(RegressorMixin, Network):  # type: ignore[misc]  # sciki
         Raises:
             InputError: a parameter cannot be used, no row counts, or training diverged.
         """
-        x, targets = self._validated(X, y, reset=True)
-        rows, weights = self._weights(sample_weight, x)
-        x, targets = x[rows], targets[rows]
-        self._learn_target(targets, weights)
-        self._train(x, self._encoded(targets), weights, "regression", 1)
+        with self._learning():
+            x, targets = self._validated(X, y, reset=True)
+            rows, weights = self._weights(sample_weight, x)
+            x, targets = x[rows], targets[rows]
+            self._learn_target(targets, weights)
+            self._train(x, self._encoded(targets), weights, "regression", 1)
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> SteepestRegressor:
@@ -76,12 +77,13 @@ class SteepestRegressor(RegressorMixin, Network):  # type: ignore[misc]  # sciki
             InputError: a parameter cannot be used, or training diverged.
         """
         first = not hasattr(self, "layers_")
-        x, targets = self._validated(X, y, reset=first)
-        rows, weights = self._weights(sample_weight, x)
-        x, targets = x[rows], targets[rows]
-        if first:
-            self._learn_target(targets, weights)
-        self._train_more(x, self._encoded(targets), weights, "regression", 1)
+        with self._learning():
+            x, targets = self._validated(X, y, reset=first)
+            rows, weights = self._weights(sample_weight, x)
+            x, targets = x[rows], targets[rows]
+            if first:
+                self._learn_target(targets, weights)
+            self._train_more(x, self._encoded(targets), weights, "regression", 1)
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
