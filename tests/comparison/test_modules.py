@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
 from pathlib import Path
 
@@ -55,6 +56,17 @@ def test_a_comparison_of_modules_gives_a_verdict_and_the_trained_module(tmp_path
     assert "your own module, Sequential" in page
     assert "load_file" in page
     assert "steepest predict" not in page
+
+
+def test_what_a_comparison_hands_over_can_be_pickled() -> None:
+    """Though a factory such as this one cannot; nor does the model keep the training rows."""
+    found = steepest.compare(
+        model=lambda: linear(3), data=parts(LABELS), **SHORT | {"losses": ["cross_entropy"]}
+    )
+    again = pickle.loads(pickle.dumps(found))  # noqa: S301  # our own
+    assert again.verdict == found.verdict
+    assert (again.model.predict_proba(X) == found.model.predict_proba(X)).all()
+    assert (again.model.predict(X) == found.model.predict(X)).all()
 
 
 def test_runs_of_one_seed_share_initial_weights_and_are_repeatable() -> None:

@@ -32,7 +32,14 @@ from steepest.training.population_tables import TablePopulation
 from steepest.training.run import BatchSize, Record, Task
 from steepest.training.seeds import borrowed
 from steepest.training.torch_data import Rows, as_rows, digest_of
-from steepest.training.torch_engine import TorchEngine, has_batch_norm, inner_module, predictions_of, readable
+from steepest.training.torch_engine import (
+    TorchEngine,
+    has_batch_norm,
+    inner_module,
+    outputs_of,
+    predictions_of,
+    readable,
+)
 
 __all__ = ["PreparedModules", "TrainedModule", "check_device", "notes_on_engine", "prepare_modules"]
 
@@ -41,7 +48,7 @@ _TASKS: tuple[Task, ...] = ("regression", "binary", "multiclass")
 
 @dataclass(frozen=True, eq=False)
 class TrainedModule:
-    """The module a comparison of modules hands over.
+    """The module a comparison of modules hands over; it keeps neither the rows nor the factory, so it can be pickled.
 
     Attributes:
         module: the trained ``nn.Module``, in evaluation mode.
@@ -53,7 +60,8 @@ class TrainedModule:
     task: Task
     metric: str
     data_sha256: str
-    _engine: TorchEngine
+    _device: torch.device
+    _classes_last: bool
 
     def predict(self, inputs: Any) -> NDArray[Any]:
         """Values for regression, class indices for classes, in the shape of the targets.
@@ -79,10 +87,10 @@ class TrainedModule:
         if not isinstance(inputs, (Dataset, DataLoader)):
             inputs = (inputs, np.zeros(len(inputs), dtype=np.float32))
         formula = formula_of(self.record.run.loss)
-        has_classes, classes_last = formula.family == "softmax", self._engine.classes_last
+        has_classes, classes_last = formula.family == "softmax", self._classes_last
         parts = []
-        with borrowed(self.record.run.seed, self._engine.device):
-            for output, _ in self._engine.outputs(self.module, as_rows(inputs, "given")):
+        with borrowed(self.record.run.seed, self._device):
+            for output, _ in outputs_of(self.module, as_rows(inputs, "given"), self._device):
                 shape = output.shape
                 if has_classes:
                     shape = shape[:-1] if classes_last else shape[:1] + shape[2:]
@@ -243,7 +251,15 @@ class PreparedModules:
         engine = self.start_engine(metric)
         module = inner_module(engine.make(record.run.seed))
         module.load_state_dict(record.parameters)
-        return TrainedModule(module.eval(), record, self.task, metric, self.data_sha256, engine)
+        return TrainedModule(
+            module.eval(),
+            record,
+            self.task,
+            metric,
+            self.data_sha256,
+            _device=engine.device,
+            _classes_last=self.classes_last,
+        )
 
 
 def notes_on_engine(plan: Plan, engine: Engine) -> list[str]:

@@ -50,6 +50,7 @@ __all__ = [
     "has_batch_norm",
     "inner_module",
     "moved",
+    "outputs_of",
     "predictions_of",
     "readable",
     "take_step",
@@ -242,7 +243,7 @@ class TorchEngine:
     ) -> NDArray[Any]:
         formula = formula_of(run.loss)
         flat = []
-        for output, targets in self.outputs(module, rows):
+        for output, targets in outputs_of(module, rows, self.device):
             if stop_event is not None and stop_event.is_set():
                 raise Stopped
             flat.append(self.flat_outputs(run, output, targets))
@@ -262,14 +263,6 @@ class TorchEngine:
             )
         kept = is_kept(targets.reshape(-1)) if self.task != "regression" else slice(None)
         return readable(flat)[kept]
-
-    def outputs(self, module: nn.Module, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
-        """What a module at rest makes of the rows, with their targets, batch by batch."""
-        seed_all(SCORING_SEED, self.device)
-        module.eval()
-        with torch.no_grad():
-            for inputs, targets in rows.passed():
-                yield self.forward(module, inputs), targets
 
     # --- what goes into a run ----------------------------------------------------------------------------------
 
@@ -301,18 +294,7 @@ class TorchEngine:
         Raises:
             InputError: the module fails, or gives something else than a tensor.
         """
-        try:
-            output = module(moved(inputs, self.device, float_type(module)))
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(f"The model failed on a batch: {told(error)}") from error
-        if not isinstance(output, Tensor):
-            raise InputError(
-                f"The model gave a {type(output).__name__}; it must give one tensor. A recurrent layer's (output, "
-                "state), say, is to be put in a module whose forward returns the output alone."
-            )
-        return output
+        return _output(module, inputs, self.device)
 
     def optimizer(self, run: Run, module: nn.Module) -> torch.optim.Optimizer:
         """The run's optimizer over the module's parameters.
@@ -389,6 +371,34 @@ class TorchEngine:
             # A logit meets a 0 or a 1, a row of logits meets a class index.
             targets = targets.to(outputs.dtype) if outputs.shape == targets.shape else targets.to(torch.int64)
         return outputs, targets
+
+
+def outputs_of(module: nn.Module, rows: Rows, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """What a module at rest makes of the rows, with their targets, batch by batch; it lies on the device already.
+
+    Raises:
+        InputError: the module fails, or gives something else than a tensor.
+    """
+    seed_all(SCORING_SEED, device)
+    module.eval()
+    with torch.no_grad():
+        for inputs, targets in rows.passed():
+            yield _output(module, inputs, device), targets
+
+
+def _output(module: nn.Module, inputs: Any, device: torch.device) -> Tensor:
+    try:
+        output = module(moved(inputs, device, float_type(module)))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"The model failed on a batch: {told(error)}") from error
+    if not isinstance(output, Tensor):
+        raise InputError(
+            f"The model gave a {type(output).__name__}; it must give one tensor. A recurrent layer's (output, state), "
+            "say, is to be put in a module whose forward returns the output alone."
+        )
+    return output
 
 
 def predictions_of(outputs: NDArray[Any], formula: LossFormula) -> NDArray[Any]:
