@@ -131,8 +131,14 @@ def test_modules_can_be_added_to(tmp_path: Path) -> None:
         return torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 1))
 
     few = {"model": net, "data": parts, "losses": ["mse"], "max_epochs": 1}
+
+    def other() -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1))
+
     out = tmp_path / "out"
     steepest.compare(optimizers=["sgd"], out=out, **few)
+    with pytest.raises(InputError, match="The plan was made for another module"):
+        steepest.compare(model=other, data=parts, extend=out, add_optimizers=["adam"])
     more = steepest.compare(model=net, data=parts, extend=out, add_optimizers=["adam"])
     whole = steepest.compare(optimizers=["sgd", "adam"], **few)
     without = [name for name in whole.runs.columns if "seconds" not in name]

@@ -258,5 +258,7 @@ def test_modules_go_on_too(tmp_path: Path) -> None:
     whole = steepest.compare(model=net, data=parts, **options)
     out = tmp_path / "out"
     steepest.compare(model=net, data=parts, out=out, progress=StopsAfter(30, signal.SIGINT), **options)
+    with pytest.raises(InputError, match="The plan was made for another module"):
+        steepest.compare(model=lambda: net().append(torch.nn.Tanh()), data=parts, resume=out)
     again = steepest.compare(model=net, data=parts, resume=out)
     assert again.runs.drop("seconds", "curve_seconds").equals(whole.runs.drop("seconds", "curve_seconds"))

@@ -333,7 +333,11 @@ def compare(
         given = prepared.options(given)
     chosen = make_plan(prepared, given) if followed is None else _fitting(followed, prepared)
     if isinstance(prepared, PreparedModules) and followed is None:
-        chosen = replace(chosen, together=prepared.together_pays(chosen) if together is None else together)
+        chosen = replace(
+            chosen,
+            together=prepared.together_pays(chosen) if together is None else together,
+            module=prepared.module_sha256,
+        )
     if model is None:
         chosen = _placed(chosen, device, is_new=followed is None)
     observer.data_read(prepared.notes)
@@ -549,11 +553,17 @@ def _plan_to_follow(
 
 
 def _fitting(plan: Plan, prepared: Prepared | PreparedModules) -> Plan:
-    """The plan, if it was made for these rows."""
+    """The plan, if it was made for these rows, and for this module."""
     if plan.data_sha256 != prepared.data_sha256:
         raise InputError(
             "The plan was made for other data: the table's content differs from the one it names "
             f"(sha256 {plan.data_sha256[:12]}..., not {prepared.data_sha256[:12]}...); leave the plan out."
+        )
+    # Plans of before say nothing of the module.
+    if isinstance(prepared, PreparedModules) and plan.module not in (None, prepared.module_sha256):
+        raise InputError(
+            "The plan was made for another module: its layers, or the names, shapes or types of its weights, differ "
+            f"from this {prepared.module_name}'s; give the module that it was made for, or make a new comparison."
         )
     return plan
 

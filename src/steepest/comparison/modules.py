@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -152,6 +153,7 @@ class PreparedModules:
     has_batch_norm: bool
     num_features: int
     module_name: str
+    module_sha256: str
     data_sha256: str
     device: str
     compile: bool
@@ -320,6 +322,7 @@ def prepare_modules(
         has_batch_norm=tried.has_batch_norm,
         num_features=tried.num_features,
         module_name=tried.name,
+        module_sha256=tried.sha256,
         data_sha256=digest_of(parts),
         device=device,
         compile=compile,
@@ -414,6 +417,7 @@ class _Tried:
     """What one small batch shows."""
 
     name: str
+    sha256: str
     num_outputs: int
     classes_last: bool
     has_batch_norm: bool
@@ -444,12 +448,24 @@ def _try(factory: Callable[[], nn.Module], train: Rows, device: str) -> _Tried:
     )
     return _Tried(
         name=type(module).__qualname__,
+        sha256=_digest(module),
         num_outputs=num_outputs,
         classes_last=classes_last,
         has_batch_norm=with_batch_norm,
         num_features=inputs[0].numel() if isinstance(inputs, torch.Tensor) else 0,
         notes=[] if module is made else [compiled],
     )
+
+
+def _digest(module: nn.Module) -> str:
+    """Of what its runs cannot be told apart by: the kinds of its layers, the names, shapes and types of its weights."""
+    layers = [(name, type(part).__qualname__) for name, part in module.named_modules()]
+    weights = [
+        (name, tuple(value.shape), str(value.dtype))
+        for name, value in module.state_dict().items()
+        if isinstance(value, torch.Tensor)
+    ]
+    return hashlib.sha256(repr((layers, weights)).encode()).hexdigest()
 
 
 def _task(task: str, train: Rows, outputs: int) -> Task:
