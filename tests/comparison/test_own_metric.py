@@ -87,6 +87,8 @@ def fails(targets: Any, predictions: Any) -> float:
         (lambda: steepest.metric(lambda y, p: np.nan, name="n", greater_is_better=True), "The metric n gave nan"),
         (lambda: steepest.metric(lambda y, p: 0.0, greater_is_better=True), "not '<lambda>'; give it by name"),
         (lambda: steepest.metric(fails, name="rmse", greater_is_better=True), "a metric 'rmse' already"),
+        (lambda: steepest.metric(fails, name=3, greater_is_better=True), "'f1', not 3; give it by name"),  # type: ignore[arg-type]
+        (lambda: steepest.metric(fails, greater_is_better="no"), "is 'no'; it is True or False"),  # type: ignore[arg-type]
         (lambda: steepest.metric(3, name="m", greater_is_better=True), "this is a int"),  # type: ignore[arg-type]
     ],
 )  # fmt: skip

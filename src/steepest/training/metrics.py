@@ -318,7 +318,7 @@ def metric(
         The metric.
 
     Raises:
-        InputError: the name is one of ours, or no name at all.
+        InputError: the name is one of ours, or no name at all; or it is not said whether more is better.
 
     >>> import numpy as np
     >>> median_error = metric(lambda y, p: float(np.median(abs(p - y))), greater_is_better=False, name="median_error")
@@ -330,14 +330,17 @@ def metric(
         raise InputError(
             f"A metric is a function of targets and predictions; this is a {type(compute).__name__}."
         )
-    if not word.isidentifier():
+    if not isinstance(greater_is_better, (bool, np.bool_)):
+        raise InputError(f"greater_is_better is {greater_is_better!r}; it is True or False.")
+    if not isinstance(word, str) or not word.isidentifier():
         raise InputError(f"A metric's name is a word such as 'f1', not {word!r}; give it by name='...'.")
     if word in METRICS and not METRICS[word].is_users_own:
         raise InputError(f"There is a metric {word!r} already; give yours another name.")
 
     def checked(targets: NDArray[Any], predictions: NDArray[Any]) -> float:
         try:
-            value = float(compute(targets, predictions))
+            # Copies: what it writes in them would be trained on, and stand in the user's own arrays.
+            value = float(compute(targets.copy(), predictions.copy()))
         except Exception as error:
             raise InputError(
                 f"The metric {word} failed on targets {targets.shape} and predictions {predictions.shape}: "
