@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from sklearn.metrics import f1_score
 from torch import nn
 
@@ -96,6 +97,27 @@ def test_bad_ones_are_told(metric: Any, message: str) -> None:
     with pytest.raises(InputError) as caught:
         compared(metric=metric() if getattr(metric, "__name__", "") == "<lambda>" else metric)
     assert message in str(caught.value)
+
+
+def test_it_may_write_in_what_it_is_given() -> None:
+    x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    y = x.sum(dim=1)
+    before = y.clone()
+
+    def clipped(targets: Any, predictions: Any) -> float:
+        np.clip(targets, -1.0, 1.0, out=targets)
+        np.clip(predictions, -1.0, 1.0, out=predictions)
+        return float(np.abs(targets - predictions).mean())
+
+    steepest.compare(
+        model=lambda: nn.Linear(3, 1),
+        data=[(x[part], y[part]) for part in (slice(30), slice(30, 45), slice(45, 60))],
+        losses=["mse"],
+        optimizers=["sgd"],
+        max_epochs=1,
+        metric=steepest.metric(clipped, greater_is_better=False),
+    )
+    assert torch.equal(y, before)
 
 
 def test_tables_are_judged_by_ours() -> None:
