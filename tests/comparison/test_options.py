@@ -24,6 +24,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"activation": None}, "no activation None; choose from relu"),
     ({"losses": "mse,mse"}, "'mse' is given twice"),
     ({"losses": ["mse", "cross_entropy"]}, "'cross_entropy' does not fit a regression target; these do: mse"),
+    ({"losses": ["bce"]}, "For classes that come as floats, the task is 'binary'."),
     ({"optimizers": ["adm"]}, "no optimizer 'adm'; did you mean 'adam'"),
     ({"optimizers": ["Adam"]}, "no optimizer 'Adam'; did you mean 'adam'?"),
     ({"optimizers": ["adam", "adam"]}, "'adam' is given twice"),

@@ -69,7 +69,12 @@ def check_loss(word: str, task: Task) -> str:
         raise InputError(f"There is no loss {word!r}{near_names(word, LOSSES)}")
     if task not in LOSSES[word].formula.tasks:
         fitting = [name for name, loss in LOSSES.items() if task in loss.formula.tasks]
-        raise InputError(f"The loss {word!r} does not fit a {task} target; these do: {', '.join(fitting)}.")
+        of_classes = [other for other in LOSSES[word].formula.tasks if other != "regression"]
+        hint = f" For classes that come as floats, the task is {of_classes[0]!r}." if of_classes else ""
+        raise InputError(
+            f"The loss {word!r} does not fit a {task} target; these do: {', '.join(fitting)}."
+            + hint * (task == "regression")
+        )
     return word
 
 
