@@ -369,6 +369,7 @@ class Sparse(nn.Module):
         (lambda: 3, parts(Y), {}, "gave a int; it must give a torch.nn.Module"),
         (lambda: nn.ReLU(), parts(Y), {}, "no parameter that can be trained"),
         (lambda: nn.Linear(5, 1), parts(Y), {}, "The model failed on a batch"),
+        (linear, None, {}, "with model=..., give (train, validation, test)"),
         (linear, parts(Y)[:2], {}, "data is (train, validation, test)"),
         (linear, ((X, Y[:5]), (X, Y), (X, Y)), {}, "60 inputs and 5 targets"),
         (lambda: linear(2), parts(Y), {}, "gives 2"),

@@ -319,6 +319,8 @@ def compare(
         )
     if place is not None and data is None and (resume is not None or extend is not None):
         data, target = question_of(place)
+    if data is None and model is not None:
+        raise InputError("There are no data to compare on; with model=..., give (train, validation, test).")
     if data is None:
         raise InputError("There are no data to compare on; give a path, a data frame or a pair (X, y).")
     followed = None if plan is None else _plan_to_follow(plan, given, target, seconds, together)
