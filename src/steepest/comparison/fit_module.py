@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -177,7 +178,9 @@ def fit_module(
                 write_model(place, question, record, checked.module_name)
             if ranks.is_first:
                 write_record(place, question, record)
-        return FittedModule(record, place, notes + _of_skipped(record), ranks.is_first)
+        return FittedModule(
+            record, place, [*notes, *_of_skipped(record), *_of_divergence(record)], ranks.is_first
+        )
 
 
 class _Checked:
@@ -308,6 +311,18 @@ def _of_skipped(record: ModuleRecord) -> list[str]:
     return [
         f"{skipped:,} of {steps:,} steps were skipped: their gradient was not finite, or they had no row that counts."
     ]
+
+
+def _of_divergence(record: ModuleRecord) -> list[str]:
+    """A note where the loss ended as no number; the model is written all the same, as its checkpoints are."""
+    curve = record.standing.curve
+    if not curve or math.isfinite(curve[-1].train_loss):
+        return []
+    note = (
+        f"The training loss of the last epoch is {curve[-1].train_loss}: it diverged, or no row of it counts. Give a "
+        f"smaller learning rate than {record.run.run.lr:g}."
+    )
+    return [note]
 
 
 def _check_limits(max_epochs: int | None, max_steps: int | None) -> None:

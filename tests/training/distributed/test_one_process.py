@@ -354,6 +354,18 @@ def test_a_training_without_a_single_step_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "model").exists()
 
 
+@pytest.mark.parametrize(("lr", "loss"), [(100.0, "inf"), (1e20, "nan")])
+def test_a_training_that_diverges_says_so(tmp_path: Path, lr: float, loss: str) -> None:
+    (x, _), _ = parts()
+    options: dict[str, Any] = {"optimizer": "sgd", "batch_size": BATCH, "max_epochs": 5}
+    found = fit_module(one_output, (x, x.sum(dim=1)), out=tmp_path / "out", lr=lr, **options)
+    (note,) = [note for note in found.notes if "it diverged" in note]
+    assert note.startswith(f"The training loss of the last epoch is {loss}: ")
+    assert note.endswith(f"Give a smaller learning rate than {lr:g}.")
+    sound = fit_module(one_output, (x, x.sum(dim=1)), out=tmp_path / "sound", lr=0.01, **options)
+    assert not sound.notes
+
+
 def test_a_training_that_learns_nothing_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "MOST_SKIPPED", 4)
     x, y = torch.full((8, 4), float("nan")), torch.zeros(8)
