@@ -60,6 +60,23 @@ def walked(
     return [parameter.detach().cpu() for parameter in parameters], optimizer
 
 
+@pytest.mark.parametrize("options", [{}, {"rounding": "kahan"}], ids=str)
+def test_channels_last_weights_are_stepped_as_others(device: str, options: dict[str, Any]) -> None:
+    dtype = torch.bfloat16 if options else torch.float32
+    results = []
+    for form in (torch.contiguous_format, torch.channels_last):
+        rng = generator("images")
+        weight = torch.tensor(rng.normal(size=(6, 5, 4, 9))).to(device, dtype).contiguous(memory_format=form)
+        optimizer = Adam([parameter := nn.Parameter(weight)], **options)
+        for _ in range(3):
+            slope = torch.tensor(rng.normal(size=weight.shape)).to(device, dtype)
+            parameter.grad = slope.contiguous(memory_format=form)
+            optimizer.step()
+        assert all(isinstance(table, GpuTable) for table in optimizer._tables.values())
+        results.append(parameter.detach())
+    assert torch.equal(*results)
+
+
 def by_the_cpu(cls: Any, options: dict[str, Any], dtype: torch.dtype) -> list[Tensor]:
     cuda_devices.DEVICES.discard("cpu")
     try:

@@ -446,6 +446,94 @@ def test_parameters_that_do_not_lie_side_by_side(
     same(*results, rtol=16 * eps, atol=16 * eps)
 
 
+def _images(dtype: torch.dtype, *, channels_last: bool) -> list[nn.Parameter]:
+    made = parameters((4, 3, 2, 5), (2, 3, 2, 2, 3), (7,), dtype=dtype)
+    if channels_last:
+        for parameter, form in zip(made, (torch.channels_last, torch.channels_last_3d), strict=False):
+            parameter.data = parameter.data.contiguous(memory_format=form)
+    return made
+
+
+def _steps_as_laid_out(optimizer: Any, given: list[nn.Parameter], numbers: range) -> None:
+    """With gradients as backward passes make them: in their parameters' order."""
+    for step in numbers:
+        set_gradients(given, step)
+        for parameter in given:
+            assert parameter.grad is not None
+            parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
+        optimizer.step()
+
+
+ELEMENTWISE = [
+    (name, options) for name in CLASSES if name != "Muon" for options in option_sets(CLASSES[name])
+]
+
+
+@pytest.mark.parametrize(("name", "options"), ELEMENTWISE, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_channels_last_parameters_are_stepped_by_the_kernels(
+    name: str, options: dict[str, Any], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch lays out the weights of convolutions; to the same bits, where no norm is a sum in their order."""
+    from steepest.optim import fused
+
+    def refused(*_: Any) -> None:
+        raise AssertionError("a step in tensor operations")
+
+    monkeypatch.setattr(fused, "_reference_step", refused)
+    results = []
+    for channels_last in (False, True):
+        given = _images(dtype, channels_last=channels_last)
+        optimizer = CLASSES[name](given, **options)
+        _steps_as_laid_out(optimizer, given, range(4))
+        results.append(given)
+        assert given[0].is_contiguous() != channels_last
+        slots = [slot for slot in optimizer.state[given[0]].values() if slot.shape == given[0].shape]
+        assert all(slot.stride() == given[0].stride() for slot in slots)
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if name in ("LARS", "LAMB") else {"rtol": 0.0, "atol": 0.0}
+    same(*results, **tolerance)
+
+
+def test_a_state_goes_from_one_memory_format_to_the_other() -> None:
+    plain = _images(torch.float32, channels_last=False)
+    first = Adam(plain, lr=0.1)
+    steps(first, plain, range(3))
+    state = copy.deepcopy(first.state_dict())
+    steps(first, plain, range(3, 5))
+    turned = _images(torch.float32, channels_last=True)
+    second = Adam(turned, lr=0.1)
+    _steps_as_laid_out(second, turned, range(3))
+    second.load_state_dict(state)
+    _steps_as_laid_out(second, turned, range(3, 5))
+    same(turned, plain, rtol=0.0, atol=0.0)
+    assert second.state[turned[0]]["exp_avg"].stride() == turned[0].stride()
+    assert second.state[turned[0]]["exp_avg"].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("options", [{"state_dtype": torch.bfloat16}, {"rounding": "kahan"}], ids=str)
+def test_other_layouts_of_the_state_take_channels_last(options: dict[str, Any]) -> None:
+    results = []
+    for channels_last in (False, True):
+        given = _images(torch.bfloat16, channels_last=channels_last)
+        optimizer = AdamW(given, lr=0.1, **options)
+        _steps_as_laid_out(optimizer, given, range(6))
+        results.append(given)
+    if "rounding" in options:
+        same(*results, rtol=0.0, atol=0.0)
+    else:  # bfloat16 averages are rounded at random, by the place in memory
+        same(*results, rtol=0.05, atol=0.02)
+
+
+def test_blocks_of_eight_bits_and_gradients_that_lie_otherwise_are_refused() -> None:
+    given = _images(torch.float32, channels_last=True)
+    with pytest.raises(InputError, match=r"is for contiguous parameters; one of shape .* is channels_last"):
+        Adam(given, state_dtype="8bit")
+    optimizer = Adam(given, state_dtype=torch.bfloat16)
+    set_gradients(given, 0)
+    with pytest.raises(InputError, match="gradients in the CPU's memory that lie as their parameters do"):
+        optimizer.step()
+
+
 @use
 def test_sizes_of_nothing_and_of_one_number(name: str, options: dict[str, Any]) -> None:
     results = []

@@ -40,6 +40,24 @@ def test_addresses_are_torchs(dtype: torch.dtype) -> None:
     assert found.tolist() == [tensor.data_ptr() for tensor in tensors]
 
 
+IMAGES = {(2, 3, 4, 5): torch.channels_last, (2, 3, 4, 5, 6): torch.channels_last_3d}
+
+
+@pytest.mark.parametrize("shape", IMAGES)
+def test_channels_last_is_an_order_of_its_own(shape: tuple[int, ...]) -> None:
+    plain = torch.zeros(shape)
+    turned = plain.contiguous(memory_format=IMAGES[shape])
+    strange = torch.zeros(shape[::-1]).permute(*range(len(shape))[::-1])
+    for first, second in ((plain, turned), (turned, plain), (turned, strange), (plain, strange)):
+        places = Places([torch.zeros(3), first])
+        assert places.find([torch.zeros(3), first.clone(memory_format=torch.preserve_format)]) is not None
+        assert places.find([torch.zeros(3), second]) is None
+    # Of one channel, or one place, both orders are the same.
+    for alike in (turned[:, :1], turned[:, :, :1, :1]):
+        alike = alike.clone(memory_format=IMAGES[shape]) if alike.dim() == 4 else alike[..., :1].clone()
+        assert Places([alike.contiguous()]).find([alike]) is not None
+
+
 OTHERS: dict[str, Callable[[], object]] = {
     "longer": lambda: torch.zeros(65),
     "wider": lambda: torch.zeros(64, dtype=torch.float64),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from enum import IntEnum
 from functools import cache, partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from steepest.backends import cpu
 
-__all__ = ["LOOK_UP", "NO_SUCH_TENSOR", "KeptPlaces", "Places", "finds_on", "look_up_at"]
+__all__ = ["LOOK_UP", "NO_SUCH_TENSOR", "KeptPlaces", "Order", "Places", "finds_on", "look_up_at", "order_of"]
 
 _FIND = types.int64(
     types.int64, types.int64, types.int64, types.int64, types.CPointer(types.int64), types.CPointer(types.int64)
@@ -75,15 +76,18 @@ prefetch: Any = intrinsic(_prefetch)
 
 
 def _place(function: int, tensor: int, words: Any, kind: int, size: int, device: int) -> Any:
-    """Where a tensor begins, if it lies contiguous in this device's memory and is of this type and size."""
+    """Where a tensor begins, if it lies dense in this device's memory, in this order, and is of this type and size."""
     if look_up(function, tensor, words) != 0:
         return _ASIDE
-    if words[1] != device or words[2] >> 32 != kind:
+    if words[1] != device or words[2] >> 32 != kind & 0xFFFFFFFF:
         return _ASIDE
-    dims = words[2] & 0xFFFFFFFF
+    dims, channels_last = words[2] & 0xFFFFFFFF, kind >> 32 != 0
     shape, strides = carray(as_integers(words[3]), dims), carray(as_integers(words[4]), dims)
     contiguous = 1
-    for d in range(dims - 1, -1, -1):
+    for step in range(dims):  # from the dimension whose elements are neighbours to the outermost
+        d = dims - 1 - step
+        if channels_last:
+            d = 1 if step == 0 else (d + 1 if d > 0 else 0)
         if shape[d] != 1 and strides[d] != contiguous:
             return _ASIDE
         contiguous *= shape[d]
@@ -188,6 +192,31 @@ def _prototype(num_arguments: int) -> Any:
     return ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * (1 + num_arguments))
 
 
+class Order(IntEnum):
+    """In which order a dense tensor's elements lie."""
+
+    CONTIGUOUS = 0
+    CHANNELS_LAST = 1  # of images or volumes: (N, C, ...) as if it were (N, ..., C)
+
+
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def order_of(tensor: Tensor) -> Order | None:
+    """The order of a strided tensor's elements; None if there is none, or gaps between them."""
+    if tensor.is_contiguous():
+        return Order.CONTIGUOUS
+    kind = _CHANNELS_LAST.get(tensor.dim())
+    return Order.CHANNELS_LAST if kind is not None and tensor.is_contiguous(memory_format=kind) else None
+
+
+def _kind_of(tensor: Tensor) -> int:
+    """Its type, and above it the order of its elements."""
+    order = order_of(tensor)
+    assert order is not None
+    return _type_of(tensor) | order << 32
+
+
 def _type_of(tensor: Tensor) -> int:
     """DLPack's type: its kind, the bits of an element, one lane."""
     if tensor.dtype.is_floating_point:
@@ -206,10 +235,10 @@ def _device_of(tensor: Tensor) -> int:
 
 
 class Places:
-    """The types, sizes and devices that some tensors have, and where tensors like them lie.
+    """The types, sizes, orders and devices that some tensors have, and where tensors like them lie.
 
     Args:
-        like: contiguous tensors in a CPU's or GPU's memory, of real numbers.
+        like: dense tensors, of an `Order`, in a CPU's or GPU's memory, of real numbers.
     """
 
     def __init__(self, like: Sequence[Tensor]) -> None:
@@ -219,7 +248,8 @@ class Places:
         self._finder = _finder()
         if self._finder is not None and not all(map(finds_on, set(self._devices))):
             self._finder = None
-        layouts = [(_type_of(tensor), tensor.numel(), _device_of(tensor)) for tensor in like]
+        self._orders = [order_of(tensor) for tensor in like]
+        layouts = [(_kind_of(tensor), tensor.numel(), _device_of(tensor)) for tensor in like]
         self._layouts = np.array(layouts, dtype=np.int64).reshape(-1, 3)
         self._found = np.empty(len(layouts), dtype=np.int64)
         # Asking NumPy for an address takes as long as a search.
@@ -249,7 +279,7 @@ class Places:
             and [tensor.device for tensor in tensors] == self._devices
             and [tensor.dtype for tensor in tensors] == self._dtypes
             and [tensor.numel() for tensor in tensors] == self._sizes
-            and all(map(Tensor.is_contiguous, tensors))
+            and list(map(order_of, tensors)) == self._orders
         ):
             return None
         return np.array(list(map(Tensor.data_ptr, tensors)), dtype=np.int64)

@@ -471,8 +471,8 @@ class FusedStep:
             else:
                 storage.check(type(self).__name__, parameter)
                 raise InputError(
-                    f"{type(self).__name__}: state_dtype and rounding need contiguous gradients in the CPU's memory; "
-                    f"that of a parameter of shape {tuple(parameter.shape)} is not."
+                    f"{type(self).__name__}: state_dtype and rounding need gradients in the CPU's memory that lie as "
+                    f"their parameters do; that of a parameter of shape {tuple(parameter.shape)} does not."
                 )
         parts = []
         for ((step, *before), layout), owners in together.items():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steepest.backends.cpu_storage import Layout
-from steepest.backends.cpu_tensors import KeptPlaces, Places
+from steepest.backends.cpu_tensors import KeptPlaces, Places, order_of
 from steepest.backends.cuda_devices import runs_on
 from steepest.errors import InputError
 from steepest.optim.rule import Rule
@@ -39,7 +39,10 @@ def on_one_gpu(parameters: Sequence[Tensor]) -> bool:
         and all(
             p.device == first.device and p.grad is not None and _fits(p) and _fits(p.grad) for p in parameters
         )
-        and all(p.grad is not None and p.grad.dtype == p.dtype for p in parameters)
+        and all(
+            p.grad is not None and p.grad.dtype == p.dtype and order_of(p.grad) == order_of(p)
+            for p in parameters
+        )
     )
 
 
@@ -47,7 +50,7 @@ def _fits(tensor: Tensor) -> bool:
     return (
         type(tensor) in _TENSORS
         and tensor.layout == torch.strided
-        and tensor.is_contiguous()
+        and order_of(tensor) is not None
         and not tensor.is_neg()
         and not tensor.is_inference()
     )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from steepest.backends.cpu_storage import BLOCK, EIGHT_BIT, Layout, has_float16
+from steepest.backends.cpu_tensors import Order, order_of
 from steepest.backends.cuda_devices import runs_on
 from steepest.errors import InputError
 from steepest.optim.rule import Rule
@@ -111,10 +112,15 @@ class Storage:
                 f"{name}: state_dtype='8bit' scales blocks of numbers, which parameters in parts (DTensor) would cut; "
                 "take torch.bfloat16, or leave it out."
             )
-        if not _is_reached(parameter) or not parameter.is_contiguous():
+        if not _is_reached(parameter) or order_of(parameter) is None:
             raise InputError(
-                f"{name}: state_dtype and rounding are for contiguous parameters in a CPU's or GPU's memory; one of "
-                f"shape {tuple(parameter.shape)} is not."
+                f"{name}: state_dtype and rounding are for contiguous and channels_last parameters in a CPU's or GPU's "
+                f"memory; one of shape {tuple(parameter.shape)} is not."
+            )
+        if self.state_type == "8bit" and order_of(parameter) != Order.CONTIGUOUS:
+            raise InputError(
+                f"{name}: state_dtype='8bit' is for contiguous parameters; one of shape {tuple(parameter.shape)} is "
+                "channels_last. Take torch.bfloat16, or leave it out."
             )
 
     def keep(self, rule: Rule, state: MutableMapping[str, Any], parameter: Tensor) -> None:
@@ -129,9 +135,11 @@ class Storage:
                 state[_codes(slot)], state[_header(slot)] = encoded(state.pop(slot), rule.averages[slot])
             elif form is not None:
                 state[slot] = state[slot].to(_dtype_of(form))
+            if slot in state:
+                state[slot] = _lying_like(parameter, state[slot])
         if self._compensates(parameter):
             if LOST not in state:
-                state[LOST] = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
+                state[LOST] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
         else:
             state.pop(LOST, None)
 
@@ -141,6 +149,8 @@ class Storage:
         if gradient.dtype != parameter.dtype or not all(map(_lies_well, tensors)):
             return None
         if any(t.shape != parameter.shape for t in (gradient, *slots)):
+            return None
+        if any(order_of(t) != order_of(parameter) for t in (gradient, *slots)):
             return None
         forms = [
             self.form(rule, name) or _DTYPES.get(t.dtype) for name, t in zip(rule.slots, slots, strict=True)
@@ -163,11 +173,18 @@ def _lacks_float16(parameter: Tensor, kinds: Sequence[str | None]) -> bool:
 def _lies_well(tensor: Tensor) -> bool:
     return (
         _is_reached(tensor)
-        and tensor.is_contiguous()
+        and order_of(tensor) is not None
         and type(tensor) in (Tensor, torch.nn.Parameter)  # subclasses may keep their numbers elsewhere
         and not tensor.is_neg()
         and not tensor.is_inference()
     )
+
+
+def _lying_like(parameter: Tensor, slot: Tensor) -> Tensor:
+    """A slot, loaded perhaps into a module of another memory format, in the order of its parameter's elements."""
+    if type(slot) is not Tensor or slot.shape != parameter.shape or order_of(slot) == order_of(parameter):
+        return slot
+    return torch.empty_like(parameter, dtype=slot.dtype, requires_grad=False).copy_(slot)
 
 
 def _dtype_of(form: str) -> torch.dtype:
