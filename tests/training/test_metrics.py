@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from steepest.losses import LOSSES
-from steepest.training.metrics import LOGIT, LOGITS, METRICS, REAL, default_metric
+from steepest.training.metrics import LOGIT, LOGITS, METRICS, REAL, Metric, default_metric
 from steepest.training.native import NativeEngine, to_predictions
 from steepest.training.native_kernel import MICRO_BATCH
 from steepest.training.run import Architecture, Run, Stop
+from steepest.training.torch_engine import score_of
 
 from .problems import problem
 
@@ -75,6 +77,38 @@ def test_equals_scikit_learn(metric: str, kind: str, dtype: str) -> None:
                 whole, to_predictions(outputs.astype(np.float64), FORMULAS[word])
             )
             assert figure == pytest.approx(expected, rel=1e-12, abs=1e-15), rows
+            # A module's outputs, whose class indices are whole numbers; turned round, they lie otherwise.
+            as_given = targets if word == REAL else targets.astype(int)
+            for laid_out in (outputs, np.asfortranarray(outputs)):
+                of_module = score_of(METRICS[metric], as_given, laid_out, FORMULAS[word])
+                assert of_module == pytest.approx(expected, rel=1e-12, abs=1e-15), rows
+
+
+def test_a_score_of_what_is_no_number_is_none() -> None:
+    rmse, log_loss, targets = METRICS["rmse"], METRICS["log_loss"], np.array([1.0, 0.0])
+    counts = LOSSES["poisson_nll"].formula
+    assert math.isnan(score_of(rmse, targets, np.array([[math.inf], [0.0]]), FORMULAS[REAL]))
+    assert math.isnan(score_of(log_loss, targets, np.array([[math.nan], [0.0]]), FORMULAS[LOGIT]))
+    assert math.isnan(score_of(rmse, targets, np.array([[800.0], [0.0]]), counts))  # exp(800)
+    assert score_of(rmse, targets, np.array([[0.0], [0.0]]), counts) == pytest.approx(math.sqrt(0.5))
+    # A logit without end is a probability all the same.
+    sure = score_of(log_loss, targets, np.array([[math.inf], [-math.inf]]), FORMULAS[LOGIT])
+    assert sure == pytest.approx(0.0, abs=1e-15)
+
+
+def test_probabilities_and_a_users_own_metric_go_by_predictions() -> None:
+    targets, outputs = np.array([1, 0, 1]), np.array([[0.9], [0.2], [0.6]], dtype=np.float32)
+    of_probabilities = score_of(METRICS["log_loss"], targets, outputs, LOSSES["bce_probability"].formula)
+    assert of_probabilities == pytest.approx(-np.mean(np.log([0.9, 0.8, 0.6])), rel=1e-6)
+
+    def largest(targets: NDArray[Any], predictions: NDArray[Any]) -> float:
+        assert predictions.shape == (3, 2)
+        return float(predictions.max())
+
+    own = Metric("largest", "largest", ("binary",), True, largest)
+    assert score_of(own, targets, outputs, FORMULAS[LOGIT]) == pytest.approx(
+        1 / (1 + math.exp(-0.9)), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass"])

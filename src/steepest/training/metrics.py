@@ -78,6 +78,21 @@ class Metric:
         counts = np.unique(targets(), return_counts=True)[1]
         return self.vouched_for(counts) if len(counts) else -math.inf
 
+    def of_outputs(self, targets: NDArray[Any], outputs: NDArray[Any], kind: int) -> float:
+        """The figure for outputs (rows, outputs), float32 or float64, before they are predictions; the engine's form.
+
+        It is ``compute``'s but for rounding, in a fraction of its time: scikit-learn's functions look at what they are
+        given for longer than a small module learns in an epoch.
+        """
+        kernel, (rows, num_outputs) = self.kernel(str(outputs.dtype)), outputs.shape
+        sums = np.zeros(2 + 2 * max(num_outputs, 2))
+        given = [np.ascontiguousarray(outputs.T), np.ascontiguousarray(targets, dtype=outputs.dtype)]
+        pointers = kernel.function.argtypes
+        x, t = (array.ctypes.data_as(pointer) for array, pointer in zip(given, pointers, strict=False))
+        total = sums.ctypes.data_as(pointers[5])
+        kernel(x, t, rows, num_outputs, kind, total, rows)
+        return float(kernel(x, t, 0, num_outputs, kind, total, rows))
+
     def kernel(self, dtype: str) -> cpu.Kernel:
         """The engine's form: adds a micro-batch to ``sums``; with ``rows = 0`` gives the finished figure."""
         assert self.add is not None

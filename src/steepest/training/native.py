@@ -40,6 +40,7 @@ from steepest.training.rates import course_of, rate_kernel
 from steepest.training.run import STOP_REASONS, Curve, Record, Run, TrainingData, named_apart
 
 __all__ = [
+    "KINDS",
     "NativeEngine",
     "check_range",
     "formula_of",
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 DIVERGENCE_FACTOR = 1e4  # a step's loss above this many times (1 + the first step's) is beyond all reason
-_KINDS = {
+KINDS = {
     "real": REAL, "logit": LOGIT, "probability": PROBABILITY, "logits": LOGITS, "log_rate": LOG_RATE,
 }  # fmt: skip
 _SURELY_THERE_BYTES = 100e6  # for less nobody asks the system
@@ -525,7 +526,7 @@ class Job:
             [
                 0, num_features, target_width, 0, len(sizes) - 1, batch_size, run.seed,
                 max_epochs, max_steps, stop.patience or 0, engine.metric.greater_is_better,
-                stop.target_metric is not None, _KINDS[self.formula.prediction],
+                stop.target_metric is not None, KINDS[self.formula.prediction],
                 self.formula.family == "pointwise", batch_size < n, max_epochs, len(table),
                 len(engine._weights) > 0, 0, engine.by_window, 0, 0, engine.num_validation,
             ],

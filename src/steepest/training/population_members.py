@@ -29,7 +29,7 @@ from steepest.training.torch_engine import (
     TorchEngine,
     float_type,
     moved,
-    predictions_of,
+    score_of,
 )
 
 __all__ = ["Population"]
@@ -213,9 +213,7 @@ class Population:
         together = torch.cat(parts, dim=1).numpy()
         truth = engine.scored(rows)
         return [
-            engine.metric.compute(truth, predictions_of(outputs, formula_of(self._runs[member].loss)))
-            if np.isfinite(outputs).all()
-            else float("nan")
+            score_of(engine.metric, truth, outputs, formula_of(self._runs[member].loss))
             for member, outputs in zip(members, together, strict=True)
         ]
 

@@ -23,8 +23,9 @@ from steepest.losses.formula import LossFormula
 from steepest.optim import OPTIMIZERS
 from steepest.schedules.course import Course
 from steepest.training.layout import alike, class_rows, is_kept, rows_of_outputs
-from steepest.training.metrics import METRICS
+from steepest.training.metrics import METRICS, Metric
 from steepest.training.native import (
+    KINDS,
     check_range,
     class_terms,
     formula_of,
@@ -53,6 +54,7 @@ __all__ = [
     "outputs_of",
     "predictions_of",
     "readable",
+    "score_of",
     "take_step",
     "with_gradients",
 ]
@@ -228,10 +230,8 @@ class TorchEngine:
     def _validate(self, module: nn.Module, run: Run, stop_event: threading.Event | None) -> float:
         if self.validation is None:
             return math.nan
-        predictions = self._predict(module, run, self.validation, stop_event)
-        if not np.isfinite(predictions).all():
-            return math.nan
-        return self.metric.compute(self.scored(self.validation), predictions)
+        outputs = self._outputs(module, run, self.validation, stop_event)
+        return score_of(self.metric, self.scored(self.validation), outputs, formula_of(run.loss))
 
     def scored(self, rows: Rows) -> NDArray[Any]:
         """The targets that a score is worked out from: flat, without ignored classes."""
@@ -241,13 +241,17 @@ class TorchEngine:
     def _predict(
         self, module: nn.Module, run: Run, rows: Rows, stop_event: threading.Event | None = None
     ) -> NDArray[Any]:
-        formula = formula_of(run.loss)
+        return predictions_of(self._outputs(module, run, rows, stop_event), formula_of(run.loss))
+
+    def _outputs(
+        self, module: nn.Module, run: Run, rows: Rows, stop_event: threading.Event | None = None
+    ) -> NDArray[Any]:
         flat = []
         for output, targets in outputs_of(module, rows, self.device):
             if stop_event is not None and stop_event.is_set():
                 raise Stopped
             flat.append(self.flat_outputs(run, output, targets))
-        return predictions_of(torch.cat(flat).numpy(), formula)
+        return torch.cat(flat).numpy()
 
     def flat_outputs(self, run: Run, outputs: Tensor, targets: Tensor) -> Tensor:
         """What a score is worked out from, (targets, outputs a target) in the main memory, without ignored classes.
@@ -407,6 +411,17 @@ def predictions_of(outputs: NDArray[Any], formula: LossFormula) -> NDArray[Any]:
         wide = outputs.astype(np.float64)
         return np.concatenate([1.0 - wide, wide], axis=1)
     return to_predictions(outputs, formula)
+
+
+def score_of(metric: Metric, targets: NDArray[Any], outputs: NDArray[Any], formula: LossFormula) -> float:
+    """A metric of a module's outputs (targets, outputs a target); NaN where a prediction is not finite."""
+    if not np.isfinite(outputs).all():
+        predictions = predictions_of(outputs, formula)
+        return metric.compute(targets, predictions) if np.isfinite(predictions).all() else math.nan
+    if metric.is_users_own or formula.prediction == "probability":
+        return metric.compute(targets, predictions_of(outputs, formula))
+    score = metric.of_outputs(targets, outputs, KINDS[formula.prediction])
+    return score if math.isfinite(score) else math.nan
 
 
 def has_batch_norm(module: nn.Module) -> bool:
