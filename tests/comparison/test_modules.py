@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomSampler, TensorDataset
 
 import steepest
 from steepest.comparison.modules import PreparedModules, prepare_modules
@@ -278,6 +278,49 @@ def test_a_comparison_on_sequences_hands_over_a_module_that_predicts_in_their_sh
     known = found.model.record.validation_score
     at_true = np.take_along_axis(found.model.predict_proba(x[20:30]), y[20:30, :, None], -1)
     assert known == pytest.approx(-np.log(at_true).mean(), rel=1e-5)
+
+
+class Pairs(Dataset):
+    """Rows of two inputs, by name or in order."""
+
+    def __init__(self, rows: slice, *, by_name: bool) -> None:
+        self.a, self.b, self.y, self.by_name = X[rows, :2], X[rows], Y[rows], by_name
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, i: int) -> Any:
+        return ({"a": self.a[i], "b": self.b[i]} if self.by_name else (self.a[i], self.b[i])), self.y[i]
+
+
+class OfTwo(nn.Module):
+    """Takes what a data loader makes of such rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 1), nn.Linear(3, 1)
+
+    def forward(self, inputs: Any) -> Any:
+        a, b = (inputs["a"], inputs["b"]) if isinstance(inputs, dict) else inputs
+        return self.first(a) + self.second(b)
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_inputs_of_several_parts_are_predicted_as_they_are_trained_on(by_name: bool) -> None:
+    data = tuple(Pairs(part, by_name=by_name) for part in PARTS)
+    found = steepest.compare(model=OfTwo, data=data, **SHORT)
+    expected = found.model.predict(data[2])
+    rows = PARTS[2]
+    of_arrays = {"a": X[rows, :2], "b": X[rows]} if by_name else (X[rows, :2], X[rows])
+    np.testing.assert_array_equal(found.model.predict(of_arrays), expected)
+    of_tensors = {"a": torch.tensor(X[rows, :2]), "b": torch.tensor(X[rows])} if by_name else None
+    if of_tensors:
+        np.testing.assert_array_equal(found.model.predict(of_tensors), expected)
+    with pytest.raises(InputError, match="parts of the inputs have 3 and 4 rows"):
+        found.model.predict({"a": X[:3, :2], "b": X[:4]} if by_name else (X[:3, :2], X[:4]))
+    for wrong in (None, 3, ()):
+        with pytest.raises(InputError, match=r"Inputs are a batch of rows|parts of the inputs have no rows"):
+            found.model.predict(wrong)
 
 
 def test_the_saved_weights_of_a_compiled_module_have_its_own_names(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,11 @@ class TrainedModule:
         """Values for regression, class indices for classes, in the shape of the targets.
 
         Args:
-            inputs: a batch of them (an array or a tensor), or a Dataset or DataLoader of (input, target) pairs
-                whose targets are not looked at.
+            inputs: a batch of them: an array or a tensor, a tuple or a dictionary of such if that is what an input is;
+                or a Dataset or DataLoader of (input, target) pairs whose targets are not looked at.
+
+        Raises:
+            InputError: it is none of these.
         """
         given = self._predict(inputs)
         return given if self.task == "regression" else given.argmax(axis=-1)
@@ -85,8 +88,10 @@ class TrainedModule:
         return self._predict(inputs)
 
     def _predict(self, inputs: Any) -> NDArray[Any]:
-        if not isinstance(inputs, (Dataset, DataLoader)):
-            inputs = (inputs, np.zeros(len(inputs), dtype=np.float32))
+        if isinstance(inputs, (tuple, Mapping)):
+            inputs = _InParts(inputs)
+        elif not isinstance(inputs, (Dataset, DataLoader)):
+            inputs = (inputs, np.zeros(_num_rows(inputs), dtype=np.float32))
         formula = formula_of(self.record.run.loss)
         has_classes, classes_last = formula.family == "softmax", self._classes_last
         parts = []
@@ -129,6 +134,37 @@ class TrainedModule:
         }
         (directory / "model.safetensors").write_bytes(save(state))
         (directory / "manifest.json").write_bytes(encoded(canonical_json(manifest)))
+
+
+class _InParts(Dataset[Any]):
+    """Rows whose inputs are tuples or dictionaries, as a data set gives them one by one; targets of 0."""
+
+    def __init__(self, parts: tuple[Any, ...] | Mapping[Any, Any]) -> None:
+        self._names = list(parts) if isinstance(parts, Mapping) else None
+        given = parts.values() if isinstance(parts, Mapping) else parts
+        self._parts = [part if isinstance(part, torch.Tensor) else np.asarray(part) for part in given]
+        counts = set(map(_num_rows, self._parts))
+        if len(counts) != 1:
+            told = " and ".join(map(str, sorted(counts))) or "no"
+            raise InputError(f"The parts of the inputs have {told} rows; each has a row for every prediction.")
+        (self._num_rows,) = counts
+
+    def __len__(self) -> int:
+        return self._num_rows
+
+    def __getitem__(self, i: int) -> tuple[Any, float]:
+        row = tuple(part[i] for part in self._parts)
+        return (row if self._names is None else dict(zip(self._names, row, strict=True))), 0.0
+
+
+def _num_rows(batch: Any) -> int:
+    try:
+        return len(batch)
+    except TypeError:
+        raise InputError(
+            f"Inputs are a batch of rows: an array, a tensor, a tuple or a dictionary of such, a Dataset or a "
+            f"DataLoader; not {batch!r}."
+        ) from None
 
 
 class _Unscaled:
