@@ -17,7 +17,6 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 import steepest
-from steepest.cli.progress import watch
 
 
 class SmallCNN(nn.Module):
@@ -60,10 +59,9 @@ def main(out: str = "steepest-digits", **options: Any) -> steepest.Comparison:
         "batch_sizes": [64],
         "max_epochs": 4,
     }
-    with watch(quiet=False) as progress:
-        comparison = steepest.compare(
-            model=SmallCNN, data=digits(), out=out, progress=progress, **{**asked, **options}
-        )
+    comparison = steepest.compare(
+        model=SmallCNN, data=digits(), out=out, progress=True, **{**asked, **options}
+    )
     images, labels = digits()[2]
     print(comparison.verdict["sentence"])
     if comparison.model is not None:

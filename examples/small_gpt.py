@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import steepest
-from steepest.cli.progress import watch
 
 LENGTH, WIDTH, HEADS, LAYERS = 32, 32, 2, 2
 TEXT = "\n".join(topics[name] for name in sorted(topics)).replace("*", "").replace('"', "")[:30_000]
@@ -93,10 +92,9 @@ def main(
         "batch_sizes": [32],
         "max_epochs": 4,
     }
-    with watch(quiet=False) as progress:
-        comparison = steepest.compare(
-            model=SmallGPT, data=parts(num_characters), out=out, progress=progress, **{**asked, **options}
-        )
+    comparison = steepest.compare(
+        model=SmallGPT, data=parts(num_characters), out=out, progress=True, **{**asked, **options}
+    )
     print(comparison.verdict["sentence"])
     if comparison.model is not None:
         print(go_on(comparison.model.module, "The statement "))

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "steepest"
 
-# docs/architecture.md: cli -> report, comparison -> training, data -> losses, optim -> backends -> files -> errors.
+# docs/architecture.md: cli -> report, comparison, screen -> training, data -> losses, optim -> backends -> files -> errors.
 # A layer may import what stands below it; parts on one line do not know each other.
 LAYERS = [
     {"errors", "naming", "tuning_range"},
@@ -18,7 +18,7 @@ LAYERS = [
     {"backends"},
     {"losses", "optim", "schedules"},
     {"training", "data", "testing"},
-    {"report", "comparison"},
+    {"report", "comparison", "screen"},
     {"explain", "bench", "estimators"},
     {"cli"},
     {"__init__", "__main__"},
@@ -27,6 +27,7 @@ LAYERS = [
 ALLOWED = {
     ("data", "training"),  # what data prepares is training's TrainingData
     ("comparison", "report"),  # a comparison ends with its report
+    ("comparison", "screen"),  # and is watched, from Python too
 }
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 # Compiled code in the user's own cache directory, in the only form Numba has for it: as private as Numba's

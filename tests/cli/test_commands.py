@@ -388,7 +388,7 @@ def test_list_shows_every_name(run: Run, fake: Fake) -> None:
 
 
 def test_a_score_reads_as_a_person_writes_it() -> None:
-    from steepest.cli.show import number
+    from steepest.screen.console import number
 
     given = [None, math.nan, 0.0, 0.123456, 12.3456, 1234.56, 12345.6, -54321.0, 1e12, 1e-7]
     assert [number(value) for value in given] == [

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from steepest.cli import progress
-from steepest.cli.live import Grid, LiveProgress
-from steepest.cli.progress import PlainProgress, watch
-from steepest.cli.tally import Tally
+from steepest.screen.live import Grid, LiveProgress
+from steepest.screen.tally import Tally
+from steepest.screen.watch import PlainProgress, watch
 from steepest.training.run import Curve, Record, Run
 
 from .conftest import Fake
@@ -89,7 +88,7 @@ def test_a_new_stage_counts_anew_and_keeps_the_best() -> None:
 
 def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("steepest.screen.watch.time.monotonic", lambda: now[0])
     stream = io.StringIO()
     plain = PlainProgress(Console(file=stream, width=120))
     plain.stage_started("tune", 1200, "rmse")

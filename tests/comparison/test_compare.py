@@ -294,6 +294,26 @@ def test_progress_is_told_of_every_stage_and_run(pair: Any) -> None:
 
 
 @pytest.mark.usefixtures("fakes")
+def test_progress_can_be_drawn_as_on_the_command_line(pair: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    compare(pair, progress=True, **SMALL)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "Plan:" in told.err
+    assert "best so far" in told.err
+    for silent in (False, None):
+        compare(pair, progress=silent, **SMALL)
+        assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("wrong", [3, print, "yes"])
+def test_who_cannot_be_told_of_progress_is_refused(pair: Any, wrong: Any) -> None:
+    with pytest.raises(
+        InputError, match=r"it is True, which draws .* or an object with the methods data_read"
+    ):
+        compare(pair, progress=wrong, **SMALL)
+
+
+@pytest.mark.usefixtures("fakes")
 def test_the_plan_that_is_told_says_what_the_budget_left_out(pair: Any) -> None:
     plan = compare(pair, budget="0.001s", num_threads=1, **SMALL).plan
     assert plan.left_out

@@ -169,7 +169,7 @@ def test_the_command(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     said = capsys.readouterr()
     assert "Reading: " in said.err
     assert "Training: " in said.err
-    assert "validation rmse" in said.out
+    assert "validation RMSE" in said.out
     assert main(["fit", str(files / "*.csv"), "--target", "y", "--out", str(tmp_path / "n")]) == 2
     assert capsys.readouterr().err.startswith("steepest: No file matches")
 

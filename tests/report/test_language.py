@@ -77,7 +77,7 @@ def made_of_names() -> Iterator[str]:
             yield from re.findall(r'trials\.run\(\s*"(\w+)"', path.read_text(encoding="utf-8"))
     yield from ("updates", "examples", "epochs", "seconds")
     told_elsewhere = {"task", "target", "metric", "epochs", "seed", "data_sha256", "left_out", "loss_reasons"}
-    told_elsewhere.add("together")
+    told_elsewhere |= {"together", "module_sha256"}
     plan = [field.name for field in fields(Plan) if field.name not in told_elsewhere]
     yield from (humanise(name) for name in (*plan, "format", "hidden", "activation"))
 

@@ -15,11 +15,12 @@ from tests.report import sample
 
 import steepest
 from steepest.cli.main import main
-from steepest.cli.show import console, print_verdict, rows_table
+from steepest.cli.show import print_verdict, rows_table
 from steepest.errors import InputError, inert
 from steepest.report import build
 from steepest.report.build import telling_of_records
 from steepest.report.plain_torch import arrays_code, training_code
+from steepest.screen.console import console
 
 EVIL = [
     "'); evil(); print('",

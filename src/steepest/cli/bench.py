@@ -55,7 +55,7 @@ def bench(
         check_file(json_file, "--json")
 
     from steepest.bench import run
-    from steepest.cli.show import console
+    from steepest.screen.console import console
 
     def keep(result: Mapping[str, Any]) -> None:
         if json_file is not None:
@@ -77,7 +77,7 @@ def _watched() -> Iterator[Callable[[int, int, str], None]]:
     """A bar on standard error while it is measured, or a line a work where that is no terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from steepest.cli.show import console
+    from steepest.screen.console import console
 
     screen = console(sys.stderr)
     if not screen.is_terminal or screen.is_dumb_terminal:

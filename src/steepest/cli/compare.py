@@ -205,9 +205,10 @@ def compare(
     )
     place = _place(data, target, out, resume, extend)
 
-    from steepest.cli.progress import PlanOnly, watch
+    from steepest.cli.plan_only import PlanOnly
     from steepest.cli.show import print_fit_on_all_rows, print_verdict
     from steepest.comparison.compare import compare as run_comparison
+    from steepest.screen.watch import watch
 
     with nullcontext(PlanOnly()) if dry_run else watch(quiet=quiet) as progress:
         goes_on = resume is not None or extend is not None

@@ -34,8 +34,8 @@ def explain(
     if out is not None:
         check_file(out, "--out")
 
-    from steepest.cli.show import console
     from steepest.explain import explain as look_up
+    from steepest.screen.console import console
 
     explanation = look_up(name)
     if out is not None:

@@ -53,7 +53,7 @@ class _Progress:
 
 
 def _print(fitted: FittedModule) -> None:
-    from steepest.cli.show import console, in_course, number
+    from steepest.screen.console import console, in_course, number
 
     record, screen = fitted.record, console()
     run, standing, launch = record.run.run, record.standing, record.standing.launches[-1]

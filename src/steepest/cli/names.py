@@ -23,7 +23,8 @@ def list_names(
         typer.echo("\n".join([*LOSSES, *OPTIMIZERS, *SCHEDULES]))
         return
 
-    from steepest.cli.show import console, rows_table
+    from steepest.cli.show import rows_table
+    from steepest.screen.console import console
     from steepest.training.metrics import METRICS
 
     screen = console()

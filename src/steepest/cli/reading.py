@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from steepest.cli.show import console
+from steepest.screen.console import console
 
 __all__ = ["told_of_reading"]
 

@@ -38,7 +38,7 @@ from steepest.comparison.modules import (
 from steepest.comparison.options import Options
 from steepest.comparison.output import check_directory, place_of, recover, recover_held, write_directory
 from steepest.comparison.plan import TEST, VALIDATION, Plan, make_plan, read_plan
-from steepest.comparison.progress import Progress, Silent, Together
+from steepest.comparison.progress import Progress, Silent, Together, drawn_on_request
 from steepest.comparison.records import runs_frame
 from steepest.comparison.splits import Split, Splits
 from steepest.comparison.trials import Interrupted
@@ -152,6 +152,7 @@ class Comparison:
 
 
 @with_gradients()
+@drawn_on_request
 def compare(
     data: Any = None,
     target: str | None = None,
@@ -171,7 +172,7 @@ def compare(
     num_threads: int | None = None,
     plan: Plan | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     max_epochs: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     device: str = "cpu",
     compile: bool = False,
     resume: str | os.PathLike[str] | None = None,
@@ -220,7 +221,9 @@ def compare(
         num_threads: runs trained at once; None: one a processor. The result does not depend on it.
         plan: a plan or the path of a ``plan.json``, to follow to the letter: it decides the other options.
         max_epochs: passes over the training rows in each run; None: by the number of rows.
-        progress: told of every stage and run.
+        progress: True draws it as the command line does, on standard error: live in a terminal, a line every few
+            seconds elsewhere, as in a notebook. Or an object of your own with the methods of
+            :class:`steepest.comparison.progress.Progress`, which is told of every stage and run.
         device: where ``model``'s modules are trained, ``"cpu"``, ``"cuda"`` or what else torch has here. A table's
             perceptrons are trained by the native engine on ``"cpu"``, and elsewhere many at once, to the same scores to
             rounding.
@@ -338,7 +341,7 @@ def compare(
         chosen = replace(
             chosen,
             together=prepared.together_pays(chosen) if together is None else together,
-            module=prepared.module_sha256,
+            module_sha256=prepared.module_sha256,
         )
     if model is None:
         chosen = _placed(chosen, device, is_new=followed is None)
@@ -400,12 +403,13 @@ def _check_targets(plan: Plan, prepared: Prepared) -> None:
             check_range(formula, least)
 
 
-def _watchers(progress: Progress | None, tensorboard: str | os.PathLike[str] | None) -> Progress:
+def _watchers(progress: Progress | bool | None, tensorboard: str | os.PathLike[str] | None) -> Progress:
+    watcher = Silent() if progress is None or isinstance(progress, bool) else progress
     if tensorboard is None:
-        return progress or Silent()
+        return watcher
     from steepest.comparison.tensorboard import TensorBoardLog
 
-    return Together([progress or Silent(), TensorBoardLog(tensorboard)])
+    return Together([watcher, TensorBoardLog(tensorboard)])
 
 
 def _check_language(lang: str) -> None:
@@ -562,7 +566,7 @@ def _fitting(plan: Plan, prepared: Prepared | PreparedModules) -> Plan:
             f"(sha256 {plan.data_sha256[:12]}..., not {prepared.data_sha256[:12]}...); leave the plan out."
         )
     # Plans of before say nothing of the module.
-    if isinstance(prepared, PreparedModules) and plan.module not in (None, prepared.module_sha256):
+    if isinstance(prepared, PreparedModules) and plan.module_sha256 not in (None, prepared.module_sha256):
         raise InputError(
             "The plan was made for another module: its layers, or the names, shapes or types of its weights, differ "
             f"from this {prepared.module_name}'s; give the module that it was made for, or make a new comparison."

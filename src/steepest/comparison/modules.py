@@ -146,7 +146,9 @@ class _InParts(Dataset[Any]):
         counts = set(map(_num_rows, self._parts))
         if len(counts) != 1:
             told = " and ".join(map(str, sorted(counts))) or "no"
-            raise InputError(f"The parts of the inputs have {told} rows; each has a row for every prediction.")
+            raise InputError(
+                f"The parts of the inputs have {told} rows; each has a row for every prediction."
+            )
         (self._num_rows,) = counts
 
     def __len__(self) -> int:

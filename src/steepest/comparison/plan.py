@@ -152,9 +152,7 @@ class Plan:
     schedules: tuple[str, ...] = ("constant",)
     warmup: float = 0.0  # of every run, a share of its steps
     ignore: tuple[str, ...] = ()  # columns that take no part
-    module: str | None = (
-        None  # of a module of the user's own: the digest of its layers and its weights' shapes
-    )
+    module_sha256: str | None = None  # of a module of the user's own: of its layers and its weights' shapes
     left_out: tuple[str, ...] = ()  # what a budget took away, in sentences
 
     @property
@@ -524,7 +522,7 @@ def _typed(given: Mapping[str, Any]) -> Plan:
         schedules=check.check_schedules(given["schedules"]),
         warmup=check.check_warmup(given["warmup"]),
         ignore=check.check_ignore(given["ignore"]),
-        module=None if given["module"] is None else str(given["module"]),
+        module_sha256=None if given["module_sha256"] is None else str(given["module_sha256"]),
         left_out=tuple(given["left_out"]),
     )
 

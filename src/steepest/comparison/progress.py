@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
+from steepest.errors import InputError
 from steepest.training.run import Record
 
 if TYPE_CHECKING:
     from steepest.comparison.plan import Plan
 
-__all__ = ["Progress", "Silent", "Together"]
+__all__ = ["Progress", "Silent", "Together", "drawn_on_request"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 class Progress(Protocol):
@@ -90,3 +95,35 @@ class Together:
         """Tell each of them."""
         for watcher in self._watchers:
             watcher.stage_finished()
+
+
+def drawn_on_request(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """The same function, whose ``progress`` may be True: what the command line draws, on standard error.
+
+    Raises:
+        InputError: it is neither that nor somebody who can be told.
+    """
+
+    @wraps(function)
+    def watched(*given: _P.args, **named: _P.kwargs) -> _R:
+        progress: Any = named.get("progress")
+        if progress is not True:
+            _check_can_be_told(progress)
+            return function(*given, **named)
+        from steepest.screen.watch import watch
+
+        with watch(quiet=False) as drawn:
+            named["progress"] = drawn
+            return function(*given, **named)
+
+    return watched
+
+
+def _check_can_be_told(progress: object) -> None:
+    told = [name for name in vars(Silent) if not name.startswith("_")]
+    if progress is None or progress is False or all(callable(getattr(progress, name, None)) for name in told):
+        return
+    raise InputError(
+        f"progress is {progress!r}; it is True, which draws a comparison's progress, or an object with the methods "
+        f"{', '.join(told)}."
+    )

@@ -349,7 +349,7 @@ def _plan_facts(plan: Context, verdict: Context) -> list[tuple[str, str]]:
     """The plan's entries as words, those apart that the record or the notes tell already."""
     facts: list[tuple[str, str]] = []
     for key, value in plan.items():
-        if key in verdict or key in ("left_out", "loss_reasons", "together"):
+        if key in verdict or key in ("left_out", "loss_reasons", "module_sha256", "together"):
             continue
         if isinstance(value, dict):
             facts += [(f"{humanise(key)}: {humanise(str(name))}", fact(own)) for name, own in value.items()]

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from steepest.cli.show import number
-from steepest.cli.tally import Tally, print_notes, print_plan
+from steepest.screen.console import number
+from steepest.screen.tally import Tally, print_notes, print_plan
 
 if TYPE_CHECKING:
     from rich.console import Console, Group

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from steepest.cli.show import in_course, number
+from steepest.screen.console import in_course, number
 
 if TYPE_CHECKING:
     from rich.console import Console

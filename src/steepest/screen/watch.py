@@ -11,11 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import typer
-
-from steepest.cli.live import LiveProgress
-from steepest.cli.show import console
-from steepest.cli.tally import Tally, print_notes, print_plan
+from steepest.screen.console import console
+from steepest.screen.live import LiveProgress
+from steepest.screen.tally import Tally, print_notes, print_plan
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from steepest.comparison.progress import Progress
     from steepest.training.run import Record
 
-__all__ = ["PlainProgress", "PlanOnly", "watch"]
+__all__ = ["PlainProgress", "watch"]
 
 _LINE_EVERY_SEC = 5.0
 
@@ -86,25 +84,3 @@ class PlainProgress:
             text += f": {tally.num_done:,} of {tally.num_runs:,} runs"
             text += f"; {summary}" if (summary := tally.summary()) else ""
         self._screen.print(text, markup=False, soft_wrap=True)
-
-
-class PlanOnly:
-    """Prints what is to be said of the data, and the plan, on standard output; ends before the first run."""
-
-    def data_read(self, notes: Sequence[str]) -> None:
-        """Print."""
-        print_notes(console(), notes)
-
-    def plan_made(self, plan: Plan) -> None:
-        """Print, and leave."""
-        print_plan(console(), plan)
-        raise typer.Exit
-
-    def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
-        """Never reached."""
-
-    def run_finished(self, record: Record) -> None:
-        """Never reached."""
-
-    def stage_finished(self) -> None:
-        """Never reached."""

@@ -1,0 +1,49 @@
+"""A console on which names out of a table are text, and how numbers are written there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+from steepest.errors import inert
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from steepest.training.run import Run
+
+__all__ = ["console", "in_course", "number"]
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """A console on ``stream`` (standard output). A file or a pipe gets lines wide enough not to be broken.
+
+    Names out of a table are text to it: no markup, no emoji codes, and nothing that the terminal would obey.
+    """
+    from rich.console import Console
+
+    class Inert(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(inert(text), **options)
+
+    target = stream or sys.stdout
+    width = None if target.isatty() or "COLUMNS" in os.environ else 120
+    return Inert(file=target, width=width, highlight=False, markup=False, emoji=False)
+
+
+def number(value: float | None) -> str:
+    """A score as a person reads it: four figures, so that columns line up, and seldom an exponent."""
+    if value is None or value != value:
+        return "-"
+    if 1e4 <= abs(value) < 1e9:
+        return f"{value:,.0f}"
+    return f"{value:#.4g}".rstrip(".")
+
+
+def in_course(run: Run) -> str:
+    """How a run's rate goes, where it does not stay; to stand behind the rate."""
+    named = [run.schedule] * (run.schedule != "constant")
+    named += [f"warm-up {run.warmup:g}"] * (run.warmup > 0.0)
+    return f" ({', '.join(named)})" if named else ""
