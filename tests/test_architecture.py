@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "steepest"
 
-# docs/architecture.md: cli -> report, comparison, screen -> training, data -> losses, optim -> backends -> files -> errors.
+# docs/architecture.md: cli -> report, comparison, screen -> training, data -> losses, optim -> backends -> files.
 # A layer may import what stands below it; parts on one line do not know each other.
 LAYERS = [
     {"errors", "naming", "tuning_range"},
