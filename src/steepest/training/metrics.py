@@ -81,8 +81,8 @@ class Metric:
     def of_outputs(self, targets: NDArray[Any], outputs: NDArray[Any], kind: int) -> float:
         """The figure for outputs (rows, outputs), float32 or float64, before they are predictions; the engine's form.
 
-        It is ``compute``'s but for rounding, in a fraction of its time: scikit-learn's functions look at what they are
-        given for longer than a small module learns in an epoch.
+        It is ``compute``'s but for rounding, in a fraction of its time: scikit-learn looks at what it is given for most
+        of a millisecond.
         """
         kernel, (rows, num_outputs) = self.kernel(str(outputs.dtype)), outputs.shape
         sums = np.zeros(2 + 2 * max(num_outputs, 2))
