@@ -439,7 +439,9 @@ def reference_page() -> str:
         "## The vocabulary of formulas",
         (
             "A formula or a rule of your own is written with `+ - * / **`, comparisons, numbers and these names from "
-            f"`steepest.backends.reference`: {words}. There is no `if`: `where` chooses."
+            f"`steepest.backends.reference`: {words}. There is no `if`: `where` chooses. `exp_product(a, x)` "
+            "is `exp(a * x)` and `sigmoid_power(x, a)` is `sigmoid(x)**a`, with the digits that the plain text loses, "
+            "and faster."
         ),
     ]
     return _joined(*parts)

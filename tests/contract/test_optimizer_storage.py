@@ -198,6 +198,32 @@ def test_torchs_state_is_taken_and_ours_is_never_mistaken_by_torch() -> None:
     assert set(wide.state[ours[0]]) == {"step", "exp_avg", "exp_avg_sq"}
 
 
+@pytest.mark.parametrize("wrong", ["codes", "scales", "no scales", "wide scales", "every other code"])
+@pytest.mark.parametrize("kind", ["8bit", None])
+def test_eight_bits_of_another_parameter_are_refused(kind: Any, wrong: str) -> None:
+    """A kernel reads and writes as many as the parameter has elements."""
+    saved = nn.Parameter(torch.ones(600))
+    before = optim.Adam([saved], state_dtype="8bit")
+    _walk(before, [saved], 2)
+    state = before.state_dict()
+    slots = state["state"][0]
+    slots |= {
+        "codes": {"exp_avg_8bit": torch.zeros(10, dtype=torch.uint8)},
+        "scales": {"exp_avg_scale_8bit": slots["exp_avg_scale_8bit"][:1]},
+        "no scales": {"exp_avg_scale_8bit": None},
+        "wide scales": {"exp_avg_scale_8bit": slots["exp_avg_scale_8bit"].float()},
+        "every other code": {"exp_avg_8bit": torch.zeros(1200, dtype=torch.uint8)[::2]},
+    }[wrong]
+    parameter = nn.Parameter(torch.ones(600))
+    after = optim.Adam([parameter])
+    after.load_state_dict(state)
+    for group in after.param_groups:
+        group["state_dtype"] = kind
+    with pytest.raises(InputError, match="The 8-bit state 'exp_avg' is not this parameter's"):
+        _walk(after, [parameter], 1)
+    assert torch.equal(parameter.detach(), torch.ones(600))
+
+
 # --- half-precision parameters ------------------------------------------------------------------------------------
 
 

@@ -396,12 +396,17 @@ def _expm1_reduced_narrow(r: float) -> float:
 
 
 @_inline
-def _decay_narrow64(x: float) -> float:
-    # exp(-|x|), which float32 holds down to exp(-104): one power of two does.
-    clamped = max(-math.fabs(x), -700.0)
-    k = _round_to_even(clamped * _LOG2_E)
-    r = (clamped - k * _LN2_HIGH) - k * _LN2_LOW
+def _exp_within(x: float) -> float:
+    # exp(x) for x in [-708, 709]: one power of two does.
+    k = _round_to_even(x * _LOG2_E)
+    r = (x - k * _LN2_HIGH) - k * _LN2_LOW
     return (1.0 + _expm1_reduced_narrow(r)) * _power_of_two(k)
+
+
+@_inline
+def _decay_narrow64(x: float) -> float:
+    # exp(-|x|), which float32 holds down to exp(-104)
+    return _exp_within(max(-math.fabs(x), -700.0))
 
 
 @_inline
@@ -447,11 +452,7 @@ def _sigmoid_power_narrow64(x: float, a: float) -> float:
 
 @_inline
 def _exp_narrow64(x: float) -> float:
-    # One power of two: float64 holds what float32 does, and more.
-    clamped = min(max(x, -708.0), 709.0)
-    k = _round_to_even(clamped * _LOG2_E)
-    r = (clamped - k * _LN2_HIGH) - k * _LN2_LOW
-    result = (1.0 + _expm1_reduced_narrow(r)) * _power_of_two(k)
+    result = _exp_within(min(max(x, -708.0), 709.0))
     result = 0.0 if x < -708.0 else result
     result = math.inf if x > 709.0 else result
     return result if x == x else x

@@ -246,8 +246,9 @@ def _taken_over(module: Any, names: str, kind: str = "float64") -> None:
 _taken_over(
     cpu_vocabulary,
     "_expm1_reduced _exp_of_sum _exp64 _exp_product64 _expm1_64 _tanh64 _sigmoid64 _exponent _fraction _log_parts "
-    "_log64 _log1p64 _softplus64 _sigmoid_power64 _expm1_reduced_narrow _decay_narrow64 _log1p_of_decay "
-    "_softplus_narrow64 _sigmoid_narrow64 _exp_narrow64 _sigmoid_power_narrow64 _log_narrow64 _power_narrow",
+    "_log64 _log1p64 _softplus64 _sigmoid_power64 _expm1_reduced_narrow _exp_within _decay_narrow64 "
+    "_log1p_of_decay _softplus_narrow64 _sigmoid_narrow64 _exp_narrow64 _sigmoid_power_narrow64 _log_narrow64 "
+    "_power_narrow",
 )
 _taken_over(cpu_exponentials, "exp_difference64")
 _taken_over(cpu_exponentials, "exp_difference32 exp_within32", "float32")

@@ -124,10 +124,15 @@ class Storage:
             )
 
     def keep(self, rule: Rule, state: MutableMapping[str, Any], parameter: Tensor) -> None:
-        """Bring a parameter's state, fresh or loaded, into the form asked for."""
+        """Bring a parameter's state, fresh or loaded, into the form asked for.
+
+        Raises:
+            InputError: loaded 8-bit numbers are not this parameter's.
+        """
         for slot in rule.slots:
             form = self.form(rule, slot)
             if slot not in state and _codes(slot) in state:
+                _check_codes(slot, state, parameter)
                 if form in EIGHT_BIT:
                     continue
                 state[slot] = decoded(state.pop(_codes(slot)), state.pop(_header(slot)), rule.averages[slot])
@@ -177,6 +182,26 @@ def _lies_well(tensor: Tensor) -> bool:
         and type(tensor) in (Tensor, torch.nn.Parameter)  # subclasses may keep their numbers elsewhere
         and not tensor.is_neg()
         and not tensor.is_inference()
+    )
+
+
+def _check_codes(slot: str, state: Mapping[str, Any], parameter: Tensor) -> None:
+    """What a kernel reads and writes by the parameter's size is of that size."""
+    codes, header = state[_codes(slot)], state.get(_header(slot))
+    num_blocks = math.ceil(parameter.numel() / BLOCK)
+    if (
+        isinstance(header, Tensor)
+        and (codes.shape, codes.dtype) == (parameter.shape, torch.uint8)
+        and (header.shape, header.dtype) == ((num_blocks,), torch.int16)
+        and codes.is_contiguous()
+        and header.is_contiguous()
+    ):
+        return
+    told = f"of shape {tuple(header.shape)}" if isinstance(header, Tensor) else "missing"
+    raise InputError(
+        f"The 8-bit state {slot!r} is not this parameter's: its codes are of shape {tuple(codes.shape)} and its scales "
+        f"{told}, where a parameter of shape {tuple(parameter.shape)} has codes of that shape and {num_blocks} scales. "
+        "Load a state that was saved for these parameters."
     )
 
 
