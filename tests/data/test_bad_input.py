@@ -135,6 +135,7 @@ BAD_FILES = [
     BadFile("t.csv", GOOD, ["no task 'regresion'", "'regression'"], {"target": "y", "task": "regresion"}),
     BadFile("t.csv", rows(lambda row: f"{row},{1.5 * row}", count=7), ["7 rows", "too few", "at least 8"]),
     BadFile("t.csv", rows(lambda row: f"{row},1e{300 + row % 9}"), ["target 'y'", "too large"]),
+    BadFile("t.csv", rows(lambda row: f"{row},{row}e-200"), ["target 'y'", "too little to be computed with"]),
     # the features
     BadFile("t.csv", rows(lambda row: f"{row}", "y"), ["No column of 't.csv'", "only column"]),
     BadFile("t.csv", rows(lambda row: f"7,{row}"), ["No column of 't.csv'", "the same value (7)"]),

@@ -168,6 +168,10 @@ DROPPED: list[tuple[list[Any], str]] = [
         [f"id-{row}" for row in range(NUM_ROWS)],
         "Column 'b' is left out: nearly every row has a text of its own",
     ),
+    (
+        [row % 7 * 1e-200 for row in range(NUM_ROWS)],
+        "Column 'b' is left out: its values lie within 6e-200 of one another, which is too little to be computed with",
+    ),
 ]
 
 

@@ -59,6 +59,7 @@ def table(num_rows: int = NUM_ROWS) -> pl.DataFrame:
             "many": words,
             "own": [f"row {place}" for place in range(num_rows)],
             "same": np.full(num_rows, 3.5),
+            "tiny": np.arange(num_rows) % 7 * 1e-200,
             "none": pl.Series([None] * num_rows, dtype=pl.Float64),
             "when": [start + dt.timedelta(hours=7 * place) for place in range(num_rows)],
             "day": [f"2021-03-{1 + place % 28:02d}" for place in range(num_rows)],

@@ -316,6 +316,27 @@ def test_what_fails_leaves_what_was_learned_before(rows: Any, numbers: Any, labe
         fresh.predict(rows)
 
 
+def test_weights_that_overflow_in_the_last_step_are_a_divergence(rows: Any, numbers: Any) -> None:
+    wild = SteepestRegressor(optimizer="sgd", lr=1e300, batch_size=len(rows), epochs=1)
+    for learn in (wild.partial_fit, wild.fit):
+        with pytest.raises(InputError, match="Training diverged"):
+            learn(rows, numbers)
+
+
+@pytest.mark.parametrize(
+    ("factor", "sentence"),
+    [
+        (1e300, "y holds numbers as large as .* too large"),
+        (1e-300, "y holds numbers that lie within .* too little"),
+    ],
+)
+def test_targets_that_no_variance_can_be_had_of_are_refused(
+    rows: Any, numbers: Any, factor: float, sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        SteepestRegressor(epochs=2).fit(rows, numbers * factor)
+
+
 def test_a_schedule(rows: Any, numbers: Any) -> None:
     constant, linear = (
         SteepestRegressor(epochs=20, lr=0.01, schedule=name).fit(rows, numbers)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from steepest.data.encoding import CategoricalColumn, NumericColumn, Part
 from steepest.data.kinds import kind_of
+from steepest.data.moments import LEAST_SPREAD
 from steepest.data.parts import DATE_PARTS, part_values
 from steepest.data.table import which
 from steepest.errors import InputError
@@ -51,7 +52,10 @@ def learn_columns(
 
 @dataclass(frozen=True)
 class Summary:
-    """What decides whether a column is of use; ``first`` is one of its values."""
+    """What decides whether a column is of use; ``first`` is one of its values.
+
+    ``spread`` is from the least to the greatest of numbers.
+    """
 
     name: str
     dtype: pl.DataType
@@ -59,12 +63,15 @@ class Summary:
     num_values: int
     num_distinct: int
     first: Any
+    spread: float | None = None
 
 
 def _summary(series: pl.Series) -> Summary:
     values = series.drop_nulls()
     first = values[0] if len(values) else None
-    return Summary(series.name, series.dtype, len(series), len(values), values.n_unique(), first)
+    numbers = values.to_numpy() if series.dtype == pl.Float64 else ()
+    spread = float(np.ptp(numbers)) if len(numbers) else None
+    return Summary(series.name, series.dtype, len(series), len(values), values.n_unique(), first, spread)
 
 
 def keep_useful(reasons: Mapping[str, str | None], source: str, notes: list[str]) -> list[str]:
@@ -93,6 +100,11 @@ def useless(column: Summary) -> str | None:
         return "it has no value in the training rows"
     if column.num_distinct == 1 and column.num_values == column.num_rows:
         return f"all training rows have the same value ({column.first!r})"
+    if column.spread is not None and 0.0 < column.spread < LEAST_SPREAD:
+        return (
+            f"its values lie within {column.spread:.3g} of one another, which is too little to be computed with; "
+            "rescale it to use it"
+        )
     if column.dtype == pl.String and column.num_distinct > max(1, _MAX_DISTINCT_SHARE * column.num_values):
         return f"nearly every row has a text of its own ({column.num_distinct} in {column.num_values} training rows)"
     return None

@@ -134,15 +134,17 @@ class _Column:
     def useless(self) -> str | None:
         if not self.is_counted:
             return f"it has over {MAX_COUNTED} different texts"
+        spread = None
         if self.dtype == pl.String:
             num_distinct = len(self.counts)
         else:
             moments = next(iter(self.moments.values()), Moments())
             num_distinct = 1 if moments.least == moments.greatest else 2
+            spread = moments.greatest - moments.least if self.dtype == pl.Float64 and moments.count else None
             if self.dtype == pl.Int64 and self.is_rising and self.num_values == self.num_rows:
                 num_distinct = self.num_rows
         return useless(
-            Summary(self.name, self.dtype, self.num_rows, self.num_values, num_distinct, self.first)
+            Summary(self.name, self.dtype, self.num_rows, self.num_values, num_distinct, self.first, spread)
         )
 
     def encoding(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Moments"]
+__all__ = ["LEAST_SPREAD", "Moments"]
 
+LEAST_SPREAD = 1e-150  # from least to greatest: of less the square, and with it the variance, is 0 in float64
 _EPS = float(np.finfo(np.float64).eps)
 
 

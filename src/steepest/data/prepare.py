@@ -24,7 +24,7 @@ from steepest.data.split_column import (
     split_column,
 )
 from steepest.data.table import Table
-from steepest.data.target import Target, read_target
+from steepest.data.target import Target, check_spread, read_target
 from steepest.errors import InputError
 
 if TYPE_CHECKING:
@@ -234,6 +234,7 @@ def _moments(target: Target, train: Indices, source: str) -> tuple[float, float]
             f"The target {target.name!r} of {source} holds numbers as large as {np.abs(values).max():g}, too"
             " large to be computed with; rescale it."
         )
+    check_spread(f"The target {target.name!r} of {source}", float(values.min()), float(values.max()))
     # The same value in all training rows, though not in all rows.
     return mean, scale if scale > 0 else 1.0
 

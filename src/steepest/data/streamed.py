@@ -18,6 +18,7 @@ from steepest.data.memory import resident_bytes
 from steepest.data.parts import check_finite
 from steepest.data.split import check_options, check_rows
 from steepest.data.table import Table
+from steepest.data.target import check_spread
 from steepest.data.target_streamed import TargetLearner, encoded, present
 from steepest.errors import InputError, near_names
 from steepest.training.random import SPLIT, hashed
@@ -192,6 +193,9 @@ def _learn(
             raise InputError(
                 f"The target {name!r} of {batches.source} holds numbers too large to be computed with; rescale it."
             )
+        check_spread(
+            f"The target {name!r} of {batches.source}", target.moments.least, target.moments.greatest
+        )
     encoding = Encoding(name, found.task, encodings, found.classes, mean, scale)
     least = 0.0 if found.classes is not None else target.least
     return _Learned(encoding, [*found.notes, *notes], least, target.class_counts(found.classes), counts)

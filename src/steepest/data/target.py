@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from steepest.data.encoding import Label
 from steepest.data.kinds import first_row, kind_of
+from steepest.data.moments import LEAST_SPREAD
 from steepest.data.split import AS_QUANTITY
 from steepest.data.table import Table
 from steepest.errors import InputError, near_names
 
-__all__ = ["TASKS", "Target", "read_target"]
+__all__ = ["TASKS", "Target", "check_spread", "read_target"]
 
 TASKS = ("auto", "regression", "binary", "multiclass", "classification")
 
@@ -42,6 +43,19 @@ class Target:
     classes: list[Label] | None
     present: pl.Series
     notes: list[str]
+
+
+def check_spread(named: str, least: float, greatest: float) -> None:
+    """Numbers that are not all one are so far apart that float64 has a variance of them; ``named`` is what holds them.
+
+    Raises:
+        InputError: they are not.
+    """
+    if 0.0 < greatest - least < LEAST_SPREAD:
+        raise InputError(
+            f"{named} holds numbers that lie within {greatest - least:.3g} of one another, too little to be computed "
+            "with; rescale it."
+        )
 
 
 def read_target(table: Table, task: str) -> Target:

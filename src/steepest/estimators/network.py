@@ -42,6 +42,7 @@ __all__ = ["Network", "Weights"]
 
 Weights = NDArray[np.float64] | None  # of rows; None: each counts once
 
+_LOOKED_AT = 256  # rows whose outputs show whether weights can be computed with
 _ROWS_A_STEP = 200  # batch_size="auto": as scikit-learn's own networks
 _STEPS_AT_LEAST = 1000  # epochs="auto": a small table takes many epochs to learn anything
 _ANY_NUMBER = 2**62
@@ -106,7 +107,7 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         run = replace(run, lr=self._rate(run, rows, y, weights, task, num_classes))
         record = self._engine(rows, y, weights, task, num_classes).run_all([run], num_threads=1)[0]
         assert record is not None
-        self._keep(record, num_classes)
+        self._keep(record, num_classes, rows)
 
     def _train_more(
         self, x: NDArray[Any], y: NDArray[Any], weights: Weights, task: Task, num_classes: int
@@ -131,22 +132,28 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             self._scaler = StandardScaler().fit(x, sample_weight=weights)
         # Another seed for each pass, or each would take the rows in the same order.
         run = replace(run, stop=Stop(max_epochs=1), seed=(run.seed + passes) % 2**31)
-        engine = self._engine(self._standardised(x), y, weights, task, num_classes)
+        rows = self._standardised(x)
+        engine = self._engine(rows, y, weights, task, num_classes)
         record = engine.run_all([run], num_threads=1, initial=initial)[0]
         assert record is not None
-        self._keep(record, num_classes)
+        self._keep(record, num_classes, rows)
         self.n_iter_ += passes
         self.loss_curve_ = np.concatenate([earlier, self.loss_curve_])
 
-    def _keep(self, record: Record, num_classes: int) -> None:
+    def _keep(self, record: Record, num_classes: int, rows: NDArray[Any]) -> None:
         if record.diverged:
             raise InputError(divergence(record, self.lr, "tuned"))
         run = record.run
-        self.layers_ = tuple(
+        layers = tuple(
             split(
                 record.parameters, self.n_features_in_, run.architecture, num_outputs(run.loss, num_classes)
             )
         )
+        with np.errstate(over="ignore", invalid="ignore"):
+            of_some = outputs(layers, run.architecture.activation, rows[:_LOOKED_AT])
+        if not np.isfinite(of_some).all():  # the last step's own loss was of the weights before
+            raise InputError(divergence(record, self.lr, "tuned"))
+        self.layers_ = layers
         self._architecture = run.architecture
         self.loss_ = run.loss
         self.lr_ = run.lr

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 
+from steepest.data.target import check_spread
+from steepest.errors import InputError
 from steepest.estimators.network import Network, Weights
 
 __all__ = ["SteepestRegressor"]
@@ -99,8 +101,14 @@ class SteepestRegressor(RegressorMixin, Network):  # type: ignore[misc]  # sciki
         return x, targets.astype(np.float64)
 
     def _learn_target(self, y: NDArray[np.float64], weights: Weights) -> None:
-        mean = np.average(y, weights=weights)
-        spread = np.sqrt(np.average((y - mean) ** 2, weights=weights))
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = np.average(y, weights=weights)
+            spread = np.sqrt(np.average((y - mean) ** 2, weights=weights))
+        if not np.isfinite([mean, spread]).all():
+            raise InputError(
+                f"y holds numbers as large as {np.abs(y).max():g}, too large to be computed with; rescale it."
+            )
+        check_spread("y", float(y.min()), float(y.max()))
         self._target_mean, self._target_scale = float(mean), float(spread) or 1.0
 
     def _encoded(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
