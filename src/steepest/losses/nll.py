@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import _reduction
 
 from steepest.backends import cpu_plain
+from steepest.backends.cuda_devices import runs_on
 from steepest.backends.reference import compute_dtype
 from steepest.errors import InputError
 from steepest.losses import fused, kernels
@@ -101,9 +102,8 @@ def nll_loss(
     if loss is not None:
         return loss
     num_kept = check_classes(FORMULA.name, input, target, weight, ignore_index, 0.0)
-    if num_kept is not None and kernels.takes(
-        input, (), (target, weight), output_dtype=switches.get("output_dtype")
-    ):
+    is_on_cpu = num_kept is not None and not runs_on(input)
+    if is_on_cpu and kernels.takes(input, (), (target, weight), output_dtype=switches.get("output_dtype")):
         return fused.by_rows(input, target, work(num_kept))
     return reference(input, target)
 
