@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ from steepest.training.native import formula_of
 from steepest.training.rates import check_course, course_of
 from steepest.training.run import BatchSize, Run, Stop, Task
 from steepest.training.seeds import borrowed
+from steepest.training.step_sizes import sizes_of, threads_for
 from steepest.training.torch_data import Rows
-from steepest.training.torch_engine import TorchEngine, has_batch_norm, with_gradients
+from steepest.training.torch_engine import TorchEngine, has_batch_norm, inner_module, with_gradients
 
 __all__ = ["FittedModule", "fit_module"]
 
@@ -169,7 +171,8 @@ def fit_module(
             checkpoints.clear_unfinished()
         with ranks.agreed():
             made = parallelized(module, run.parallel, ranks, checked.has_unused)
-        with closing(made):
+        num_rows = len_of_batch(run, checked.parts[0])
+        with closing(made), threads_for(checked.engine.sizes, num_rows, ranks.device):
             with ranks.agreed():
                 training = Training(run, checked.engine, checked.parts, made, checked.has_indices, ranks)
             record = train(training, checkpoints, question, stop_event, last, on_step)
@@ -211,7 +214,7 @@ class _Checked:
         with borrowed(seed, ranks.device):
             made = engine.make(seed).eval()
             self._inputs, targets = next(iter(train.fetch([range(min(2, train.num_rows))])))
-            outputs = engine.forward(made, self._inputs)
+            outputs, sizes = sizes_of(made, len(targets), partial(engine.forward, made, self._inputs))
         self.has_unused = leaves_out(made, outputs)
         outputs = outputs.detach()
         self.module_name = f"{type(made).__module__}.{type(made).__qualname__}"
@@ -221,8 +224,9 @@ class _Checked:
         self.task = self._task(task, targets)
         self.has_indices = class_rows(outputs, targets, classes_last)[1].dim() < outputs.dim()
         self.engine = TorchEngine(
-            factory, rows, None, self.task, default_metric(self.task), ranks.device, classes_last
-        )
+            factory, rows, None, self.task, default_metric(self.task), ranks.device, classes_last,
+            sizes=sizes if inner_module(made) is made else None,
+        )  # fmt: skip
 
     def module(self, seed: int) -> nn.Module:
         """A fresh module; of lazy layers, with weights of the inputs' width, drawn from the seed too."""

@@ -6,6 +6,7 @@ import hashlib
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from steepest.training.population import PopulationEngine
 from steepest.training.population_tables import TablePopulation
 from steepest.training.run import BatchSize, Record, Task
 from steepest.training.seeds import borrowed
+from steepest.training.step_sizes import StepSizes, sizes_of
 from steepest.training.torch_data import Rows, as_rows, digest_of
 from steepest.training.torch_engine import (
     TorchEngine,
@@ -189,6 +191,7 @@ class PreparedModules:
     num_outputs: int  # a target
     classes_last: bool
     has_batch_norm: bool
+    sizes: StepSizes | None  # of a step's tensors
     num_features: int
     module_name: str
     module_sha256: str
@@ -278,6 +281,7 @@ class PreparedModules:
             self.device,
             classes_last=self.classes_last,
             compile=self.compile,
+            sizes=self.sizes,
         )
 
     def together_pays(self, plan: Plan) -> bool:
@@ -358,6 +362,7 @@ def prepare_modules(
         num_outputs=tried.num_outputs,
         classes_last=tried.classes_last,
         has_batch_norm=tried.has_batch_norm,
+        sizes=tried.sizes,
         num_features=tried.num_features,
         module_name=tried.name,
         module_sha256=tried.sha256,
@@ -459,6 +464,7 @@ class _Tried:
     num_outputs: int
     classes_last: bool
     has_batch_norm: bool
+    sizes: StepSizes | None  # None: torch compiles the module, and what goes on within is not seen
     num_features: int
     notes: list[str]
 
@@ -477,7 +483,7 @@ def _try(factory: Callable[[], nn.Module], train: Rows, device: str) -> _Tried:
         with_batch_norm = has_batch_norm(made.train())
         made.eval()
         with torch.no_grad():
-            output = engine.forward(made, inputs)
+            output, sizes = sizes_of(made, len(targets), partial(engine.forward, made, inputs))
     num_outputs, classes_last = layout_of(output, targets.to(output.device))
     module = inner_module(made)
     compiled = (
@@ -490,6 +496,7 @@ def _try(factory: Callable[[], nn.Module], train: Rows, device: str) -> _Tried:
         num_outputs=num_outputs,
         classes_last=classes_last,
         has_batch_norm=with_batch_norm,
+        sizes=sizes if module is made else None,
         num_features=inputs[0].numel() if isinstance(inputs, torch.Tensor) else 0,
         notes=[] if module is made else [compiled],
     )

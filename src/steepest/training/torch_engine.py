@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ from steepest.training.random import data_order, epoch_seed
 from steepest.training.rates import course_of, has_course, set_rate
 from steepest.training.run import Record, Run, Task, named_apart
 from steepest.training.seeds import borrowed, seed_all
+from steepest.training.step_sizes import StepSizes, threads_for
 from steepest.training.torch_data import Rows
 
 __all__ = [
@@ -83,6 +84,7 @@ class TorchEngine:
         device: where modules and batches go.
         classes_last: logits are (rows, ..., classes).
         compile: whether modules go through ``torch.compile``.
+        sizes: of a step's tensors, where they are known: small steps are taken on one thread.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class TorchEngine:
         device: str | torch.device = "cpu",
         classes_last: bool = False,
         compile: bool = False,
+        sizes: StepSizes | None = None,
     ) -> None:
         self.factory, self.train, self.validation, self.task = factory, train, validation, task
         if metric not in METRICS:
@@ -102,6 +105,7 @@ class TorchEngine:
         self.metric = METRICS[metric]
         self.device = torch.device(device)
         self.classes_last, self.compile = classes_last, compile
+        self.sizes = None if compile else sizes
 
     def run_all(
         self,
@@ -116,7 +120,8 @@ class TorchEngine:
         for index, run in enumerate(runs):
             if stop_event is not None and stop_event.is_set():
                 break
-            record = self._train(run, stop_event)
+            with self._threads_for(run):
+                record = self._train(run, stop_event)
             records[index] = record
             if on_record is not None:
                 on_record(index, record)
@@ -125,12 +130,15 @@ class TorchEngine:
     def predict(self, run: Run, parameters: Any, features: Rows) -> NDArray[Any]:
         """Values (targets,) for regression, probabilities (targets, classes) for classes: one for each target that
         counts, in the order of the rows' flat targets."""
-        with borrowed(run.seed, self.device):
+        with borrowed(run.seed, self.device), self._threads_for(run):
             module = self.make(run.seed)
             inner_module(module).load_state_dict(parameters)
             return self._predict(module, run, features)
 
     # --- one run ---------------------------------------------------------------------------------------------
+
+    def _threads_for(self, run: Run) -> AbstractContextManager[None]:
+        return threads_for(self.sizes, rows_a_step(run, len(self.train)), self.device)
 
     def _train(self, run: Run, stop_event: threading.Event | None) -> Record:
         started = time.perf_counter()
