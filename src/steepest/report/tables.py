@@ -160,11 +160,10 @@ def _chance(p_value: float | None) -> str:
 
 
 def _state(cell: Cell, wins: bool) -> str:
+    own = "default" if cell["kind"] == "default" else "plain"
     if wins:
-        return "winner"
-    if cell["barred"]:
-        return "barred"
-    return "default" if cell["kind"] == "default" else "plain"
+        return f"winner {own}"
+    return "barred" if cell["barred"] else own
 
 
 def _badges(cell: Cell, mark: str) -> tuple[str, ...]:
