@@ -228,8 +228,8 @@ def test_the_shorter_words(word: str) -> None:
             1 + rng.choice([-1.0, 1.0], 100) * 10.0 ** rng.uniform(-16, -1, 100),
         )
         given = (
-            np.append(base, [0.0, 0.0, 1.0, math.inf, 5e-324]),
-            np.append(rng.uniform(-3, 3, 500), [0.0, 2.0, 7.0, 0.5, 0.05]),
+            np.append(base, [0.0, 0.0, 1.0, math.inf, 5e-324, math.nan, math.nan, 2.0]),
+            np.append(rng.uniform(-3, 3, 500), [0.0, 2.0, 7.0, 0.5, 0.05, 2.0, -0.5, math.nan]),
         )
     compiled = _computed(NARROW[word], *given)
     for *numbers, result in zip(*given, compiled, strict=True):

@@ -483,7 +483,7 @@ def _log_narrow64(x: float) -> float:
     p = p * f + 1.000000000000058
     result = k * _LN2 + p * f
     result = -math.inf if x == 0.0 else result
-    return x if x == math.inf else result
+    return result if x < math.inf else x  # x is infinite or NaN
 
 
 @_inline
