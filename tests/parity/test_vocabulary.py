@@ -162,6 +162,9 @@ def products() -> tuple[NDArray[Any], NDArray[Any]]:
             [2.0, 0.0],
             [0.0, 3.0],
             [1e305, 1e-305],
+            [1.1, 1.3e20],  # what rounding loses of these is a large number itself, and below 0
+            [2.3, 1.7e20],
+            [-3.0, -3e38],
         ]
     )
     return np.append(a, ends[:, 0]), np.append(x, ends[:, 1])

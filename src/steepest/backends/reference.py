@@ -83,12 +83,12 @@ def exp_product(a: Value, x: Tensor) -> Tensor:
 
 
 def _lost(a: Value, x: Tensor, product: Tensor) -> Tensor:
-    """``a * x - product`` by Dekker's products of halves; 0 where those are no numbers."""
+    """``a * x - product`` by Dekker's products of halves; 0 where those are no numbers, or the exponential is none."""
     halves = 2.0 ** (12 if x.dtype == torch.float32 else 27) + 1.0
     high_a, high_x = (halves * number - (halves * number - number) for number in (a, x))
     low_a, low_x = a - high_a, x - high_x
     lost = ((high_a * high_x - product) + high_a * low_x + low_a * high_x) + low_a * low_x
-    return torch.where(torch.isfinite(lost), lost, 0.0)
+    return torch.where(torch.isfinite(lost) & (torch.abs(product) < 800.0), lost, 0.0)
 
 
 def sigmoid_power(x: Tensor, a: Value) -> Tensor:
