@@ -292,6 +292,29 @@ def test_large_errors_stay_finite() -> None:
     assert float(log_cosh_loss(e.float().clamp(max=1e30), zero.float())) == pytest.approx(1e30, rel=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # of torch's own forward mode
+@pytest.mark.parametrize(
+    ("dtype", "delta", "error"),
+    [
+        ("float64", 3.0, math.inf),
+        ("float64", 3.0, -math.inf),
+        ("bfloat16", 2.0**34, 2.0**98),  # the value is beyond the type
+        ("bfloat16", 1e-300, 40.0),  # the parameter is 0 in the type that a half is computed in
+        ("bfloat16", 1e-300, 0.0),
+    ],
+)
+def test_charbonniers_slope_far_out_is_delta_both_ways(dtype: str, delta: float, error: float) -> None:
+    e = torch.tensor([error], dtype=DTYPES[dtype], requires_grad=True)
+    slope = float(torch.tensor(math.copysign(delta, error), dtype=DTYPES[dtype]))
+
+    def loss(p: Tensor) -> Tensor:
+        return charbonnier_loss(p, torch.zeros_like(p), "none", delta)
+
+    (backwards,) = torch.autograd.grad(loss(e), e)
+    _, forwards = torch.func.jvp(loss, (e.detach(),), (torch.ones(1, dtype=DTYPES[dtype]),))
+    assert [float(backwards), float(forwards)] == [slope, slope]
+
+
 # --- members of a family --------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from steepest.backends.reference import minimum, sign, sqrt, where
+from steepest.backends.reference import sign, sqrt, where
 from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
 from steepest.losses.formula import Interval, LossFormula
@@ -16,31 +16,33 @@ from steepest.tuning_range import TuningRange
 __all__ = ["CharbonnierLoss", "charbonnier_loss"]
 
 
-_FAR = 1e20  # in units of delta: from here on r^2 is nothing beside 1, and an infinite error has a slope
+_FAR = 1e17  # in units of delta: from here on an error is so far out that r is nothing beside 1
 
 # With n and m the smaller and the larger of |e| and delta, r = n / m and h = sqrt(1 + r^2): sqrt(e^2 + delta^2) = m h,
-# in which nothing overflows or cancels.
+# in which nothing overflows or cancels. Far out h is 1, and nothing is computed of the error that may be infinite.
 
 
-def _parts(p: Any, y: Any, delta: Any) -> tuple[Any, Any, Any, Any]:
+def _parts(p: Any, y: Any, delta: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
     e = p - y
     a = where(e < 0.0, -e, e)
-    is_near = a < delta
-    n = where(is_near, a, delta)
-    r = n / where(is_near, delta, minimum(a, _FAR * delta))
-    return a, n, where(is_near, 1.0, r), sqrt(1.0 + r * r)
+    is_far = a >= _FAR * delta
+    held = where(is_far, delta, a)
+    is_near = held < delta
+    n = where(is_near, held, delta)
+    r = n / where(is_near, delta, held)
+    return is_far, a, held, n, where(is_near, 1.0, r), sqrt(1.0 + r * r)
 
 
 def value(p: Any, y: Any, delta: Any) -> Any:
     # delta^2 (sqrt(1 + (e / delta)^2) - 1) = n |e| / (h + delta / m)
-    a, n, delta_by_m, h = _parts(p, y, delta)
-    return n * (a / (h + delta_by_m))
+    is_far, a, held, n, delta_by_m, h = _parts(p, y, delta)
+    return where(is_far, delta * a, n * (held / (h + delta_by_m)))
 
 
 def gradient(p: Any, y: Any, delta: Any) -> Any:
     # e / sqrt(1 + (e / delta)^2) = sign(e) n / h
-    _, n, _, h = _parts(p, y, delta)
-    return sign(p - y) * (n / h)
+    is_far, _, _, n, _, h = _parts(p, y, delta)
+    return sign(p - y) * where(is_far, n, n / h)
 
 
 FORMULA = LossFormula(
