@@ -570,6 +570,21 @@ def test_the_papers_plain_formulas_in_the_middle(gamma: float) -> None:
             close(*pair)
 
 
+def test_a_clip_for_each_class() -> None:
+    rng = generator("a clip for each class")
+    x = torch.tensor(rng.normal(0.0, 3.0, (20, 3)), requires_grad=True)
+    y, clips = torch.tensor(rng.integers(0, 2, (20, 3))).double(), (0.01, 0.05, 0.5)
+    alone = torch.stack(
+        [asymmetric_loss(x[:, k], y[:, k], "none", clip=clip) for k, clip in enumerate(clips)], 1
+    )
+    together = asymmetric_loss(x, y, "none", clip=torch.tensor(clips, dtype=torch.float64))  # type: ignore[arg-type]
+    torch.testing.assert_close(together, alone, rtol=1e-14, atol=0.0)
+    for ours, truth in zip(
+        torch.autograd.grad(together.sum(), x), torch.autograd.grad(alone.sum(), x), strict=True
+    ):
+        torch.testing.assert_close(ours, truth, rtol=1e-13, atol=0.0)
+
+
 def test_generalized_cross_entropy_lies_between_its_ends() -> None:
     rng = generator("between")
     x, index = torch.tensor(rng.normal(size=(50, 3))), torch.tensor(rng.integers(0, 3, 50))

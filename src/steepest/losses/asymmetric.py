@@ -11,6 +11,7 @@ from steepest.backends.reference import log, log1p, maximum, minimum, power, sig
 from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
 from steepest.losses.binary_focal import probability, slope, term
+from steepest.losses.checks import number
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
 from steepest.tuning_range import TuningRange
@@ -118,7 +119,7 @@ def asymmetric_loss(
 ) -> Tensor:
     """``reduction`` of the asymmetric loss of ``sigmoid(input)``; see :class:`AsymmetricLoss`."""
     gammas = (gamma_neg, gamma_pos)
-    if clip == 0:
+    if number(clip) == 0.0:
         return pointwise_loss(UNCLIPPED_FORMULA, input, target, gammas, reduction=reduction, **switches)
     return pointwise_loss(FORMULA, input, target, (*gammas, clip), reduction=reduction, **switches)
 
