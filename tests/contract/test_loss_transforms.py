@@ -15,6 +15,7 @@ from steepest.losses import (
     BCEWithLogitsLoss,
     CrossEntropyLoss,
     DiceLoss,
+    GaussianNLLLoss,
     HuberLoss,
     LinearCrossEntropyLoss,
     MSELoss,
@@ -171,6 +172,20 @@ def test_a_derivative_taken_forwards_is_the_one_taken_backwards(name: str) -> No
         dual = loss_of(name)(forward_ad.make_dual(predictions, direction), targets)
         tangent = forward_ad.unpack_dual(dual).tangent
     torch.testing.assert_close(tangent, (gradient * direction).sum(), rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", COMPILED)
+def test_shapes_are_told_where_there_are_no_numbers(name: str, reduction: str) -> None:
+    predictions, targets = smooth_points(name)
+    loss = loss_of(name, reduction)
+    there, here = loss(predictions.to("meta"), targets.to("meta")), loss(predictions, targets)
+    assert (there.shape, there.dtype, there.is_meta) == (here.shape, here.dtype, True)
+
+
+def test_variances_without_numbers_are_not_looked_at() -> None:
+    mean, target, variance = torch.empty(3, 4, 2, device="meta")
+    assert GaussianNLLLoss(reduction="none")(mean, target, variance).shape == (4, 2)
 
 
 # What goes other ways than a loop does: derivatives of derivatives, transforms, targets of other types.

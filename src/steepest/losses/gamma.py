@@ -68,7 +68,7 @@ def gamma_nll_loss(
 ) -> Tensor:
     """``reduction`` of ``target * exp(-input) + input``; see :class:`GammaNLLLoss`."""
     same_shape("gamma", input, target, switches.get("strict_shape", True))
-    if target.numel() and is_concrete(target):
+    if target.numel() and is_concrete(target) and not target.is_meta:
         low = float(target.detach().amin())
         if low <= 0:
             raise InputError(

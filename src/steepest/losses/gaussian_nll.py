@@ -215,7 +215,7 @@ def _variances(input: Tensor, var: Tensor | float) -> Tensor:
         if not var >= 0:
             raise InputError(f"gaussian_nll: var is {var}; a variance is at least 0.")
         return torch.full_like(input, var)
-    if is_concrete(var) and bool((var < 0).any()):
+    if is_concrete(var) and not var.is_meta and bool((var < 0).any()):
         raise InputError(
             f"gaussian_nll: var has negative entries, the least of them {float(var.min()):g}; variances are at "
             "least 0 (softplus of a model's output is)."

@@ -65,7 +65,7 @@ def check_signs(name: str, target: Tensor) -> Tensor:
         raise InputError(
             f"{name}: targets are {target.dtype}; they are -1 or 1 (of True and False take 2.0 * target - 1.0)."
         )
-    if not target.numel() or not is_concrete(target):
+    if not target.numel() or not is_concrete(target) or target.is_meta:
         return target
     if runs_on(target):
         return torch.where(target.abs() == 1, target, torch.nan)

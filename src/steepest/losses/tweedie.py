@@ -77,7 +77,7 @@ def tweedie_loss(
             "(use PoissonNLLLoss for 1, GammaNLLLoss for 2)."
         )
     same_shape("tweedie", input, target, switches.get("strict_shape", True))
-    if target.numel() and is_concrete(target):
+    if target.numel() and is_concrete(target) and not target.is_meta:
         low = float(target.detach().amin())
         if low < 0:
             raise InputError(f"tweedie: the smallest target is {low:g}; Tweedie targets are at least 0.")
