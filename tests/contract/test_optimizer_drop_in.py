@@ -510,6 +510,18 @@ def test_a_state_goes_from_one_memory_format_to_the_other() -> None:
     assert second.state[turned[0]]["exp_avg"].is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize(
+    "made", [lambda: torch.ones(4, 8)[:, ::2], lambda: torch.ones(4, 8).t()], ids=["gaps", "turned"]
+)
+def test_a_state_is_the_same_tensor_from_step_to_step(made: Callable[[], Tensor]) -> None:
+    parameter = nn.Parameter(made())
+    optimizer = Adam([parameter])
+    steps(optimizer, [parameter], range(1))
+    before = optimizer.state[parameter]["exp_avg"]
+    steps(optimizer, [parameter], range(1, 3))
+    assert optimizer.state[parameter]["exp_avg"] is before
+
+
 @pytest.mark.parametrize("options", [{"state_dtype": torch.bfloat16}, {"rounding": "kahan"}], ids=str)
 def test_other_layouts_of_the_state_take_channels_last(options: dict[str, Any]) -> None:
     results = []

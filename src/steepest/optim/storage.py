@@ -207,8 +207,9 @@ def _check_codes(slot: str, state: Mapping[str, Any], parameter: Tensor) -> None
 
 def _lying_like(parameter: Tensor, slot: Tensor) -> Tensor:
     """A slot, loaded perhaps into a module of another memory format, in the order of its parameter's elements."""
-    if type(slot) is not Tensor or slot.shape != parameter.shape or order_of(slot) == order_of(parameter):
-        return slot
+    order = order_of(parameter)
+    if type(slot) is not Tensor or slot.shape != parameter.shape or order in (None, order_of(slot)):
+        return slot  # of a parameter with gaps there is none that its slots could take
     return torch.empty_like(parameter, dtype=slot.dtype, requires_grad=False).copy_(slot)
 
 
