@@ -382,9 +382,8 @@ def _step(make: Callable[[list[torch.nn.Parameter]], Any], dtype: torch.dtype, c
     parameter = torch.nn.Parameter(_empty(count, dtype=dtype))
     parameter.grad = torch.empty_like(parameter)
     optimizer = make([parameter])
-    if (
-        optimizer.defaults.get("state_dtype") == "8bit"
-    ):  # laid out by hand: codes are made in memory, and here is none
+    if optimizer.defaults.get("state_dtype") == "8bit":
+        # Laid out by hand: codes are made in memory, and here is none.
         state = optimizer.state[parameter]
         state["step"] = torch.empty((), device="meta")
         for slot in optimizer.rule_of(optimizer.param_groups[0]).slots:

@@ -246,9 +246,8 @@ _WRITE, _READ = (Rule(update, _nothing, ("slot",), ()) for update in (_write, _r
 def encoded(numbers: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     """Numbers as 8-bit codes of their shape, and a header for every 256 of them."""
     device, count = numbers.device, math.ceil(numbers.numel() / BLOCK)
-    if (
-        numbers.numel() > 1 and not numbers.any()
-    ):  # as averages begin: a GPU's do not go through the main memory
+    if numbers.numel() > 1 and not numbers.any():
+        # As averages begin: a GPU's do not go through the main memory.
         code, head = encoded(numbers.new_zeros(1), kind)
         return code.expand(numbers.shape).clone(), head.expand(count).clone()
     numbers = numbers.to("cpu", torch.float32).contiguous()
