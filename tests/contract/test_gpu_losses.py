@@ -14,10 +14,12 @@ from steepest.losses import (
     LOSSES,
     BCELoss,
     CrossEntropyLoss,
+    GammaNLLLoss,
     HingeLoss,
     LinearCrossEntropyLoss,
     MSELoss,
     SquaredHingeLoss,
+    TweedieLoss,
     from_formula,
 )
 from steepest.losses.linear_cross_entropy import linear_cross_entropy
@@ -169,6 +171,17 @@ def test_a_number_that_is_no_probability_makes_its_loss_nan(device: str) -> None
     for target in (0.0, 0.5, 1.0):
         values = BCELoss(reduction="none")(p, torch.full_like(p, target))
         assert values.isnan().tolist() == [False, True, True, True, False]
+
+
+@pytest.mark.parametrize("loss", [GammaNLLLoss, TweedieLoss])
+def test_a_target_that_is_no_amount_makes_its_element_nan(
+    device: str, loss: type[GammaNLLLoss | TweedieLoss]
+) -> None:
+    x = torch.zeros(3, device=device, requires_grad=True)
+    values = loss(reduction="none")(x, torch.tensor([2.0, -1.0, math.nan], device=device))
+    assert values.isnan().tolist() == [False, True, True]
+    (slopes,) = torch.autograd.grad(values.sum(), x)
+    assert slopes.isnan().tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize("name", [*POINTWISE, *SOFTMAX])

@@ -7,6 +7,7 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
+from steepest.backends.cuda_devices import runs_on
 from steepest.backends.reference import exp, where
 from steepest.errors import InputError
 from steepest.losses.apply import pointwise_loss
@@ -17,13 +18,13 @@ from steepest.losses.switches import Switches
 
 __all__ = ["GammaNLLLoss", "gamma_nll_loss"]
 
-_INF = math.inf
+_INF, _NAN = math.inf, math.nan
 
 
 def _over_mean(x: Any, y: Any) -> Any:
-    # y exp(-x), by halves of x: neither factor is infinite or 0 where the product is not
+    # y exp(-x), by halves of x: neither factor is infinite or 0 where the product is not; NaN of what is no amount
     root = exp(-0.5 * x)
-    return (y * root) * root
+    return (where(y > 0.0, y, _NAN) * root) * root
 
 
 def value(x: Any, y: Any) -> Any:
@@ -68,7 +69,7 @@ def gamma_nll_loss(
 ) -> Tensor:
     """``reduction`` of ``target * exp(-input) + input``; see :class:`GammaNLLLoss`."""
     same_shape("gamma", input, target, switches.get("strict_shape", True))
-    if target.numel() and is_concrete(target) and not target.is_meta:
+    if target.numel() and is_concrete(target) and not (target.is_meta or runs_on(target)):
         low = float(target.detach().amin())
         if low <= 0:
             raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Unpack
 
 import torch
@@ -16,19 +17,27 @@ from steepest.losses.checks import is_concrete, same_shape
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.switches import Switches
 
-__all__ = ["HingeLoss", "check_signs", "hinge_loss"]
+__all__ = ["HingeLoss", "check_signs", "hinge_loss", "sign_of"]
 
+_NAN = math.nan
 _PART = 1 << 18  # targets looked at at once: what is made of them stays in the cache
+
+
+def sign_of(y: Any) -> Any:
+    """A target, NaN where it is neither -1 nor 1: on a GPU nobody looks at them beforehand."""
+    return where(y * y == 1.0, y, _NAN)
 
 
 def value(x: Any, y: Any, margin: Any) -> Any:
     # max(0, margin - y x); constant where the margin is just met, so that its slope there is 0
+    y = sign_of(y)
     missing = margin - y * x
     return where(missing <= 0.0, 0.0, missing)
 
 
 def gradient(x: Any, y: Any, margin: Any) -> Any:
     # -y where y x < margin, else 0
+    y = sign_of(y)
     return where(margin - y * x <= 0.0, 0.0, -y)
 
 
@@ -59,16 +68,14 @@ FORMULA = LossFormula(
 )
 
 
-def check_signs(name: str, target: Tensor) -> Tensor:
-    """The targets, others than -1 and 1 refused in one sentence; on a GPU, which is not waited for, these are NaN."""
+def check_signs(name: str, target: Tensor) -> None:
+    """Refuse others than -1 and 1 in one sentence; on a GPU, which is not waited for, their losses are NaN."""
     if target.dtype == torch.bool:
         raise InputError(
             f"{name}: targets are {target.dtype}; they are -1 or 1 (of True and False take 2.0 * target - 1.0)."
         )
-    if not target.numel() or not is_concrete(target) or target.is_meta:
-        return target
-    if runs_on(target):
-        return torch.where(target.abs() == 1, target, torch.nan)
+    if not target.numel() or not is_concrete(target) or target.is_meta or runs_on(target):
+        return
     for part in target.detach().reshape(-1).split(_PART):
         low, high = (float(bound) for bound in torch.aminmax(part.abs()))
         if not low == high == 1.0:
@@ -76,7 +83,6 @@ def check_signs(name: str, target: Tensor) -> Tensor:
             raise InputError(
                 f"{name}: a target is {float(odd[0]):g}; targets are -1 or 1 (of classes 0 and 1 take 2 * target - 1)."
             )
-    return target
 
 
 def hinge_loss(
@@ -89,7 +95,7 @@ def hinge_loss(
 ) -> Tensor:
     """``reduction`` of ``max(0, margin - target * input)``; see :class:`HingeLoss`."""
     same_shape("hinge", input, target, switches.get("strict_shape", True))
-    target = check_signs("hinge", target)
+    check_signs("hinge", target)
     return pointwise_loss(FORMULA, input, target, (margin,), weight=weight, reduction=reduction, **switches)
 
 

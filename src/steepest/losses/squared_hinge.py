@@ -11,7 +11,7 @@ from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
 from steepest.losses.checks import same_shape
 from steepest.losses.formula import Interval, LossFormula
-from steepest.losses.hinge import check_signs
+from steepest.losses.hinge import check_signs, sign_of
 from steepest.losses.switches import Switches
 
 __all__ = ["SquaredHingeLoss", "squared_hinge_loss"]
@@ -19,6 +19,7 @@ __all__ = ["SquaredHingeLoss", "squared_hinge_loss"]
 
 def value(x: Any, y: Any, margin: Any) -> Any:
     # max(0, margin - y x)^2
+    y = sign_of(y)
     missing = margin - y * x
     held = where(missing <= 0.0, 0.0, missing)
     return held * held
@@ -26,6 +27,7 @@ def value(x: Any, y: Any, margin: Any) -> Any:
 
 def gradient(x: Any, y: Any, margin: Any) -> Any:
     # -2 y max(0, margin - y x)
+    y = sign_of(y)
     missing = margin - y * x
     return where(missing <= 0.0, 0.0, -2.0 * y * missing)
 
@@ -64,7 +66,7 @@ def squared_hinge_loss(
 ) -> Tensor:
     """``reduction`` of ``max(0, margin - target * input)**2``; see :class:`SquaredHingeLoss`."""
     same_shape("squared_hinge", input, target, switches.get("strict_shape", True))
-    target = check_signs("squared_hinge", target)
+    check_signs("squared_hinge", target)
     return pointwise_loss(FORMULA, input, target, (margin,), weight=weight, reduction=reduction, **switches)
 
 

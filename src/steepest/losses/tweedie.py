@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Unpack
 
 from torch import Tensor, nn
 
+from steepest.backends.cuda_devices import runs_on
 from steepest.backends.reference import abs, exp_product, where
 from steepest.errors import InputError
 from steepest.losses.apply import pointwise_loss
@@ -17,6 +19,8 @@ from steepest.tuning_range import TuningRange
 
 __all__ = ["TweedieLoss", "tweedie_loss"]
 
+_NAN = math.nan
+
 
 def _scaled_exp(y: Any, d: Any, a: Any, x: Any) -> Any:
     # y exp(a x) / d for 0 < |a| < 1. Beyond exp(600) two factors of half the exponent each, for y may bring the product
@@ -26,14 +30,21 @@ def _scaled_exp(y: Any, d: Any, a: Any, x: Any) -> Any:
     return (y * (factor / d)) * where(part == 1.0, 1.0, factor)
 
 
+def _amount(y: Any) -> Any:
+    # NaN of what is none
+    return where(y < 0.0, _NAN, y)
+
+
 def value(x: Any, y: Any, power: Any) -> Any:
     # y exp((1 - power) x) / (power - 1) + exp((2 - power) x) / (2 - power); a target of 0 has no first term
+    y = _amount(y)
     of_target = _scaled_exp(y, power - 1.0, 1.0 - power, where(y == 0.0, 0.0, x))
     return of_target + _scaled_exp(1.0, 2.0 - power, 2.0 - power, x)
 
 
 def gradient(x: Any, y: Any, power: Any) -> Any:
     # exp((2 - power) x) - y exp((1 - power) x)
+    y = _amount(y)
     return _scaled_exp(1.0, 1.0, 2.0 - power, x) - _scaled_exp(y, 1.0, 1.0 - power, where(y == 0.0, 0.0, x))
 
 
@@ -77,7 +88,7 @@ def tweedie_loss(
             "(use PoissonNLLLoss for 1, GammaNLLLoss for 2)."
         )
     same_shape("tweedie", input, target, switches.get("strict_shape", True))
-    if target.numel() and is_concrete(target) and not target.is_meta:
+    if target.numel() and is_concrete(target) and not (target.is_meta or runs_on(target)):
         low = float(target.detach().amin())
         if low < 0:
             raise InputError(f"tweedie: the smallest target is {low:g}; Tweedie targets are at least 0.")
