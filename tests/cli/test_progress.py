@@ -181,6 +181,37 @@ def test_quiet_is_no_observer_and_a_pipe_gets_lines() -> None:
         assert isinstance(observer, PlainProgress)
 
 
+class Noted:
+    """What programs put in the place of standard error: it takes lines, and says nothing of itself."""
+
+    def __init__(self) -> None:
+        self.told = ""
+
+    def write(self, text: str) -> None:
+        self.told += text
+
+    def flush(self) -> None:
+        pass
+
+
+def test_what_stands_in_for_standard_error_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", noted := Noted())
+    with watch(quiet=False) as progress:
+        assert progress is not None
+        progress.stage_started("tune", 3, "rmse")
+    assert noted.told == "    0 s  tuning: 0 of 3 runs\n"
+
+
+def test_without_a_standard_error_nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a program without a terminal, where Python has None in its place."""
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed):
+        monkeypatch.setattr("sys.stderr", stream)
+        with watch(quiet=False) as progress:
+            assert progress is None
+
+
 def test_what_is_odd_about_the_data_is_said_before_anything_is_trained() -> None:
     told = io.StringIO()
     PlainProgress(Console(file=told, width=200)).data_read(["Column 'leak' [sic] gives the target away."])

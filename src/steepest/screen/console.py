@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from steepest.training.run import Run
 
-__all__ = ["console", "in_course", "number"]
+__all__ = ["console", "in_course", "is_terminal", "number"]
 
 
 def console(stream: TextIO | None = None) -> Console:
@@ -29,8 +29,13 @@ def console(stream: TextIO | None = None) -> Console:
             return super().render_str(inert(text), **options)
 
     target = stream or sys.stdout
-    width = None if target.isatty() or "COLUMNS" in os.environ else 120
+    width = None if is_terminal(target) or "COLUMNS" in os.environ else 120
     return Inert(file=target, width=width, highlight=False, markup=False, emoji=False)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody looks at it; what a program puts in a stream's place need not say."""
+    return stream is not None and hasattr(stream, "isatty") and stream.isatty()
 
 
 def number(value: float | None) -> str:

@@ -29,8 +29,8 @@ _LINE_EVERY_SEC = 5.0
 
 @contextmanager
 def watch(*, quiet: bool) -> Iterator[Progress | None]:
-    """The observer to hand to a comparison: live, by lines, or none."""
-    if quiet:
+    """The observer to hand to a comparison: live, by lines, or none, as where there is no standard error."""
+    if quiet or sys.stderr is None or getattr(sys.stderr, "closed", False):
         yield None
         return
     screen = console(sys.stderr)
