@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
+import sys
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.file_proxy import FileProxy
 
 from steepest.screen.live import Grid, LiveProgress
 from steepest.screen.tally import Tally
@@ -121,6 +124,40 @@ def test_live_picture() -> None:
     last = drawn[drawn.rindex("tuning") :]
     assert "2/3" in last
     assert "best so far mae + adam, rate 0.01: RMSE 50.00; 1 diverged" in last
+
+
+class Terminal(io.StringIO):
+    """A stream that somebody looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_is_printed_beside_the_display_goes_where_it_would_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the display in a terminal; into a file as if there were none."""
+    for stdout, is_kept in ((io.StringIO(), True), (Terminal(), False)):
+        monkeypatch.setattr("sys.stdout", stdout)
+        screen = Console(file=Terminal(), width=100, force_terminal=True, color_system=None)
+        with LiveProgress(screen).drawn():
+            sys.stdout.write("of a module\n")
+        assert ("of a module" in stdout.getvalue()) == is_kept
+        assert ("of a module" in screen.file.getvalue()) != is_kept  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no data loader forks its workers here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_process_does_not_wait_for_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker of a data loader has none of the threads that may hold the display's lock just then."""
+    monkeypatch.setattr("sys.stdout", Terminal())
+    monkeypatch.setattr("sys.stderr", Terminal())
+    screen = Console(file=Terminal(), width=100, force_terminal=True, color_system=None)
+    with LiveProgress(screen).drawn():
+        assert isinstance(sys.stdout, FileProxy)
+        worker = os.fork()
+        if worker == 0:
+            os._exit(any(isinstance(stream, FileProxy) for stream in (sys.stdout, sys.stderr)))
+        assert os.waitpid(worker, 0)[1] == 0
+        assert isinstance(sys.stdout, FileProxy)
 
 
 def drawn(grid: Grid, width: int = 100, height: int = 30) -> list[str]:

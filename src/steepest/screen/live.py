@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from steepest.screen.console import number
+from steepest.screen.console import is_terminal, number
 from steepest.screen.tally import Tally, print_notes, print_plan
 
 if TYPE_CHECKING:
@@ -148,6 +151,24 @@ def _batch(size: str) -> str:
     return ("full batch" if size == "full" else f"batch {size}") + f", {schedule}" * bool(schedule)
 
 
+@cache
+def _let_forked_processes_print() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_print_as_ever)
+
+
+def _print_as_ever() -> None:
+    """Take the display away from a forked process, such as a data loader's worker: what it prints would wait for ever
+    for the display's lock, where a thread that it has not got held that.
+    """
+    from rich.file_proxy import FileProxy
+
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, FileProxy):
+            setattr(sys, name, stream.rich_proxied_file)
+
+
 class LiveProgress:
     """A bar with the runs done and the time left; the grid below it; then the best so far."""
 
@@ -178,7 +199,14 @@ class LiveProgress:
         """Draw while the comparison runs; leave the last state on the screen."""
         from rich.live import Live
 
-        with Live(get_renderable=self._picture, console=self._screen, refresh_per_second=8):
+        _let_forked_processes_print()
+        live = Live(
+            get_renderable=self._picture,
+            console=self._screen,
+            refresh_per_second=8,
+            redirect_stdout=is_terminal(sys.stdout),  # above the display; into a file or a pipe it goes as ever
+        )
+        with live:
             yield
 
     def data_read(self, notes: Sequence[str]) -> None:
