@@ -239,6 +239,18 @@ def test_what_stands_in_for_standard_error_gets_lines(monkeypatch: pytest.Monkey
     assert noted.told == "    0 s  tuning: 0 of 3 runs\n"
 
 
+def test_a_notebook_gets_lines_on_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as its kernel has it, and as many a build server
+    with watch(quiet=False) as progress:
+        assert progress is not None
+        progress.stage_started("tune", 3, "rmse")
+    assert capsys.readouterr().err == "    0 s  tuning: 0 of 3 runs\n"
+
+
 def test_without_a_standard_error_nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a program without a terminal, where Python has None in its place."""
     closed = io.StringIO()

@@ -77,10 +77,10 @@ def _watched() -> Iterator[Callable[[int, int, str], None]]:
     """A bar on standard error while it is measured, or a line a work where that is no terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from steepest.screen.console import console
+    from steepest.screen.console import can_be_drawn_on, console
 
     screen = console(sys.stderr)
-    if not screen.is_terminal or screen.is_dumb_terminal:
+    if not can_be_drawn_on(screen):
         yield lambda done, total, work: screen.print(
             f"{done + 1} of {total}  {work}", markup=False, soft_wrap=True
         )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from steepest.screen.console import console
+from steepest.screen.console import can_be_drawn_on, console
 
 __all__ = ["told_of_reading"]
 
@@ -18,7 +18,7 @@ _LINE_EVERY_SEC = 5.0
 def told_of_reading() -> Iterator[Callable[[str, float], None]]:
     """What to call as ``told(what, share)``; nothing is drawn before it is called."""
     screen = console(sys.stderr)
-    if not screen.is_terminal or screen.is_dumb_terminal:
+    if not can_be_drawn_on(screen):
         last, said = 0.0, ""
 
         def line(what: str, share: float) -> None:

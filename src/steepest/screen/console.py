@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from steepest.errors import inert
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from steepest.training.run import Run
 
-__all__ = ["console", "in_course", "is_terminal", "number"]
+__all__ = ["can_be_drawn_on", "console", "in_course", "is_terminal", "number"]
 
 
 def console(stream: TextIO | None = None) -> Console:
@@ -30,10 +30,16 @@ def console(stream: TextIO | None = None) -> Console:
 
     target = stream or sys.stdout
     width = None if is_terminal(target) or "COLUMNS" in os.environ else 120
-    return Inert(file=target, width=width, highlight=False, markup=False, emoji=False)
+    # In a notebook rich would leave the stream and display a box of HTML for every line.
+    return Inert(file=target, width=width, highlight=False, markup=False, emoji=False, force_jupyter=False)
 
 
-def is_terminal(stream: TextIO | None) -> bool:
+def can_be_drawn_on(screen: Console) -> bool:
+    """Whether lines there can be drawn over; rich itself takes a log for a terminal where FORCE_COLOR is set."""
+    return is_terminal(screen.file) and not screen.is_dumb_terminal
+
+
+def is_terminal(stream: IO[str] | None) -> bool:
     """Whether somebody looks at it; what a program puts in a stream's place need not say."""
     return stream is not None and hasattr(stream, "isatty") and stream.isatty()
 

@@ -204,7 +204,7 @@ class LiveProgress:
             get_renderable=self._picture,
             console=self._screen,
             refresh_per_second=8,
-            redirect_stdout=is_terminal(sys.stdout),  # above the display; into a file or a pipe it goes as ever
+            redirect_stdout=is_terminal(sys.stdout),  # into a file or a pipe it goes as ever
         )
         with live:
             yield

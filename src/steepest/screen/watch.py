@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from steepest.screen.console import console
+from steepest.screen.console import can_be_drawn_on, console
 from steepest.screen.live import LiveProgress
 from steepest.screen.tally import Tally, print_notes, print_plan
 
@@ -34,7 +34,7 @@ def watch(*, quiet: bool) -> Iterator[Progress | None]:
         yield None
         return
     screen = console(sys.stderr)
-    if not screen.is_terminal or screen.is_dumb_terminal:
+    if not can_be_drawn_on(screen):
         yield PlainProgress(screen)
         return
     live = LiveProgress(screen)
