@@ -6,7 +6,7 @@ import json
 import pickle
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -380,6 +380,41 @@ def test_modules_train_on_a_cuda_device() -> None:
 class Unreadable(TensorDataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
         raise OSError(f"row {index} is gone")
+
+
+class Inner(NamedTuple):
+    """Two inputs that belong together."""
+
+    a: Any
+    b: Any
+
+
+class Nested(Pairs):
+    """Rows with a named tuple within a tuple."""
+
+    def __getitem__(self, i: int) -> Any:
+        return (self.b[i], Inner(self.a[i], self.b[i])), self.y[i]
+
+
+class OfNested(OfTwo):
+    """Takes those."""
+
+    def forward(self, inputs: Any) -> Any:
+        return super().forward(list(inputs[1])) + inputs[1].b[:, :1] * inputs[0][:, :1]
+
+
+@pytest.mark.parametrize("num_rows", [2, 10])
+def test_inputs_within_inputs_are_predicted_as_they_are_trained_on(num_rows: int) -> None:
+    """Of as many rows as there are parts too, where parts could be taken for rows."""
+    found = steepest.compare(
+        model=OfNested, data=tuple(Nested(part, by_name=False) for part in PARTS), **SHORT
+    )
+    rows = slice(50, 50 + num_rows)
+    given = (X[rows], Inner(X[rows, :2], torch.tensor(X[rows])))
+    expected = found.model.predict(Nested(rows, by_name=False))
+    np.testing.assert_array_equal(found.model.predict(given), expected)
+    with pytest.raises(InputError, match="A part of the inputs cannot be read as an array: ValueError"):
+        found.model.predict((X[rows], ([[1.0], [1.0, 2.0]], X[rows])))
 
 
 class Once(IterableDataset):

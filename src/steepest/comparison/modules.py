@@ -141,15 +141,19 @@ class TrainedModule:
 class _InParts(Dataset[Any]):
     """Rows whose inputs are tuples or dictionaries, as a data set gives them one by one; targets of 0."""
 
-    def __init__(self, parts: tuple[Any, ...] | Mapping[Any, Any]) -> None:
-        self._names = list(parts) if isinstance(parts, Mapping) else None
-        given = parts.values() if isinstance(parts, Mapping) else parts
-        self._parts = [part if isinstance(part, torch.Tensor) else np.asarray(part) for part in given]
-        counts = set(map(_num_rows, self._parts))
+    def __init__(self, inputs: tuple[Any, ...] | Mapping[Any, Any]) -> None:
+        counts = set()
+
+        def part(given: Any) -> Any:
+            array = given if isinstance(given, torch.Tensor) else _array(given)
+            counts.add(_num_rows(array))
+            return array
+
+        self._inputs = _of_each(inputs, part)
         if len(counts) != 1:
-            told = " and ".join(map(str, sorted(counts))) or "no"
+            numbers = " and ".join(map(str, sorted(counts))) or "no"
             raise InputError(
-                f"The parts of the inputs have {told} rows; each has a row for every prediction."
+                f"The parts of the inputs have {numbers} rows; each has a row for every prediction."
             )
         (self._num_rows,) = counts
 
@@ -157,8 +161,24 @@ class _InParts(Dataset[Any]):
         return self._num_rows
 
     def __getitem__(self, i: int) -> tuple[Any, float]:
-        row = tuple(part[i] for part in self._parts)
-        return (row if self._names is None else dict(zip(self._names, row, strict=True))), 0.0
+        return _of_each(self._inputs, lambda part: part[i]), 0.0
+
+
+def _of_each(inputs: Any, made: Callable[[Any], Any]) -> Any:
+    """The same tuples and dictionaries, however deep, of what is made of each array in them."""
+    if isinstance(inputs, Mapping):
+        return {name: _of_each(part, made) for name, part in inputs.items()}
+    if isinstance(inputs, tuple):
+        parts = [_of_each(part, made) for part in inputs]
+        return type(inputs)(*parts) if hasattr(inputs, "_fields") else tuple(parts)
+    return made(inputs)
+
+
+def _array(given: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"A part of the inputs cannot be read as an array: {told(error)}") from error
 
 
 def _num_rows(batch: Any) -> int:
