@@ -147,6 +147,7 @@ BAD_FILES = [
         ["Column 'a' of 't.csv'", "infinity in 3 of 30 rows"],
     ),
     BadFile("t.csv", rows(lambda row: f"{row}e{300 * (row % 2)},{row}"), ["Column 'a'", "too large"]),
+    BadFile("t.csv", rows(lambda row: f"{(-1) ** row * 1.7e308},{row}"), ["Column 'a'", "too large"]),
     # the options
     BadFile("t.csv", GOOD, ["validation=1.5", "share"], {"target": "y", "validation": 1.5}),
     BadFile("t.csv", GOOD, ["test=-0.1", "share"], {"target": "y", "test": -0.1}),

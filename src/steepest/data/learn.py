@@ -69,8 +69,9 @@ class Summary:
 def _summary(series: pl.Series) -> Summary:
     values = series.drop_nulls()
     first = values[0] if len(values) else None
-    numbers = values.to_numpy() if series.dtype == pl.Float64 else ()
-    spread = float(np.ptp(numbers)) if len(numbers) else None
+    numbers = values.to_numpy() if series.dtype == pl.Float64 else np.empty(0)
+    # Python's own subtraction: of the largest numbers it is infinite, where numpy's warns too.
+    spread = float(numbers.max()) - float(numbers.min()) if len(numbers) else None
     return Summary(series.name, series.dtype, len(series), len(values), values.n_unique(), first, spread)
 
 
@@ -151,8 +152,8 @@ def _learn_numbers(series: pl.Series, source: str) -> NumericColumn:
 
     parts = _parts(series, source)
     values = np.stack(list(parts.values()), axis=1)
-    imputer = SimpleImputer(strategy="median").fit(values)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # told of below
+        imputer = SimpleImputer(strategy="median").fit(values)
         scaler = StandardScaler().fit(imputer.transform(values))
     if not np.isfinite(scaler.scale_).all():
         raise too_large(series.name, source, float(np.nanmax(np.abs(values))))
