@@ -213,8 +213,11 @@ def divergence(record: Record, lr: float | str, looks: str) -> str:
     """What to say of a run that diverged; ``lr`` is what was asked for, ``looks`` the word that looks for a rate."""
     run = record.run
     found, mend = (", the best of those looked at", "") if lr == looks else ("", f", or lr={looks!r}")
+    epoch = record.num_epochs + 1
+    if run.stop.max_epochs is not None:
+        epoch = min(epoch, run.stop.max_epochs)  # by its last step, which no loss comes after
     return (
-        f"Training diverged in epoch {record.num_epochs + 1} at learning rate {run.lr:g}{found} "
+        f"Training diverged in epoch {epoch} at learning rate {run.lr:g}{found} "
         f"({run.loss} with {run.optimizer}); give a smaller one{mend}."
     )
 
