@@ -323,6 +323,18 @@ def test_weights_that_overflow_in_the_last_step_are_a_divergence(rows: Any, numb
             learn(rows, numbers)
 
 
+def test_features_that_no_variance_can_be_had_of_are_refused(rows: Any, numbers: Any, labels: Any) -> None:
+    for learn, y in ((SteepestRegressor().fit, numbers), (SteepestClassifier().fit, labels)):
+        with pytest.raises(InputError, match=r"X holds numbers as large as \S+, too large"):
+            learn(rows * 1e200, y)
+    with pytest.raises(InputError, match=r"X holds numbers as large as \S+, too large"):
+        SteepestRegressor().partial_fit(rows * 1e200, numbers)
+    with pytest.raises(
+        InputError, match=r"numbers as large as \S+, with weights as large as 1e\+300, too large"
+    ):
+        SteepestClassifier().fit(rows, labels, sample_weight=np.full(len(rows), 1e300))
+
+
 @pytest.mark.parametrize(
     ("factor", "sentence"),
     [

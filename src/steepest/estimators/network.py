@@ -100,7 +100,7 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """Learn the standardisation and the network from rows and encoded targets."""
         run = self._run(len(x), task)
         check_course(run, _steps_an_epoch(run, len(x)))
-        self._scaler = StandardScaler().fit(x, sample_weight=weights)
+        self._scaler = _scaler(x, weights)
         rows = self._standardised(x)
         if weights is not None:
             weights = weights / weights.mean()
@@ -129,7 +129,7 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
                 raise InputError("hidden or loss asks for other layers than those trained so far; use fit.")
             initial = np.concatenate([part.ravel() for layer in self.layers_ for part in layer])
         else:
-            self._scaler = StandardScaler().fit(x, sample_weight=weights)
+            self._scaler = _scaler(x, weights)
         # Another seed for each pass, or each would take the rows in the same order.
         run = replace(run, stop=Stop(max_epochs=1), seed=(run.seed + passes) % 2**31)
         rows = self._standardised(x)
@@ -331,6 +331,17 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         check_is_fitted(self)
         x = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         return outputs(self.layers_, self._architecture.activation, self._standardised(x))
+
+
+def _scaler(x: NDArray[Any], weights: Weights) -> StandardScaler:
+    with np.errstate(over="ignore", invalid="ignore"):
+        learned = StandardScaler().fit(x, sample_weight=weights)
+    if not np.isfinite([learned.mean_, learned.scale_]).all():
+        weighted = "" if weights is None else f", with weights as large as {weights.max():g}"
+        raise InputError(
+            f"X holds numbers as large as {np.abs(x).max():g}{weighted}, too large to be computed with; rescale it."
+        )
+    return learned
 
 
 def _steps_an_epoch(run: Run, num_rows: int) -> int:
