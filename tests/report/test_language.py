@@ -174,6 +174,7 @@ SO_FAR = (
     f"So far {MSE} is the best of 3 pairs tried, with a validation log loss of 0.5 over 3 seeds, unconfirmed."
 )
 OF_PARTS = "none is in two parts, and the parts' sizes and shares of classes are what the groups make them."
+TOO_LITTLE = "which is too little to be computed with; rescale it to use it."
 SENTENCES = [
     f"Use {MSE}: {MEASURED.replace('RMSE', 'balanced log loss')}, better than its untuned default.",
     f"Use {MSE}: {MEASURED}, better than its untuned default.",
@@ -191,6 +192,7 @@ SENTENCES = [
     f"The 9 groups in 'g' are split 5 in training, 2 in validation, 1 in test rows; {OF_PARTS}",
     "The rows are in the order of 'day': training rows from 1, validation rows from 7, test rows from 9.",
     "Column 'size' is read as text: 2 of its 90 values are not numbers, the first is 'big' in row 7.",
+    f"Column 'size' is left out: its values lie within 6e-200 of one another, {TOO_LITTLE}",
     "Whether it matters was not measured: mae or huber would have to take part.",
     "Column 'town': 2 of 60 rows hold a category that no training row had ('t1', 't7'); they are taken as infrequent.",
 ]
