@@ -301,3 +301,9 @@ def test_compressed_files_larger_than_memory_are_refused(
         InputError, match=r"'a\.csv\.gz' is compressed, and too large for memory: unpack it first"
     ):
         model_of().predict(tmp_path / "a.csv.gz")
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "a\0b", None, 3])
+def test_what_can_be_no_directory_is_told(path: Any) -> None:
+    with pytest.raises(InputError, match="is no directory of a model"):
+        load(path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import reprlib
 import warnings
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ from steepest.comparison.versions import versions
 from steepest.data import Encoding
 from steepest.data.met import Met
 from steepest.data.pieces import pieces
-from steepest.errors import MALFORMED, InputError
+from steepest.errors import MALFORMED, InputError, told
 from steepest.files import held
 from steepest.training.run import Architecture, Curve, Record, Run, Stop, Task
 
@@ -212,9 +214,14 @@ def load(path: str | os.PathLike[str]) -> FittedModel:
     Raises:
         InputError: there is no model, or its files are torn, changed or of another version.
     """
-    directory = Path(path).expanduser()
-    if not (directory / MANIFEST).exists() and (directory / "model" / MANIFEST).exists():
-        directory = directory / "model"
+    try:
+        directory = Path(path).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            directory.stat()  # of a name that can be none exists() says no more than of one that is not there
+        if not (directory / MANIFEST).exists() and (directory / "model" / MANIFEST).exists():
+            directory = directory / "model"
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"{reprlib.repr(path)} is no directory of a model: {told(error)}") from None
     found, tensors = manifest.read(directory)
     if "estimator" in found:
         raise InputError(

@@ -245,7 +245,7 @@ class Plan:
             best += ", the best setting"
         confirmed = f"{best} and the untuned default on {len(self.confirmation_seeds)} fresh seeds"
         confirmed += ", each with its own draw of training and validation rows" * (self.splits > 1)
-        runs = f"{cells * self.runs_a_cell:,} runs of {lengths} epochs"
+        runs = f"{cells * self.runs_a_cell:,} runs of {lengths} epoch{'s' * (self.epochs != 1)}"
         return [
             f"Plan: {axes}; for each of the {cells}, {tried}, then {confirmed}.",
             f"About {runs}, more where a best rate is the last of its grid.",
