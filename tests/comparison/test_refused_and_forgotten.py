@@ -17,6 +17,7 @@ import steepest
 from steepest.comparison.fit import divergence
 from steepest.comparison.progress import Silent
 from steepest.errors import InputError
+from steepest.training.run import Stop
 
 SMALL: dict[str, Any] = {"optimizers": ["adam"], "hidden": (2,), "max_epochs": 2}
 
@@ -166,7 +167,8 @@ def test_a_rate_that_runs_away_is_told_with_what_would_do() -> None:
     x = np.random.default_rng(0).normal(size=(60, 2))
     with pytest.raises(InputError, match=r"1e\+06 \(mse with sgd\); give a smaller one, or lr='auto'\.$"):
         steepest.fit((x, x[:, 0]), optimizer="sgd", lr=1e6, max_epochs=3, hidden=())
-    record: Any = SimpleNamespace(run=SimpleNamespace(lr=0.1, loss="mse", optimizer="sgd"), num_epochs=0)
+    run = SimpleNamespace(lr=0.1, loss="mse", optimizer="sgd", stop=Stop(max_epochs=3))
+    record: Any = SimpleNamespace(run=run, num_epochs=0)
     assert divergence(record, "auto", "auto").endswith(
         "of those looked at (mse with sgd); give a smaller one."
     )

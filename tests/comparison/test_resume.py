@@ -20,8 +20,9 @@ import pytest
 
 import steepest
 from steepest.comparison.journal import Journal
+from steepest.comparison.output import check_directory, recover
 from steepest.comparison.progress import Silent
-from steepest.comparison.unfinished import UNFINISHED
+from steepest.comparison.unfinished import UNFINISHED, begin, go_on
 from steepest.errors import InputError
 from steepest.training.native import NativeEngine
 
@@ -151,6 +152,55 @@ def test_killed_at_any_moment_it_goes_on(table: Path, undisturbed: dict[str, Any
             )
         assert content(out) == undisturbed
     assert killed >= KILLS
+
+
+class Killed(BaseException):
+    """The process is gone, and nothing is tidied up."""
+
+
+def _kill_after(monkeypatch: pytest.MonkeyPatch, num_changes: int) -> None:
+    """Let so many changes to the file system happen, and none after them."""
+    left = num_changes
+
+    def counted(change: Any) -> Any:
+        def changed(*given: Any, **named: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+            return change(*given, **named)
+
+        return changed
+
+    for name in ("mkdir", "write_bytes", "write_text", "rename", "rmdir"):
+        monkeypatch.setattr(Path, name, counted(getattr(Path, name)))
+    for name in ("copy", "rmtree"):
+        monkeypatch.setattr(shutil, name, counted(getattr(shutil, name)))
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_killed_while_it_begins_it_can_begin_again(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stale: bool
+) -> None:
+    """A directory without a plan would be nobody's: neither gone on with nor written to."""
+    plan = steepest.compare(table, "y", **OPTIONS).plan
+    for num_changes in range(40):
+        place = tmp_path / f"out{num_changes}"
+        if stale:
+            begin(place, plan, table, "y")
+        with monkeypatch.context() as patch:
+            _kill_after(patch, num_changes)
+            try:
+                begin(place, plan, table, "y")
+                break
+            except Killed:
+                pass
+        checked = check_directory(place, ("verdict.json", f"{UNFINISHED}/plan.json"), frozenset({UNFINISHED}))
+        recover(place)
+        begin(checked, plan, table, "y")
+        assert go_on(place).plan == plan
+        assert not list(tmp_path.glob(f".{place.name}-*"))
+    assert 6 < num_changes < 39
 
 
 @pytest.mark.parametrize("cut", [1, 7, 40])

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from steepest.errors import InputError
 from steepest.files import held, parse_json, read_bytes
 
-__all__ = ["check_directory", "place_of", "recover", "recover_held", "write_directory"]
+__all__ = ["check_directory", "place_of", "recover", "recover_held", "write_directory", "written_beside"]
 
 _BEFORE = "before"
 
@@ -120,6 +120,19 @@ def write_directory(place: Path, fill: Callable[[Path], None]) -> None:
         raise InputError(f"The output {str(place)!r} cannot be written: {error.strerror or error}.") from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def written_beside(place: Path) -> Iterator[Path]:
+    """A directory beside ``place``, from which whole directories are renamed; it is gone afterwards, and after a kill
+    with the next :func:`recover`.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    try:
+        yield beside
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _to_disk(directory: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from steepest.comparison.canonical import canonical_json
 from steepest.comparison.earlier import RUNS, VERDICT, Earlier
 from steepest.comparison.journal import Journal
+from steepest.comparison.output import written_beside
 from steepest.comparison.plan import Plan, read_plan
 from steepest.errors import MALFORMED, InputError, near_directories
 from steepest.files import check_sums, encoded, parse_json, read_bytes, write_sums
@@ -87,20 +88,22 @@ def begin(place: Path, plan: Plan, data: Any, target: str | None, *, extends: bo
     path = str(Path(data).expanduser().resolve()) if isinstance(data, (str, os.PathLike)) else None
     question = {"format": FORMAT, "data": path, "target": target}
     try:
-        if directory.exists():  # of one that had begun and not yet run anything
-            shutil.rmtree(directory)
-        directory.mkdir(parents=True)
-        if extends:
-            (directory / _EARLIER).mkdir()
-            for name in (VERDICT, RUNS):
-                shutil.copy(place / name, directory / _EARLIER / name)
-        (directory / QUESTION).write_bytes(encoded(canonical_json(question)))
-        fresh = directory / f"{_PLAN}.new"
-        fresh.write_bytes(encoded(plan.to_json()))
-        write_sums(directory, _SUMMED, {_PLAN: fresh})
-        fresh.replace(directory / _PLAN)  # last: without a plan nothing has begun
+        # Whole, beside the output, and then in its place at once: a kill leaves no half of it there.
+        with written_beside(place) as beside:
+            fresh = beside / UNFINISHED
+            fresh.mkdir()
+            if extends:
+                (fresh / _EARLIER).mkdir()
+                for name in (VERDICT, RUNS):
+                    shutil.copy(place / name, fresh / _EARLIER / name)
+            (fresh / QUESTION).write_bytes(encoded(canonical_json(question)))
+            (fresh / _PLAN).write_bytes(encoded(plan.to_json()))
+            write_sums(fresh, _SUMMED)
+            place.mkdir(exist_ok=True)
+            if directory.exists():  # of one that had begun and not yet run anything
+                directory.rename(beside / "stale")
+            fresh.rename(directory)
     except OSError as error:
-        shutil.rmtree(directory, ignore_errors=True)
         with contextlib.suppress(OSError):
             place.rmdir()  # where nothing else is in it
         raise InputError(f"The output {str(place)!r} cannot be written: {error.strerror}.") from None

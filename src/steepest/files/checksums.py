@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from steepest.errors import InputError
@@ -14,18 +14,17 @@ __all__ = ["SUMS", "check_sums", "write_sums"]
 SUMS = "SHA256SUMS"
 
 
-def write_sums(directory: Path, names: Iterable[str], fresh: Mapping[str, Path] | None = None) -> None:
+def write_sums(directory: Path, names: Iterable[str]) -> None:
     """Write down the digests of those of the named files that are there; ``sha256sum -c SHA256SUMS`` checks them.
 
     Args:
         directory: where the files lie, and the digests will.
         names: of files in it.
-        fresh: where the content of some of them lies that is put in its place afterwards.
 
     Raises:
         OSError: a file cannot be read, or the digests not written.
     """
-    places = {name: directory / name for name in names} | dict(fresh or {})
+    places = {name: directory / name for name in names}
     lines = [f"{_digest(path)}  {name}\n" for name, path in sorted(places.items()) if path.is_file()]
     (directory / SUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
 
