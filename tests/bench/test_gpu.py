@@ -197,7 +197,7 @@ def test_many_runs_are_measured_beside_vmap() -> None:
 
 def test_jax_multiplies_in_float32_as_the_others_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU its own default is tf32, which is another work."""
-    jax = pytest.importorskip("jax")
+    jax = pytest.importorskip("jax", reason="the peer itself is asked, and jax is not installed")
     found = []
     seen = Contestant(lambda: found.append(jax.config.jax_default_matmul_precision))
     monkeypatch.setattr(runs.training, "by_jax", lambda case, data: seen)

@@ -144,7 +144,9 @@ def test_what_is_printed_beside_the_display_goes_where_it_would_go(monkeypatch: 
         assert ("of a module" in screen.file.getvalue()) != is_kept  # type: ignore[attr-defined]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no data loader forks its workers here")
+@pytest.mark.skipif(
+    not hasattr(os, "fork"), reason="it is about forked data loaders' workers, and this system cannot fork"
+)
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_forked_process_does_not_wait_for_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker of a data loader has none of the threads that may hold the display's lock just then."""

@@ -369,7 +369,7 @@ def test_a_budget_counts_on_one_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -
     assert counted == [1]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="it trains on a GPU, and torch sees none here")
 def test_modules_train_on_a_cuda_device() -> None:
     found = steepest.compare(model=normed, data=parts(Y), device="cuda", **SHORT)
     assert found.verdict["status"] == "complete"

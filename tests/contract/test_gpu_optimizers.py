@@ -229,7 +229,10 @@ def test_steps_go_by_their_own_gradients_and_rates_whatever_a_graph_left_behind(
     assert optimizer._in_graphs == [table]  # which holds no longer, and is read by a replay all the same
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="a graph is captured by a card")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(),
+    reason="CUDA graphs are captured and replayed by a GPU alone, and torch sees none here",
+)
 def test_a_step_is_captured_and_replayed_between_others() -> None:
     parameter = nn.Parameter(torch.zeros(3000, device="cuda"))
     optimizer = Adam([parameter], lr=0.25, eps=0.0, capturable=True)

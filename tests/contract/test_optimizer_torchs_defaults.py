@@ -58,7 +58,9 @@ def walked(name: str, usual: dict[str, Any], num_steps: int, **options: Any) -> 
 @pytest.mark.parametrize("name", NAMES)
 def test_steps_and_their_count_are_the_same(name: str, usual: dict[str, Any]) -> None:
     if name == "Adagrad" and usual.get("device") == "meta":
-        pytest.skip("torch's own constructor makes its state on the default device")
+        pytest.skip(
+            "torch's own constructor makes Adagrad's state on the default device, 'meta': no step can be taken"
+        )
     num_steps = 4 if name == "Muon" else 260  # bfloat16 counts to 256
     there, optimizer = walked(name, usual, num_steps)
     expected, plain = walked(name, {}, num_steps)

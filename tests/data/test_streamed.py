@@ -407,6 +407,7 @@ def test_files_of_two_kinds(tmp_path: Path) -> None:
         (None, {}, "No target was given"),
         ("why", {}, "There is no column 'why'"),
         ("none", {}, "has no value in any row"),
+        ("tiny", {"task": "regression"}, "within 6e-200 of one another, too little to be computed with"),
         ("own", {}, "has over 50 distinct values, too many for classes"),
         ("own", {"task": "regression"}, "holds 'row 0', which is not a number"),
         ("same", {}, "is 3.5 in every row"),

@@ -156,7 +156,10 @@ def test_a_tensor_of_another_gpu_than_the_current_one_is_owned_there(monkeypatch
     assert len(current) == 1
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are not two GPUs")
+@pytest.mark.skipif(
+    torch.cuda.device_count() < 2,
+    reason="it is about a GPU that is not the current one, which takes two; torch sees fewer here",
+)
 def test_a_second_gpu_s_parameters_are_stepped() -> None:
     parameter = torch.nn.Parameter(torch.zeros(3, device="cuda:1"))
     optimizer = Adam([parameter], lr=0.25, eps=0.0)

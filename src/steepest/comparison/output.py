@@ -107,25 +107,20 @@ def write_directory(place: Path, fill: Callable[[Path], None]) -> None:
         InputError: the file system refuses. What stood at ``place`` before still stands there.
     """
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    except OSError as error:
-        raise InputError(f"The output {str(place)!r} cannot be written: {error.strerror}.") from None
-    try:
-        fill(fresh)
-        _to_disk(fresh)
-        fresh.chmod(0o755)
-        _put_in_place(fresh, place)
+        with written_beside(place) as fresh:
+            fill(fresh)
+            _to_disk(fresh)
+            fresh.chmod(0o755)
+            _put_in_place(fresh, place)
     except OSError as error:
         raise InputError(f"The output {str(place)!r} cannot be written: {error.strerror or error}.") from None
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def written_beside(place: Path) -> Iterator[Path]:
-    """A directory beside ``place``, from which whole directories are renamed; it is gone afterwards, and after a kill
-    with the next :func:`recover`.
+    """A fresh directory beside ``place``, to be renamed into it, or what is in it; else it is gone afterwards.
+
+    What a kill leaves of it goes with the next :func:`recover`.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
