@@ -91,8 +91,8 @@ class FakeCompare:
     error: BaseException | None = None
     calls: list[dict[str, Any]] = field(default_factory=list)
 
-    def __call__(self, data: Any, target: Any = None, **options: Any) -> SimpleNamespace:
-        self.calls.append({"data": data, "target": target} | options)
+    def __call__(self, **options: Any) -> SimpleNamespace:
+        self.calls.append(options)
         if self.error is not None:
             raise self.error
         return SimpleNamespace(verdict=self.verdict, interrupted=self.interrupted, model=self.model)

@@ -199,6 +199,68 @@ def test_an_extension_names_its_folder_and_what_to_add(run: Run, compare: FakeCo
         assert (ran.exit_code, len(compare.calls)) == (2, 1)
 
 
+MODULE = ("compare", "--model", "mine:net", "--data", "mine:parts")
+
+
+def test_a_module_is_named_with_its_data(run: Run, compare: FakeCompare) -> None:
+    ran = run(*MODULE, "--one-by-one", "--compile", "--metric", "f1", "--device", "cuda", "--quiet")
+    assert ran.exit_code == 0
+    assert compare.calls == [
+        {
+            "model": "mine:net",
+            "data": "mine:parts",
+            "together": False,
+            "compile": True,
+            "metric": "f1",
+            "device": "cuda",
+            "out": Path("steepest-net"),
+            "progress": None,
+        }
+    ]
+
+
+@pytest.mark.parametrize("word", ["--resume", "--extend"])
+def test_a_module_is_named_again_where_its_comparison_goes_on(
+    run: Run, compare: FakeCompare, word: str
+) -> None:
+    compare.interrupted = True
+    ran = run(*MODULE, word, "there", "--quiet")
+    assert "Go on with it: steepest compare --resume there --model mine:net --data mine:parts" in ran.err
+    (call,) = compare.calls
+    assert (call["model"], call["data"], call[word[2:]], call["out"]) == (
+        "mine:net",
+        "mine:parts",
+        Path("there"),
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        *(
+            ((*MODULE, *given.split()), f"{given.split()[0]} is for tables, and not for --model.")
+            for given in (
+                "--hidden 3", "--activation tanh", "--ignore a", "--group a", "--time a", "--splits 12", "--rows 9",
+                "--threads 2", "--ray local", "--target y",
+            )
+        ),
+        (("compare", "cars.csv", *MODULE[1:]), "DATA is for tables, and not for --model."),
+        (("compare", "--model", "mine:net"), "--model needs --data, such as --data my_models:parts."),
+        ((*COMMAND, "--data", "mine:parts"), "--data is for a module of your own, and --model is missing."),
+        ((*COMMAND, "--compile"), "--compile is for a module of your own, and --model is missing."),
+        (("compare", "--resume", "d", "--together"), "--together is for a module of your own"),
+    ],
+)  # fmt: skip
+def test_options_of_tables_and_of_modules_are_kept_apart(
+    run: Run, compare: FakeCompare, arguments: tuple[str, ...], words: str
+) -> None:
+    ran = run(*arguments)
+    assert ran.exit_code == 2
+    assert words in ran.err
+    assert compare.calls == []
+
+
 def test_a_wrong_option_costs_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is refused before the library is even imported."""
     monkeypatch.setitem(sys.modules, "steepest.comparison.compare", None)

@@ -14,7 +14,7 @@ from steepest.cli.options import given
 from steepest.comparison.options import DEFAULT_BATCH_SIZE
 
 # An option's name where it is not the parameter's own.
-RENAMED = {"epochs": "max_epochs", "threads": "num_threads", "ray": "cluster"}
+RENAMED = {"epochs": "max_epochs", "threads": "num_threads", "ray": "cluster", "compiles": "compile"}
 # What the help says of a default that is not a value but a rule.
 RULES = {"by task", "by size", "up to five that suit the data", "six usual ones", "all", "all cores"}
 
@@ -50,8 +50,9 @@ def test_defaults_in_the_help_are_the_librarys(command: str) -> None:
     parameters = dict(inspect.signature(getattr(steepest, command)).parameters)
     if command == "fit":  # of a table, or of a module
         parameters = {**inspect.signature(steepest.fit_module).parameters, **parameters}
+    apart = {"out", "help", "as_json", "quiet", "dry_run", "model", "module_data", "resume", "compile"}
     for name, shown in options(command).items():
-        if name in {"out", "help", "as_json", "quiet", "dry_run", "model", "module_data", "resume"}:
+        if name in apart:
             continue
         default = parameters[name].default
         if name in {"batch_sizes", "batch_size"}:  # None: fewer where there are fewer rows, or a loader's own

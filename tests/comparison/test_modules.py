@@ -444,7 +444,7 @@ class Sparse(nn.Module):
     ("factory", "data", "options", "message"),
     [
         (failing, parts(Y), {}, "The model factory failed: RuntimeError: no such layer"),
-        (linear(), parts(Y), {}, "model is to be a factory"),
+        (linear(), parts(Y), {}, "The model is a Sequential; give a function"),
         (lambda: 3, parts(Y), {}, "gave a int; it must give a torch.nn.Module"),
         (lambda: nn.ReLU(), parts(Y), {}, "no parameter that can be trained"),
         (lambda: nn.Linear(5, 1), parts(Y), {}, "The model failed on a batch"),

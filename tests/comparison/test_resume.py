@@ -22,7 +22,7 @@ import steepest
 from steepest.comparison.journal import Journal
 from steepest.comparison.output import check_directory, recover
 from steepest.comparison.progress import Silent
-from steepest.comparison.unfinished import UNFINISHED, begin, go_on
+from steepest.comparison.unfinished import UNFINISHED, Question, begin, go_on
 from steepest.errors import InputError
 from steepest.training.native import NativeEngine
 
@@ -183,21 +183,21 @@ def test_killed_while_it_begins_it_can_begin_again(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stale: bool
 ) -> None:
     """A directory without a plan would be nobody's: neither gone on with nor written to."""
-    plan = steepest.compare(table, "y", **OPTIONS).plan
+    plan, question = steepest.compare(table, "y", **OPTIONS).plan, Question.of(table, "y", None)
     for num_changes in range(40):
         place = tmp_path / f"out{num_changes}"
         if stale:
-            begin(place, plan, table, "y")
+            begin(place, plan, question)
         with monkeypatch.context() as patch:
             _kill_after(patch, num_changes)
             try:
-                begin(place, plan, table, "y")
+                begin(place, plan, question)
                 break
             except Killed:
                 pass
         checked = check_directory(place, ("verdict.json", f"{UNFINISHED}/plan.json"), frozenset({UNFINISHED}))
         recover(place)
-        begin(checked, plan, table, "y")
+        begin(checked, plan, question)
         assert go_on(place).plan == plan
         assert not list(tmp_path.glob(f".{place.name}-*"))
     assert 6 < num_changes < 39

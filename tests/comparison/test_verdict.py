@@ -269,7 +269,7 @@ def test_the_runs_say_what_was_read_back_and_what_was_scored(plan_of: Any, engin
 
 def test_a_winner_that_was_still_improving_is_said_to_be(plan_of: Any, engine: Any, judge: Any) -> None:
     """A fake run is best at its end; one that was best early has nothing said of it."""
-    note = "still improving when its runs ended, after 5 epochs; longer ones may choose another pair"
+    note = "still improving when its runs ended, at epoch 5; longer ones may choose another pair"
     verdict, _ = judge(plan_of(max_epochs=5), engine(base=WINNER, **CLEAR))
     assert any(note in said for said in verdict["notes"])
     early = engine(base=WINNER, **CLEAR)

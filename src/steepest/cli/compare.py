@@ -1,15 +1,18 @@
-"""``steepest compare``: train every sensible pair of loss and optimizer on a table, and say which to use."""
+"""``steepest compare``: train every sensible pair of loss and optimizer on a table or of your own module, and say which
+to use.
+"""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from steepest.cli import parse
 from steepest.cli.options import (
+    MODULES,
     Activation,
     DataIfAny,
     Group,
@@ -24,6 +27,7 @@ from steepest.cli.options import (
     Time,
     Warmup,
     given,
+    refuse,
 )
 from steepest.errors import InputError
 
@@ -108,7 +112,7 @@ def compare(
         typer.Option(
             help="Folder for the report, the runs and the model.",
             metavar="DIR",
-            show_default="steepest-<table>",
+            show_default="steepest-<table>, or -<module>",
         ),
     ] = None,
     seed: Seed = None,
@@ -163,6 +167,44 @@ def compare(
             show_default="cpu",
         ),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A function of your own that makes a torch module, in place of networks for a table; also as "
+            "FILE.py:NAME.",
+            metavar="PACKAGE.MODULE:NAME",
+            show_default=False,
+            rich_help_panel=MODULES,
+        ),
+    ] = None,
+    module_data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            help="Its data, or a function that gives them: (train, validation, test), each (inputs, targets), a "
+            "Dataset or a DataLoader.",
+            metavar="PACKAGE.MODULE:NAME",
+            show_default=False,
+            rich_help_panel=MODULES,
+        ),
+    ] = None,
+    together: Annotated[
+        bool | None,
+        typer.Option(
+            "--together/--one-by-one",
+            help="Train many runs of a small module at once, to the same scores to rounding, or none.",
+            show_default="by size",
+            rich_help_panel=MODULES,
+        ),
+    ] = None,
+    compiles: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Put each module through torch.compile, which pays for large ones.",
+            rich_help_panel=MODULES,
+        ),
+    ] = False,
     lang: Language = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be run, and stop: nothing is written.")
@@ -170,7 +212,19 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print verdict.json and nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
 ) -> None:
-    """Train every sensible loss and optimizer on a table, tune each fairly, and say which to use."""
+    """Train every sensible loss and optimizer on a table or your own module, tune each fairly, say which to use."""
+    of_modules = given(data=module_data, together=together, compile=compiles or None)
+    of_tables = given(
+        hidden=None if hidden is None else parse.hidden(hidden),
+        activation=activation,
+        ignore=None if ignore is None else parse.names(ignore, "--ignore"),
+        group=group,
+        time=time,
+        splits=splits,
+        rows=rows,
+        num_threads=threads,
+        cluster=ray,
+    )
     options = given(
         task=task,
         losses=None if losses is None else parse.names(losses, "--losses"),
@@ -178,20 +232,12 @@ def compare(
         batch_sizes=None if batch_sizes is None else parse.batch_sizes(batch_sizes),
         schedules=None if schedules is None else parse.names(schedules, "--schedules"),
         warmup=warmup,
-        hidden=None if hidden is None else parse.hidden(hidden),
-        activation=activation,
         metric=metric,
-        ignore=None if ignore is None else parse.names(ignore, "--ignore"),
-        group=group,
-        time=time,
         seeds=seeds,
         tune=tune,
-        splits=splits,
-        rows=rows,
         max_epochs=epochs,
         budget=budget,
         seed=seed,
-        num_threads=threads,
         plan=plan,
         resume=resume,
         tensorboard=tensorboard,
@@ -201,9 +247,10 @@ def compare(
         add_optimizers=None if add_optimizers is None else parse.names(add_optimizers, "--add-optimizers"),
         device=device,
         lang=lang,
-        cluster=ray,
     )
-    place = _place(data, target, out, resume, extend)
+    goes_on = _goes_on(resume, extend, out)
+    question = _question(data, target, model, of_modules, of_tables, is_known=goes_on is not None)
+    place = goes_on or out or Path(f"steepest-{_name_of(data, model)}")
 
     from steepest.cli.plan_only import PlanOnly
     from steepest.cli.show import print_fit_on_all_rows, print_verdict
@@ -211,9 +258,8 @@ def compare(
     from steepest.screen.watch import watch
 
     with nullcontext(PlanOnly()) if dry_run else watch(quiet=quiet) as progress:
-        goes_on = resume is not None or extend is not None
         comparison = run_comparison(
-            data, target, out=None if goes_on else place, progress=progress, **options
+            **question, out=place if goes_on is None else None, progress=progress, **options
         )
     if as_json:
         typer.echo((place / "verdict.json").read_text(encoding="utf-8").rstrip())
@@ -221,30 +267,57 @@ def compare(
         print_verdict(comparison.verdict, place, has_model=comparison.model is not None, table=not quiet)
         print_fit_on_all_rows(comparison.verdict, data)
     if comparison.interrupted:
-        typer.echo(f"Go on with it: steepest compare --resume {place}", err=True)
+        again = "" if model is None else f" --model {model} --data {module_data}"
+        typer.echo(f"Go on with it: steepest compare --resume {place}{again}", err=True)
         raise typer.Exit(130)
 
 
-def _place(
-    data: str | None, target: str | None, out: Path | None, resume: Path | None, extend: Path | None
-) -> Path:
-    """Where the results go.
+def _goes_on(resume: Path | None, extend: Path | None, out: Path | None) -> Path | None:
+    """The output of the comparison that is gone on with or added to, if one is.
 
     Raises:
-        InputError: what to compare on is missing, or said twice.
+        InputError: both are asked for, or another output.
     """
     if resume is not None and extend is not None:
         raise InputError("--resume goes on with a comparison and --extend adds to one; give one of them.")
     for option, directory in (("--resume", resume), ("--extend", extend)):
-        if directory is not None:
-            if out is not None:
-                raise InputError(f"{option} names the output already; leave --out away.")
-            return directory
-    if data is None:
+        if directory is not None and out is not None:
+            raise InputError(f"{option} names the output already; leave --out away.")
+    return resume or extend
+
+
+def _question(
+    data: str | None,
+    target: str | None,
+    model: str | None,
+    of_modules: dict[str, Any],
+    of_tables: dict[str, Any],
+    *,
+    is_known: bool,
+) -> dict[str, Any]:
+    """A table or a module, and what may be asked of that alone; ``is_known``: a table need not be named again.
+
+    Raises:
+        InputError: it is missing, or options of the one stand beside the other.
+    """
+    if model is not None:
+        refuse({**given(DATA=data, target=target), **of_tables}, "is for tables, and not for --model")
+        if "data" not in of_modules:
+            raise InputError("--model needs --data, such as --data my_models:parts.")
+        return {"model": model, **of_modules}
+    refuse(of_modules, "is for a module of your own, and --model is missing")
+    if data is None and not is_known:
         raise InputError("missing argument 'DATA'; see 'steepest compare --help'.")
-    if target is None:
+    if target is None and not is_known:
         raise InputError("missing option '--target'; see 'steepest compare --help'.")
-    place = Path(data)
+    return {"data": data, "target": target, **of_tables}
+
+
+def _name_of(data: str | None, model: str | None) -> str:
+    """A word for the output: the table's or the folder's name, or the module's."""
+    if model is not None:
+        return model.rpartition(":")[2]
+    place = Path(data or "")
     while "*" in place.name and place.name != str(place):  # of a pattern: the folder it is about
         place = place.parent
-    return out or Path(f"steepest-{place.stem.replace('*', '') or 'data'}")
+    return place.stem.replace("*", "") or "data"

@@ -9,6 +9,7 @@ import typer
 
 from steepest.cli import parse
 from steepest.cli.options import (
+    MODULES,
     Activation,
     DataIfAny,
     Group,
@@ -23,12 +24,11 @@ from steepest.cli.options import (
     Time,
     Warmup,
     given,
+    refuse,
 )
 from steepest.errors import InputError
 
 __all__ = ["fit"]
-
-_MODULES = "A module of your own"
 
 
 def fit(
@@ -112,7 +112,7 @@ def fit(
             "on many processes.",
             metavar="PACKAGE.MODULE:NAME",
             show_default=False,
-            rich_help_panel=_MODULES,
+            rich_help_panel=MODULES,
         ),
     ] = None,
     module_data: Annotated[
@@ -123,7 +123,7 @@ def fit(
             "validation) of these.",
             metavar="PACKAGE.MODULE:NAME",
             show_default=False,
-            rich_help_panel=_MODULES,
+            rich_help_panel=MODULES,
         ),
     ] = None,
     parallel: Annotated[
@@ -132,7 +132,7 @@ def fit(
             help="ddp: the whole module on each process; fsdp: a part of each parameter.",
             metavar="ddp|fsdp",
             show_default="ddp",
-            rich_help_panel=_MODULES,
+            rich_help_panel=MODULES,
         ),
     ] = None,
     accumulate: Annotated[
@@ -142,7 +142,7 @@ def fit(
             metavar="N",
             min=1,
             show_default="1",
-            rich_help_panel=_MODULES,
+            rich_help_panel=MODULES,
         ),
     ] = None,
     checkpoint_every: Annotated[
@@ -152,7 +152,7 @@ def fit(
             metavar="N",
             min=1,
             show_default="1000",
-            rich_help_panel=_MODULES,
+            rich_help_panel=MODULES,
         ),
     ] = None,
     resume: Annotated[
@@ -160,14 +160,12 @@ def fit(
         typer.Option(
             "--resume",
             help="Go on from the last checkpoint in --out, on any number of processes.",
-            rich_help_panel=_MODULES,
+            rich_help_panel=MODULES,
         ),
     ] = False,
     device: Annotated[
         str | None,
-        typer.Option(
-            help="auto, cpu or cuda.", metavar="NAME", show_default="auto", rich_help_panel=_MODULES
-        ),
+        typer.Option(help="auto, cpu or cuda.", metavar="NAME", show_default="auto", rich_help_panel=MODULES),
     ] = None,
 ) -> None:
     """Train one model with the loss and the optimizer you name, and save it."""
@@ -211,27 +209,20 @@ def fit(
         seed=seed,
     )
     if model is None:
-        _refuse(of_modules, "is for a module of your own, and --model is missing")
+        refuse(of_modules, "is for a module of your own, and --model is missing")
         if data is None or target is None:
             missing = "option '--target'" if data is not None else "argument 'DATA'"
             raise InputError(f"missing {missing}; see 'steepest fit --help'.")
         _fit_table(data, target, out, {**options, **of_tables})
         return
     positional = {} if data is None else {"DATA": data}
-    _refuse({**positional, **given(target=target), **of_tables}, "is for tables, and not for --model")
+    refuse({**positional, **given(target=target), **of_tables}, "is for tables, and not for --model")
     if module_data is None:
         raise InputError("--model needs --data, such as --data my_models:text.")
 
     from steepest.cli.fit_module import fit_module
 
     fit_module(model, out, {**options, **of_modules})
-
-
-def _refuse(options: dict[str, Any], why: str) -> None:
-    """Refuse options that have nothing to do with what is asked for."""
-    for name in options:
-        word = {"num_threads": "threads"}.get(name, name).replace("_", "-")
-        raise InputError(f"{word if word.isupper() else f'--{word}'} {why}.")
 
 
 def _fit_table(data: str, target: str, out: Path, options: dict[str, Any]) -> None:

@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from steepest.errors import InputError
+
 __all__ = [
+    "MODULES",
     "Activation",
     "Data",
     "DataIfAny",
@@ -24,7 +27,10 @@ __all__ = [
     "Threads",
     "Time",
     "given",
+    "refuse",
 ]
+
+MODULES = "A module of your own"  # the options of one, in a command's help
 
 _DATA = typer.Argument(
     help="A table: CSV, TSV or Parquet; a directory of such files, or a pattern in quotes.",
@@ -114,3 +120,17 @@ Threads = Annotated[
 def given(**options: Any) -> dict[str, Any]:
     """Only the options a person gave, so that every default stays in the library's own signature."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+_WORDS = {"num_threads": "threads", "cluster": "ray"}  # where the library's name is another
+
+
+def refuse(options: dict[str, Any], why: str) -> None:
+    """Refuse options that have nothing to do with what is asked for.
+
+    Raises:
+        InputError: there is one.
+    """
+    for name in options:
+        word = _WORDS.get(name, name).replace("_", "-")
+        raise InputError(f"{word if word.isupper() else f'--{word}'} {why}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -25,6 +26,7 @@ from steepest.comparison.conduct import Outcome, conduct, found_so_far
 from steepest.comparison.engine import Engine, start_engine, start_engine_on
 from steepest.comparison.extend import extended, finished_plan
 from steepest.comparison.fitted import FittedModel
+from steepest.comparison.imported import data_of, factory_of
 from steepest.comparison.interrupt import stop_on_interrupt
 from steepest.comparison.manifest import FILES as MODEL_FILES
 from steepest.comparison.model import about_model, model_of
@@ -42,7 +44,15 @@ from steepest.comparison.progress import Progress, Silent, Together, drawn_on_re
 from steepest.comparison.records import runs_frame
 from steepest.comparison.splits import Split, Splits
 from steepest.comparison.trials import Interrupted
-from steepest.comparison.unfinished import QUESTION, UNFINISHED, Unfinished, begin, go_on, question_of
+from steepest.comparison.unfinished import (
+    QUESTION,
+    UNFINISHED,
+    Question,
+    Unfinished,
+    begin,
+    go_on,
+    question_of,
+)
 from steepest.comparison.verdict import assemble
 from steepest.data import Prepared, Table, prepare, read
 from steepest.data.draw import draw
@@ -157,7 +167,7 @@ def compare(
     data: Any = None,
     target: str | None = None,
     *,
-    model: Callable[[], nn.Module] | None = None,
+    model: Callable[[], nn.Module] | str | None = None,
     task: str = "auto",
     losses: Sequence[str] | str | None = None,
     optimizers: Sequence[str] | str | None = None,
@@ -198,12 +208,13 @@ def compare(
     Args:
         data: a path, of a directory of files too, or a pattern such as ``"data/*.parquet"``; a data frame; or a pair
             ``(X, y)``. With ``model``: ``(train, validation, test)``, each
-            ``(X, y)``, a ``Dataset`` or a ``DataLoader``.
+            ``(X, y)``, a ``Dataset`` or a ``DataLoader``; a function that gives them; or the
+            ``"package.module:name"`` of either.
         target: the column to predict; None for a pair.
         model: a function without arguments that gives a fresh ``nn.Module``, to compare on in place of the
-            perceptrons (whose ``hidden`` and ``activation`` then mean nothing). Its outputs have the targets' shape
-            (regression, two classes), or are logits with one axis more: (rows, classes, ...), as in torch, or
-            (rows, ..., classes).
+            perceptrons (whose ``hidden`` and ``activation`` then mean nothing); or its ``"package.module:name"`` or
+            ``"folder/file.py:name"``. Its outputs have the targets' shape (regression, two classes), or are logits with
+            one axis more: (rows, classes, ...), as in torch, or (rows, ..., classes).
         task: ``"regression"``, ``"binary"``, ``"multiclass"``, ``"classification"`` or ``"auto"``.
         losses: names out of ``steepest.losses.LOSSES``; None: up to five that suit the data.
         optimizers: names out of ``steepest.optim.OPTIMIZERS``; None: the defaults.
@@ -212,7 +223,7 @@ def compare(
         hidden: widths of the hidden layers; ``()`` is a linear model.
         activation: ``relu``, ``tanh``, ``gelu``, ``silu`` or ``sigmoid``.
         metric: what decides, the same for every run; None: ``rmse`` or ``log_loss``. With ``model``, one of your
-            own too: :func:`steepest.metric`.
+            own too: :func:`steepest.metric`, or its name.
         seeds: how many seeds each learning rate is tuned on, from 3. Confirmation takes at least 10 others.
         budget: about how long it may take: seconds, or ``"60s"``, ``"5m"``, ``"1h"``. The plan is trimmed
             beforehand by a measured speed, and says what it leaves out.
@@ -229,9 +240,10 @@ def compare(
             rounding.
         compile: put each of ``model``'s modules through ``torch.compile``, which pays where they are large.
         resume: the ``out`` of a comparison that was interrupted or killed, to go on with: its plan decides the
-            options, and what has ended is not run again. ``data`` may be left out where it was a file.
+            options, and what has ended is not run again. ``data`` may be left out where it was a file; a module
+            is given again.
         extend: the ``out`` of a finished comparison, to add to: the result is what it would have been, had all been
-            asked for at once, and no run is repeated. ``data`` may be left out where it was a file.
+            asked for at once, and no run is repeated. ``data`` may be left out as with ``resume``.
         more_seeds: with ``extend``, so many more seeds for each learning rate (and for confirmation as many as
             ``seeds`` would ask for).
         add_losses: with ``extend``, more losses.
@@ -290,13 +302,7 @@ def compare(
         ignore,
     )
     check.check_threads(num_threads)
-    _check_together(together, is_module=model is not None)
-    _check_compile(compile, is_module=model is not None)
     _check_language(lang)
-    if cluster is not None:
-        check_cluster(cluster, model)
-    if model is None:
-        _check_place(device, cluster)
     seconds = None if budget is None else seconds_of(budget)
     observer = _watchers(progress, tensorboard)
     work: Unfinished | None = None
@@ -313,6 +319,17 @@ def compare(
     elif any(value is not None for value in (more_seeds, add_losses, add_optimizers)):
         raise InputError("more_seeds, add_losses and add_optimizers go with extend, a finished comparison.")
     place = None if out is None else check_directory(out, _MARKERS, _FILES, _WITHIN)
+    if place is not None and data is None and model is None and (resume is not None or extend is not None):
+        data, target = _asked_before(place, "extend" if resume is None else "resume")
+    _check_together(together, is_module=model is not None)
+    _check_compile(compile, is_module=model is not None)
+    if cluster is not None:
+        check_cluster(cluster, model)
+    question = Question.of(data, target, model)
+    if model is None:
+        _check_place(device, cluster)
+    else:  # before the plan is read, which may name a metric that comes with the module
+        model, data = factory_of(model), data_of(data)
     if resume is not None and place is not None:
         work = go_on(place)
         plan = work.plan
@@ -320,8 +337,6 @@ def compare(
         plan = extended(
             finished_plan(place), losses=add_losses, optimizers=add_optimizers, more_seeds=more_seeds
         )
-    if place is not None and data is None and (resume is not None or extend is not None):
-        data, target = question_of(place)
     if data is None and model is not None:
         raise InputError("There are no data to compare on; with model=..., give (train, validation, test).")
     if data is None:
@@ -364,7 +379,7 @@ def compare(
             until_written.enter_context(held(place))
         if place is not None and work is None:
             recover_held(place)
-            work = begin(place, chosen, data, target, extends=extend is not None)
+            work = begin(place, chosen, question, extends=extend is not None)
         journal = None if work is None else work.open_journal()
         try:
             outcome = conduct(chosen, all_splits, num_threads, observer, stop_event, journal)
@@ -384,6 +399,21 @@ def compare(
             if journal is not None:
                 journal.close()
     return comparison
+
+
+def _asked_before(place: Path, word: str) -> tuple[str | None, str | None]:
+    """The data and the target that a directory's comparison is about.
+
+    Raises:
+        InputError: it is about a module: code is not run because a directory names it.
+    """
+    asked = question_of(place) or Question(None, None)
+    if asked.model is not None:
+        raise InputError(
+            f"The comparison in {str(place)!r} is of a module of your own; name it again: "
+            f"--{word} {place} --model {shlex.quote(asked.model)} --data {shlex.quote(str(asked.data))}."
+        )
+    return asked.data, asked.target
 
 
 def _check_targets(plan: Plan, prepared: Prepared) -> None:

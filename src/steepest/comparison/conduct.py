@@ -82,7 +82,7 @@ def _notes(
     notes += _notes_on_resolution(plan, trials, contestants)
     if winners and still_improving(plan, winners[0]):
         notes.append(
-            f"The winner was still improving when its runs ended, after {plan.epochs} epochs; longer ones may choose "
+            f"The winner was still improving when its runs ended, at epoch {plan.epochs}; longer ones may choose "
             f"another pair, or a smaller rate: try --epochs {3 * plan.epochs}."
         )
     return notes

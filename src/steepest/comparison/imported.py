@@ -1,4 +1,4 @@
-"""What the user names: a module's factory and data, as objects or as ``"package.module:name"``."""
+"""What the user names: a module's factory, its data and a metric, as objects or as ``"package.module:name"``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,28 +14,65 @@ from torch import nn
 
 from steepest.errors import InputError, near_names, told
 
-__all__ = ["data_of", "factory_of", "imported"]
+__all__ = ["data_of", "factory_of", "imported", "lasting_name"]
+
+_FILE = ".py"
 
 
 def imported(name: str, what: str) -> Any:
-    """What ``"package.module:name"`` stands for; the current folder is looked in too.
+    """What ``"package.module:name"`` stands for, or ``"folder/file.py:name"``; the current folder is looked in too.
 
     Raises:
         InputError: it is no such name, its module cannot be imported, or has nothing of that name.
     """
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise InputError(f"{what} is {name!r}; give 'package.module:name', such as 'my_models:small_gpt'.")
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    place, attribute = _in_two(name)
+    if not place or not attribute:
+        raise InputError(
+            f"{what} is {name!r}; give 'package.module:name', such as 'my_models:small_gpt', or 'file.py:name'."
+        )
     try:
-        module = importlib.import_module(module_name)
+        module = _from_file(Path(place)) if place.endswith(_FILE) else _from_here(place)
+    except InputError as error:
+        raise InputError(f"{what} {name!r} cannot be imported: {error}") from None
     except Exception as error:
         raise InputError(f"{what} {name!r} cannot be imported: {told(error)}") from error
     if not hasattr(module, attribute):
         near = near_names(attribute, _own_names(module))
-        raise InputError(f"{what}: {module_name!r} has no {attribute!r}{near}")
+        raise InputError(f"{what}: {place!r} has no {attribute!r}{near}")
     return getattr(module, attribute)
+
+
+def lasting_name(name: str) -> str:
+    """The name by which the same is found from another folder, where it names a file."""
+    place, attribute = _in_two(name)
+    return f"{Path(place).expanduser().resolve()}:{attribute}" if place.endswith(_FILE) else name
+
+
+def _in_two(name: str) -> tuple[str, str]:
+    place, _, attribute = name.rpartition(":")  # a path may have a colon, as Windows' drives do
+    return place, attribute
+
+
+def _from_here(name: str) -> ModuleType:
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    return importlib.import_module(name)
+
+
+def _from_file(path: Path) -> ModuleType:
+    """A file as the module that a script beside it would import, so that other processes find it by its name too."""
+    if not path.expanduser().is_file():
+        raise InputError(f"there is no file {str(path)!r}.")
+    path = path.expanduser().resolve()
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    module = importlib.import_module(path.stem)
+    if Path(module.__file__ or "").resolve() != path:
+        raise InputError(
+            f"a module of the name {path.stem!r} is there already ({module.__file__ or 'of Python itself'}); give the "
+            "file another name."
+        )
+    return module
 
 
 def _own_names(module: ModuleType) -> list[str]:

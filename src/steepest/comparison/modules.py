@@ -354,10 +354,6 @@ def prepare_modules(
     Raises:
         InputError: not three parts, a factory that fails, or outputs that do not go with the targets.
     """
-    if not callable(factory) or isinstance(factory, nn.Module):
-        raise InputError(
-            "model is to be a factory: a function without arguments that gives a fresh nn.Module."
-        )
     if not isinstance(data, Sequence) or isinstance(data, str) or len(data) != 3:
         raise InputError(
             "With model=..., data is (train, validation, test), each (X, y), a Dataset or a DataLoader."

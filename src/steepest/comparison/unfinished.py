@@ -11,23 +11,41 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from steepest.comparison.canonical import canonical_json
 from steepest.comparison.earlier import RUNS, VERDICT, Earlier
+from steepest.comparison.imported import lasting_name
 from steepest.comparison.journal import Journal
 from steepest.comparison.output import written_beside
 from steepest.comparison.plan import Plan, read_plan
 from steepest.errors import MALFORMED, InputError, near_directories
 from steepest.files import check_sums, encoded, parse_json, read_bytes, write_sums
 
-__all__ = ["QUESTION", "UNFINISHED", "Unfinished", "begin", "go_on", "question_of"]
+__all__ = ["QUESTION", "UNFINISHED", "Question", "Unfinished", "begin", "go_on", "question_of"]
 
 UNFINISHED = "unfinished"
 QUESTION = "question.json"
 _PLAN, _JOURNAL, _EARLIER = "plan.json", "journal", "earlier"
 _SUMMED = (QUESTION, _PLAN, f"{_EARLIER}/{VERDICT}", f"{_EARLIER}/{RUNS}")
 FORMAT = 1
+
+
+class Question(NamedTuple):
+    """What a comparison was asked about, as far as it can be found again: None where it was an object in memory."""
+
+    data: str | None  # where the table is; of a module the name of its data
+    target: str | None
+    model: str | None = None  # the name of a module's factory
+
+    @classmethod
+    def of(cls, data: Any, target: str | None, model: Any) -> Question:
+        """Of what ``compare`` was given."""
+        if model is not None:
+            named = isinstance(model, str) and isinstance(data, str)
+            return cls(lasting_name(data), None, lasting_name(model)) if named else cls(None, None)
+        path = str(Path(data).expanduser().resolve()) if isinstance(data, (str, os.PathLike)) else None
+        return cls(path, target)
 
 
 @dataclass(frozen=True)
@@ -70,7 +88,7 @@ class Unfinished:
             self.directory.parent.rmdir()  # where nothing else is in it
 
 
-def begin(place: Path, plan: Plan, data: Any, target: str | None, *, extends: bool = False) -> Unfinished:
+def begin(place: Path, plan: Plan, question: Question, *, extends: bool = False) -> Unfinished:
     """Write the question and the plan down; ``extends``: and the records of the finished comparison at ``place``.
 
     Raises:
@@ -85,8 +103,6 @@ def begin(place: Path, plan: Plan, data: Any, target: str | None, *, extends: bo
                 f"The output {str(place)!r} holds an unfinished comparison, {len(journal)} runs of it done. Go on "
                 f"with it by --resume {place}, or remove it, or name another output."
             )
-    path = str(Path(data).expanduser().resolve()) if isinstance(data, (str, os.PathLike)) else None
-    question = {"format": FORMAT, "data": path, "target": target}
     try:
         # Whole, beside the output, and then in its place at once: a kill leaves no half of it there.
         with written_beside(place) as beside:
@@ -96,7 +112,7 @@ def begin(place: Path, plan: Plan, data: Any, target: str | None, *, extends: bo
                 (fresh / _EARLIER).mkdir()
                 for name in (VERDICT, RUNS):
                     shutil.copy(place / name, fresh / _EARLIER / name)
-            (fresh / QUESTION).write_bytes(encoded(canonical_json(question)))
+            (fresh / QUESTION).write_bytes(encoded(canonical_json({"format": FORMAT, **question._asdict()})))
             (fresh / _PLAN).write_bytes(encoded(plan.to_json()))
             write_sums(fresh, _SUMMED)
             place.mkdir(exist_ok=True)
@@ -121,23 +137,25 @@ def go_on(place: Path) -> Unfinished:
     return Unfinished(directory, read_plan(directory / _PLAN))
 
 
-def question_of(place: Path) -> tuple[str | None, str | None]:
-    """The data's path (None: they were not in a file) and the target, as they were asked.
+def question_of(place: Path) -> Question | None:
+    """What was asked; None of a directory that holds no comparison.
 
     Raises:
         InputError: it cannot be read.
     """
     unfinished = place / UNFINISHED / QUESTION
     path = unfinished if unfinished.exists() else place / QUESTION
+    if not (path.parent / _PLAN).exists():
+        return None
     check_sums(path.parent, (QUESTION,))
     try:
-        question = parse_json(read_bytes(path))
-        if question["format"] != FORMAT:
+        asked = parse_json(read_bytes(path))
+        if asked["format"] != FORMAT:
             raise ValueError
-        data, target = question["data"], question["target"]
-        if not all(isinstance(one, str | None) for one in (data, target)):
+        question = Question(asked["data"], asked["target"], asked.get("model"))  # earlier ones name no module
+        if not all(isinstance(one, str | None) for one in question):
             raise TypeError
-        return data, target
+        return question
     except (OSError, *MALFORMED):
         raise InputError(f"{str(path)!r} cannot be read; give the data and the target again.") from None
 

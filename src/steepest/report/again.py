@@ -8,29 +8,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["fit_command"]
+__all__ = ["fit_command", "fit_module_command"]
 
 
 def fit_command(verdict: Mapping[str, Any], data: str, out: str) -> str:
     """``steepest fit`` with the first winner's settings, the network, and the length and schedule of the model."""
-    winner, network = verdict["winners"][0], verdict["architecture"]
-    model = verdict.get("model") or {}  # without one, what was handed over is one of the comparison's runs
-    epochs = model.get("epochs", verdict["epochs"])
-    schedule = model.get("schedule") or winner.get("schedule", "constant")
-    words = ["steepest", "fit", data, "--target", str(verdict["target"]), "--task", str(verdict["task"])]
-    words += ["--loss", str(winner["loss"])]
-    words += ["--optimizer", str(winner["optimizer"]), "--lr", repr(winner["lr"])]
-    for option in ("loss_options", "optimizer_options"):
-        if given := winner.get(option):
-            words += [
-                f"--{option.replace('_', '-')}",
-                ",".join(f"{name}={value}" for name, value in given.items()),
-            ]
-    words += ["--batch-size", str(winner["batch_size"]), "--epochs", str(epochs)]
-    if schedule != "constant":
-        words += ["--schedule", str(schedule)]
-    if verdict.get("warmup"):
-        words += ["--warmup", repr(verdict["warmup"])]
+    network, model = verdict["architecture"], verdict.get("model") or {}
+    words = ["steepest", "fit", data, "--target", str(verdict["target"]), *_settings(verdict)]
     words += ["--hidden", ",".join(map(str, network["hidden"])) or "none"]
     words += ["--activation", str(network["activation"])]
     # What was handed over was trained on validation rows too; else they choose the epoch, by the metric asked for.
@@ -40,6 +24,34 @@ def fit_command(verdict: Mapping[str, Any], data: str, out: str) -> str:
     for option in ("group", "time"):
         words += [f"--{option}", str(verdict[option])] if verdict.get(option) else []
     return shlex.join([*words, "--out", out])
+
+
+def fit_module_command(verdict: Mapping[str, Any], model: str, data: str, out: str) -> str:
+    """The same of a module of the user's own, by the names of its factory and its data."""
+    words = ["steepest", "fit", "--model", model, "--data", data, *_settings(verdict)]
+    return shlex.join([*words, "--out", out])
+
+
+def _settings(verdict: Mapping[str, Any]) -> list[str]:
+    """What a table's training and a module's are told alike."""
+    winner = verdict["winners"][0]
+    model = verdict.get("model") or {}  # without one, what was handed over is one of the comparison's runs
+    words = ["--task", str(verdict["task"]), "--loss", str(winner["loss"])]
+    words += ["--optimizer", str(winner["optimizer"]), "--lr", repr(winner["lr"])]
+    for option in ("loss_options", "optimizer_options"):
+        if given := winner.get(option):
+            words += [
+                f"--{option.replace('_', '-')}",
+                ",".join(f"{name}={value}" for name, value in given.items()),
+            ]
+    words += ["--batch-size", str(winner["batch_size"])]
+    words += ["--epochs", str(model.get("epochs", verdict["epochs"]))]
+    schedule = model.get("schedule") or winner.get("schedule", "constant")
+    if schedule != "constant":
+        words += ["--schedule", str(schedule)]
+    if verdict.get("warmup"):
+        words += ["--warmup", repr(verdict["warmup"])]
+    return words
 
 
 def _as_cells(names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from steepest.errors import inert
 from steepest.report import charts, summary, tables
-from steepest.report.again import fit_command
+from steepest.report.again import fit_command, fit_module_command
 from steepest.report.language import recorded, say
 from steepest.report.plain_torch import arrays_code, training_code
 from steepest.report.scale import ScoreRange, rate_range, score_range
@@ -421,7 +421,8 @@ def use(verdict: Context, plan: Context, runs: pl.DataFrame) -> dict[str, str | 
             "python": (
                 "from safetensors.torch import load_file\n\nmodel = factory()  # yours\n"
                 'model.load_state_dict(load_file("model/model.safetensors"))\nmodel.eval()'
-            )
+            ),
+            "fit_module": fit_module_command(verdict, "MODULE:NAME", "MODULE:PARTS", "DIR"),
         }
     hyper = winner.get("hyperparameters") or summary.hyperparameters(runs, summary.with_regime(winner))
     return {
