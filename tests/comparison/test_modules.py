@@ -57,6 +57,8 @@ def test_a_comparison_of_modules_gives_a_verdict_and_the_trained_module(tmp_path
     assert "your own module, Sequential" in page
     assert "load_file" in page
     assert "steepest predict" not in page
+    assert "Features after encoding" not in page  # nor are its parts cut by shares
+    assert "Share of test rows" not in page
 
 
 def test_what_a_comparison_hands_over_can_be_pickled() -> None:

@@ -347,9 +347,12 @@ def tried(verdict: Context, plan: Context, found: list[dict[str, Any]]) -> Conte
 
 def _plan_facts(plan: Context, verdict: Context) -> list[tuple[str, str]]:
     """The plan's entries as words, those apart that the record or the notes tell already."""
+    told_elsewhere = {"left_out", "loss_reasons", "module_sha256", "together"}
+    if _is_of_a_module(verdict):
+        told_elsewhere |= {"validation", "test"}  # shares that tables are cut by; a module's parts were given
     facts: list[tuple[str, str]] = []
     for key, value in plan.items():
-        if key in verdict or key in ("left_out", "loss_reasons", "module_sha256", "together"):
+        if key in verdict or key in told_elsewhere:
             continue
         if isinstance(value, dict):
             facts += [(f"{humanise(key)}: {humanise(str(name))}", fact(own)) for name, own in value.items()]
@@ -364,9 +367,10 @@ def _record_facts(verdict: Context) -> list[tuple[str, str]]:
     ]
     runs, diverged = f"{verdict['num_runs']:,}", f"{verdict['num_diverged']:,}"
     versions = sorted(verdict["versions"].items())
+    encoded = (say("Features after encoding"), f"{verdict['num_features']:,}")
     return [
         (say("Rows"), ", ".join(rows)),
-        (say("Features after encoding"), f"{verdict['num_features']:,}"),
+        *([] if _is_of_a_module(verdict) else [encoded]),
         (say("Model"), _model_in_words(verdict["architecture"])),
         (say("Epochs a run, at most"), fact(verdict["epochs"])),
         (say("Runs"), say("{runs}, of which {diverged} diverged", runs=runs, diverged=diverged)),
@@ -374,6 +378,10 @@ def _record_facts(verdict: Context) -> list[tuple[str, str]]:
         (say("Data SHA-256"), str(verdict["data_sha256"])),
         *((say("Version of {name}", name=name), str(version)) for name, version in versions),
     ]
+
+
+def _is_of_a_module(verdict: Context) -> bool:
+    return "module" in verdict["architecture"]
 
 
 def _model_in_words(architecture: Context) -> str:
@@ -415,8 +423,7 @@ def use(verdict: Context, plan: Context, runs: pl.DataFrame) -> dict[str, str | 
     if not verdict["winners"]:
         return {}
     winner = verdict["winners"][0]
-    architecture = verdict["architecture"]
-    if "module" in architecture:
+    if _is_of_a_module(verdict):
         return {
             "python": (
                 "from safetensors.torch import load_file\n\nmodel = factory()  # yours\n"
