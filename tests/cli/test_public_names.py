@@ -41,6 +41,13 @@ def options(command: str) -> dict[str, Any]:
     return {RENAMED.get(name, name): default for name, default in shown.items()}
 
 
+@pytest.mark.parametrize("command", ["compare", "fit"])
+def test_the_help_has_every_option_under_a_head(command: str) -> None:
+    group: Any = typer.main.get_command(app)
+    heads = {param.name: param.rich_help_panel for param in group.commands[command].params}
+    assert [name for name, head in heads.items() if head is None] == ["data"]
+
+
 def text(value: Any) -> str:
     return ",".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
 

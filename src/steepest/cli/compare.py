@@ -12,7 +12,14 @@ import typer
 
 from steepest.cli import parse
 from steepest.cli.options import (
+    DATA,
+    GOES_ON,
+    JUDGED,
     MODULES,
+    OUTPUT,
+    PAIRS,
+    RUNS,
+    STOPS,
     Activation,
     DataIfAny,
     Group,
@@ -40,15 +47,29 @@ def compare(
     task: Task = None,
     losses: Annotated[
         str | None,
-        typer.Option(help="Losses to compare.", metavar="A,B", show_default="up to five that suit the data"),
+        typer.Option(
+            help="Losses to compare.",
+            metavar="A,B",
+            show_default="up to five that suit the data",
+            rich_help_panel=PAIRS,
+        ),
     ] = None,
     optimizers: Annotated[
-        str | None, typer.Option(help="Optimizers to compare.", metavar="A,B", show_default="six usual ones")
+        str | None,
+        typer.Option(
+            help="Optimizers to compare.",
+            metavar="A,B",
+            show_default="six usual ones",
+            rich_help_panel=PAIRS,
+        ),
     ] = None,
     batch_sizes: Annotated[
         str | None,
         typer.Option(
-            help="Rows a step: full, 1 or a number; several with commas.", metavar="A,B", show_default="32"
+            help="Rows a step: full, 1 or a number; several with commas.",
+            metavar="A,B",
+            show_default="32",
+            rich_help_panel=PAIRS,
         ),
     ] = None,
     schedules: Annotated[
@@ -57,6 +78,7 @@ def compare(
             help="Schedules of the rate, each an axis more; see 'steepest list'.",
             metavar="A,B",
             show_default="constant",
+            rich_help_panel=PAIRS,
         ),
     ] = None,
     warmup: Warmup = None,
@@ -67,7 +89,13 @@ def compare(
     group: Group = None,
     time: Time = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Seeds each rate is tuned on.", metavar="N", show_default="3")
+        int | None,
+        typer.Option(
+            help="Seeds each rate is tuned on.",
+            metavar="N",
+            show_default="3",
+            rich_help_panel=JUDGED,
+        ),
     ] = None,
     splits: Annotated[
         int | None,
@@ -76,6 +104,7 @@ def compare(
             metavar="N",
             min=1,
             show_default="by size",
+            rich_help_panel=JUDGED,
         ),
     ] = None,
     rows: Annotated[
@@ -85,6 +114,7 @@ def compare(
             metavar="N",
             min=1,
             show_default="all",
+            rich_help_panel=DATA,
         ),
     ] = None,
     tune: Annotated[
@@ -93,11 +123,18 @@ def compare(
             help="What is tuned: the rates, or all that has a range (momentum, decay, a loss's threshold) too.",
             metavar="rates|all",
             show_default="rates",
+            rich_help_panel=JUDGED,
         ),
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(help="Passes over the data in each run.", metavar="N", min=1, show_default="by size"),
+        typer.Option(
+            help="Passes over the data in each run.",
+            metavar="N",
+            min=1,
+            show_default="by size",
+            rich_help_panel=STOPS,
+        ),
     ] = None,
     budget: Annotated[
         str | None,
@@ -105,6 +142,7 @@ def compare(
             help="Trim the plan beforehand to about this time: 60s, 5m, 1h.",
             metavar="TIME",
             show_default=False,
+            rich_help_panel=JUDGED,
         ),
     ] = None,
     out: Annotated[
@@ -113,13 +151,19 @@ def compare(
             help="Folder for the report, the runs and the model.",
             metavar="DIR",
             show_default="steepest-<table>, or -<module>",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     seed: Seed = None,
     threads: Threads = None,
     plan: Annotated[
         Path | None,
-        typer.Option(help="Run the plan.json of an earlier comparison.", metavar="FILE", show_default=False),
+        typer.Option(
+            help="Run the plan.json of an earlier comparison.",
+            metavar="FILE",
+            show_default=False,
+            rich_help_panel=JUDGED,
+        ),
     ] = None,
     resume: Annotated[
         Path | None,
@@ -127,11 +171,17 @@ def compare(
             help="Go on with a comparison that was interrupted or killed: its --out. What has ended is not run again.",
             metavar="DIR",
             show_default=False,
+            rich_help_panel=GOES_ON,
         ),
     ] = None,
     tensorboard: Annotated[
         Path | None,
-        typer.Option(help="Write TensorBoard's logs too, a folder a run.", metavar="DIR", show_default=False),
+        typer.Option(
+            help="Write TensorBoard's logs too, a folder a run.",
+            metavar="DIR",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     extend: Annotated[
         Path | None,
@@ -139,17 +189,36 @@ def compare(
             help="Add to a finished comparison, its --out, what the three options below name. No run is repeated.",
             metavar="DIR",
             show_default=False,
+            rich_help_panel=GOES_ON,
         ),
     ] = None,
     more_seeds: Annotated[
         int | None,
-        typer.Option(help="With --extend: so many more seeds.", metavar="N", min=1, show_default=False),
+        typer.Option(
+            help="With --extend: so many more seeds.",
+            metavar="N",
+            min=1,
+            show_default=False,
+            rich_help_panel=GOES_ON,
+        ),
     ] = None,
     add_losses: Annotated[
-        str | None, typer.Option(help="With --extend: more losses.", metavar="A,B", show_default=False)
+        str | None,
+        typer.Option(
+            help="With --extend: more losses.",
+            metavar="A,B",
+            show_default=False,
+            rich_help_panel=GOES_ON,
+        ),
     ] = None,
     add_optimizers: Annotated[
-        str | None, typer.Option(help="With --extend: more optimizers.", metavar="A,B", show_default=False)
+        str | None,
+        typer.Option(
+            help="With --extend: more optimizers.",
+            metavar="A,B",
+            show_default=False,
+            rich_help_panel=GOES_ON,
+        ),
     ] = None,
     ray: Annotated[
         str | None,
@@ -157,6 +226,7 @@ def compare(
             help="Train on a Ray cluster: auto, its HOST:PORT, or local to start one here.",
             metavar="auto|ADDRESS",
             show_default=False,
+            rich_help_panel=RUNS,
         ),
     ] = None,
     device: Annotated[
@@ -165,6 +235,7 @@ def compare(
             help="cpu, or cuda: many runs at once on a GPU, to the same scores to rounding.",
             metavar="DEVICE",
             show_default="cpu",
+            rich_help_panel=RUNS,
         ),
     ] = None,
     model: Annotated[
@@ -207,10 +278,30 @@ def compare(
     ] = False,
     lang: Language = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be run, and stop: nothing is written.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print what would be run, and stop: nothing is written.",
+            rich_help_panel=RUNS,
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print verdict.json and nothing else.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print verdict.json and nothing else.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            "-q",
+            help="No progress and no table.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
 ) -> None:
     """Train every sensible loss and optimizer on a table or your own module, tune each fairly, say which to use."""
     of_modules = given(data=module_data, together=together, compile=compiles or None)

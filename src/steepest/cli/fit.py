@@ -9,7 +9,11 @@ import typer
 
 from steepest.cli import parse
 from steepest.cli.options import (
+    JUDGED,
     MODULES,
+    OUTPUT,
+    PAIRS,
+    STOPS,
     Activation,
     DataIfAny,
     Group,
@@ -35,20 +39,50 @@ def fit(
     *,
     data: DataIfAny = None,
     target: TargetIfAny = None,
-    out: Annotated[Path, typer.Option(help="Folder for the model.", metavar="DIR", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for the model.",
+            metavar="DIR",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ],
     loss: Annotated[
-        str | None, typer.Option(help="The loss; see 'steepest list'.", metavar="NAME", show_default="auto")
+        str | None,
+        typer.Option(
+            help="The loss; see 'steepest list'.",
+            metavar="NAME",
+            show_default="auto",
+            rich_help_panel=PAIRS,
+        ),
     ] = None,
     optimizer: Annotated[
         str | None,
-        typer.Option(help="The optimizer; see 'steepest list'.", metavar="NAME", show_default="adam"),
+        typer.Option(
+            help="The optimizer; see 'steepest list'.",
+            metavar="NAME",
+            show_default="adam",
+            rich_help_panel=PAIRS,
+        ),
     ] = None,
     lr: Annotated[
         str | None,
-        typer.Option(help="The learning rate; auto tries a grid.", metavar="X|auto", show_default="auto"),
+        typer.Option(
+            help="The learning rate; auto tries a grid.",
+            metavar="X|auto",
+            show_default="auto",
+            rich_help_panel=PAIRS,
+        ),
     ] = None,
     batch_size: Annotated[
-        str | None, typer.Option(help="Rows a step.", metavar="full|1|N", show_default="32")
+        str | None,
+        typer.Option(
+            help="Rows a step.",
+            metavar="full|1|N",
+            show_default="32",
+            rich_help_panel=PAIRS,
+        ),
     ] = None,
     schedule: Annotated[
         str | None,
@@ -56,17 +90,26 @@ def fit(
             help="How the rate goes over the steps; see 'steepest list'.",
             metavar="NAME",
             show_default="constant",
+            rich_help_panel=PAIRS,
         ),
     ] = None,
     warmup: Warmup = None,
     loss_options: Annotated[
         str | None,
-        typer.Option(help="The loss's own, such as delta=1.5.", metavar="NAME=X,...", show_default=False),
+        typer.Option(
+            help="The loss's own, such as delta=1.5.",
+            metavar="NAME=X,...",
+            show_default=False,
+            rich_help_panel=PAIRS,
+        ),
     ] = None,
     optimizer_options: Annotated[
         str | None,
         typer.Option(
-            help="The optimizer's own, such as beta1=0.8,eps=1e-6.", metavar="NAME=X,...", show_default=False
+            help="The optimizer's own, such as beta1=0.8,eps=1e-6.",
+            metavar="NAME=X,...",
+            show_default=False,
+            rich_help_panel=PAIRS,
         ),
     ] = None,
     hidden: Hidden = None,
@@ -77,29 +120,69 @@ def fit(
     time: Time = None,
     validation: Annotated[
         float | None,
-        typer.Option(help="Share of the rows held out for validation.", metavar="X", show_default="0.2"),
+        typer.Option(
+            help="Share of the rows held out for validation.",
+            metavar="X",
+            show_default="0.2",
+            rich_help_panel=JUDGED,
+        ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Stop after so many passes.", metavar="N", min=1, show_default="100")
+        int | None,
+        typer.Option(
+            help="Stop after so many passes.",
+            metavar="N",
+            min=1,
+            show_default="100",
+            rich_help_panel=STOPS,
+        ),
     ] = None,
     max_steps: Annotated[
-        int | None, typer.Option(help="Stop after so many updates.", metavar="N", min=1, show_default=False)
+        int | None,
+        typer.Option(
+            help="Stop after so many updates.",
+            metavar="N",
+            min=1,
+            show_default=False,
+            rich_help_panel=STOPS,
+        ),
     ] = None,
     max_sec: Annotated[
-        float | None, typer.Option(help="Stop after so many seconds.", metavar="X", show_default=False)
+        float | None,
+        typer.Option(
+            help="Stop after so many seconds.",
+            metavar="X",
+            show_default=False,
+            rich_help_panel=STOPS,
+        ),
     ] = None,
     patience: Annotated[
         int | None,
         typer.Option(
-            help="Stop after so many epochs without a better score.", metavar="N", min=1, show_default=False
+            help="Stop after so many epochs without a better score.",
+            metavar="N",
+            min=1,
+            show_default=False,
+            rich_help_panel=STOPS,
         ),
     ] = None,
     min_gradient_norm: Annotated[
         float | None,
-        typer.Option(help="Stop when the gradient's norm falls to this.", metavar="X", show_default=False),
+        typer.Option(
+            help="Stop when the gradient's norm falls to this.",
+            metavar="X",
+            show_default=False,
+            rich_help_panel=STOPS,
+        ),
     ] = None,
     target_metric: Annotated[
-        float | None, typer.Option(help="Stop when the metric reaches this.", metavar="X", show_default=False)
+        float | None,
+        typer.Option(
+            help="Stop when the metric reaches this.",
+            metavar="X",
+            show_default=False,
+            rich_help_panel=STOPS,
+        ),
     ] = None,
     task: Task = None,
     seed: Seed = None,

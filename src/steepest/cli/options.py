@@ -10,7 +10,15 @@ import typer
 from steepest.errors import InputError
 
 __all__ = [
+    "DATA",
+    "GOES_ON",
+    "JUDGED",
     "MODULES",
+    "NETWORK",
+    "OUTPUT",
+    "PAIRS",
+    "RUNS",
+    "STOPS",
     "Activation",
     "Data",
     "DataIfAny",
@@ -30,14 +38,29 @@ __all__ = [
     "refuse",
 ]
 
-MODULES = "A module of your own"  # the options of one, in a command's help
+
+# Under which heads a command's help has its options.
+DATA = "The data"
+PAIRS = "Losses and optimizers"
+NETWORK = "The network"
+JUDGED = "How it is judged"
+STOPS = "When training stops"
+RUNS = "How it runs"
+GOES_ON = "Going on with one"
+OUTPUT = "Output"
+MODULES = "A module of your own"
 
 _DATA = typer.Argument(
     help="A table: CSV, TSV or Parquet; a directory of such files, or a pattern in quotes.",
     metavar="DATA",
     show_default=False,
 )
-_TARGET = typer.Option(help="The column to predict.", metavar="COLUMN", show_default=False)
+_TARGET = typer.Option(
+    help="The column to predict.",
+    metavar="COLUMN",
+    show_default=False,
+    rich_help_panel=DATA,
+)
 Data = Annotated[str, _DATA]
 DataIfAny = Annotated[str | None, _DATA]
 Target = Annotated[str, _TARGET]
@@ -48,25 +71,44 @@ Task = Annotated[
         help="regression, binary or multiclass, instead of what the target looks like.",
         metavar="TASK",
         show_default="auto",
+        rich_help_panel=DATA,
     ),
 ]
 Hidden = Annotated[
     str | None,
     typer.Option(
-        help="Widths of the hidden layers; none: a linear model.", metavar="WIDTHS", show_default="64,64"
+        help="Widths of the hidden layers; none: a linear model.",
+        metavar="WIDTHS",
+        show_default="64,64",
+        rich_help_panel=NETWORK,
     ),
 ]
 Activation = Annotated[
-    str | None, typer.Option(help="relu, tanh, gelu, silu or sigmoid.", metavar="NAME", show_default="relu")
+    str | None,
+    typer.Option(
+        help="relu, tanh, gelu, silu or sigmoid.",
+        metavar="NAME",
+        show_default="relu",
+        rich_help_panel=NETWORK,
+    ),
 ]
 Metric = Annotated[
     str | None,
     typer.Option(
-        help="What decides: rmse, mae, log_loss, accuracy, ...", metavar="NAME", show_default="by task"
+        help="What decides: rmse, mae, log_loss, accuracy, ...",
+        metavar="NAME",
+        show_default="by task",
+        rich_help_panel=JUDGED,
     ),
 ]
 Seed = Annotated[
-    int | None, typer.Option(help="Everything random follows from it.", metavar="N", show_default="0")
+    int | None,
+    typer.Option(
+        help="Everything random follows from it.",
+        metavar="N",
+        show_default="0",
+        rich_help_panel=RUNS,
+    ),
 ]
 Memory = Annotated[
     str | None,
@@ -74,6 +116,7 @@ Memory = Annotated[
         help="How much memory to take; larger data are streamed from disk.",
         metavar="SIZE",
         show_default=False,
+        rich_help_panel=DATA,
     ),
 ]
 Ignore = Annotated[
@@ -82,6 +125,7 @@ Ignore = Annotated[
         help="Columns that take no part: identifiers, what is not known yet when one predicts.",
         metavar="A,B",
         show_default=False,
+        rich_help_panel=DATA,
     ),
 ]
 Group = Annotated[
@@ -90,6 +134,7 @@ Group = Annotated[
         help="A column whose groups (patients, machines) stay whole in one part; no feature then.",
         metavar="COLUMN",
         show_default=False,
+        rich_help_panel=DATA,
     ),
 ]
 Time = Annotated[
@@ -98,6 +143,7 @@ Time = Annotated[
         help="A column by whose order rows are cut, the last ones held out; no feature then.",
         metavar="COLUMN",
         show_default=False,
+        rich_help_panel=DATA,
     ),
 ]
 Warmup = Annotated[
@@ -106,14 +152,28 @@ Warmup = Annotated[
         help="Share of the steps over which the rate rises at first, such as 0.05.",
         metavar="X",
         show_default="0.0",
+        rich_help_panel=PAIRS,
     ),
 ]
 Language = Annotated[
     str | None,
-    typer.Option("--lang", help="The report's language: en or zh.", metavar="LANG", show_default="en"),
+    typer.Option(
+        "--lang",
+        help="The report's language: en or zh.",
+        metavar="LANG",
+        show_default="en",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 Threads = Annotated[
-    int | None, typer.Option(help="Runs trained at once.", metavar="N", min=1, show_default="all cores")
+    int | None,
+    typer.Option(
+        help="Runs trained at once.",
+        metavar="N",
+        min=1,
+        show_default="all cores",
+        rich_help_panel=RUNS,
+    ),
 ]
 
 
