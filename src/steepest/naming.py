@@ -1,8 +1,8 @@
-"""How a class made from a user's function is called."""
+"""How a class made from a user's function is called, and where it is from."""
 
 from __future__ import annotations
 
-__all__ = ["class_name"]
+__all__ = ["class_name", "users_module"]
 
 
 def class_name(word: str) -> str:
@@ -12,3 +12,8 @@ def class_name(word: str) -> str:
     ('HeavyBall', 'MyWelschLoss')
     """
     return "".join(part[:1].upper() + part[1:] for part in word.replace("-", "_").split("_"))
+
+
+def users_module(cls: type) -> str | None:
+    """The module of a loss or an optimizer of the user's own; None of one of ours."""
+    return None if cls.__module__.startswith("steepest.") else cls.__module__

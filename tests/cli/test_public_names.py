@@ -57,7 +57,18 @@ def test_defaults_in_the_help_are_the_librarys(command: str) -> None:
     parameters = dict(inspect.signature(getattr(steepest, command)).parameters)
     if command == "fit":  # of a table, or of a module
         parameters = {**inspect.signature(steepest.fit_module).parameters, **parameters}
-    apart = {"out", "help", "as_json", "quiet", "dry_run", "model", "module_data", "resume", "compile"}
+    apart = {
+        "out",
+        "help",
+        "as_json",
+        "quiet",
+        "dry_run",
+        "model",
+        "module_data",
+        "resume",
+        "compile",
+        "imports",
+    }
     for name, shown in options(command).items():
         if name in apart:
             continue

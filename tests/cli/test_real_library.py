@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
 import random
-from collections.abc import Callable
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -177,3 +181,76 @@ def test_a_report_of_nothing_is_refused_in_one_sentence(run: Run, tmp_path: Path
     for asked in (["--resume"], ["--more-seeds", 1, "--extend"]):
         ran = run("compare", *asked, tmp_path / "steepest-car")
         assert ran.err.endswith("steepest-car' holds no comparison; did you mean 'steepest-cars'?\n")
+
+
+OWN = """
+from steepest.backends.reference import expm1
+from steepest.losses import from_formula
+from steepest.optim import from_rule
+
+
+def bounded(p, y, width=1.0):
+    e = (p - y) / width
+    return -expm1(-0.5 * e * e)
+
+
+def rolling(p, g, m, lr, beta):
+    m = beta * m + g
+    return p - lr * m, m
+
+
+Bounded = from_formula(bounded, name="bounded")
+Rolling = from_rule(rolling, ["m"], {"lr": 0.01, "beta": 0.9}, name="rolling")
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file that makes a loss and an optimizer."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    path = tmp_path / "formulas_of_ones_own.py"
+    path.write_text(OWN, encoding="utf-8")
+    yield path
+    sys.modules.pop(path.stem, None)
+
+
+def test_code_of_ones_own_is_compared_explained_and_trained(
+    run: Run, table: Path, own: Path, tmp_path: Path
+) -> None:
+    out, asked = tmp_path / "out", ("compare", table, "--target", "price", "--losses", "bounded")
+    assert "There is no loss 'bounded'" in run(*asked).err
+    ran = run(*asked, "--optimizers", "rolling", "--out", out, "--import", own, *SMALL)
+    assert ran.exit_code == 0, ran.err
+    assert json.loads((out / "verdict.json").read_text(encoding="utf-8"))["users_own"] == [
+        "bounded",
+        "rolling",
+    ]
+    page = html.unescape((out / "report.html").read_text(encoding="utf-8"))
+    assert "FILE.py</code> is the file that makes your own loss or optimizer" in page
+    (command,) = re.findall(r"steepest fit DATA[^<]*", page)
+    names = {"DATA": table, "DIR": tmp_path / "again", "FILE.py": own}
+    words = [names.get(word, word) for word in shlex.split(command)]
+    assert run(*words[1:]).exit_code == 0
+
+    said = " ".join(run("explain", "bounded", "--import", own).out.split())
+    assert f"in Python {own.stem}.Bounded" in said
+    assert f"command --loss bounded --import {own.stem};" in said
+    said = " ".join(run("explain", "rolling").out.split())
+    assert f"in Python {own.stem}.Rolling(parameters, lr=0.01)" in said
+    assert {"bounded", "rolling"} < set(run("list", "--names", "--import", own).out.split())
+
+
+@pytest.mark.parametrize("command", ["compare", "fit", "explain", "list"])
+def test_code_that_cannot_be_imported_is_told_before_anything_else(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    broken = tmp_path / "broken_code_of_ones_own.py"
+    broken.write_text("1 / 0", encoding="utf-8")
+    for place, words in (
+        (broken, "cannot be imported: ZeroDivisionError: division by zero."),
+        ("nowhere.py", "steepest: The code 'nowhere.py' cannot be imported: there is no file 'nowhere.py'."),
+    ):
+        ran = run(command, "--import", place)
+        assert (ran.exit_code, ran.out) == (2, "")
+        assert words in ran.err

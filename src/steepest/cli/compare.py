@@ -4,6 +4,7 @@ to use.
 
 from __future__ import annotations
 
+import shlex
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +26,7 @@ from steepest.cli.options import (
     Group,
     Hidden,
     Ignore,
+    Imports,
     Language,
     Metric,
     Seed,
@@ -276,6 +278,7 @@ def compare(
             rich_help_panel=MODULES,
         ),
     ] = False,
+    imports: Imports = None,
     lang: Language = None,
     dry_run: Annotated[
         bool,
@@ -358,8 +361,10 @@ def compare(
         print_verdict(comparison.verdict, place, has_model=comparison.model is not None, table=not quiet)
         print_fit_on_all_rows(comparison.verdict, data)
     if comparison.interrupted:
-        again = "" if model is None else f" --model {model} --data {module_data}"
-        typer.echo(f"Go on with it: steepest compare --resume {place}{again}", err=True)
+        again = ["steepest", "compare", "--resume", str(place)]
+        again += [] if model is None else ["--model", model, "--data", str(module_data)]
+        again += [word for file in imports or () for word in ("--import", file)]
+        typer.echo(f"Go on with it: {shlex.join(again)}", err=True)
         raise typer.Exit(130)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from steepest.cli.files import check_file
+from steepest.cli.options import Imports
 
 __all__ = ["explain"]
 
@@ -29,6 +30,7 @@ def explain(
             show_default=False,
         ),
     ] = None,
+    imports: Imports = None,
 ) -> None:
     """Show a loss, an optimizer or a schedule: formula, domain, defaults, source, strengths and faults."""
     if out is not None:

@@ -19,6 +19,7 @@ from steepest.cli.options import (
     Group,
     Hidden,
     Ignore,
+    Imports,
     Memory,
     Metric,
     Seed,
@@ -188,6 +189,7 @@ def fit(
     seed: Seed = None,
     threads: Threads = None,
     memory: Memory = None,
+    imports: Imports = None,
     model: Annotated[
         str | None,
         typer.Option(

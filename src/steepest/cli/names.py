@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from steepest.cli.options import Imports
+
 __all__ = ["list_names"]
 
 
@@ -13,6 +15,7 @@ def list_names(
     names: Annotated[
         bool, typer.Option("--names", help="Only the names of losses, optimizers and schedules, one a line.")
     ] = False,
+    imports: Imports = None,
 ) -> None:
     """List every loss, optimizer, schedule and metric, under the name that commands take."""
     from steepest.losses import LOSSES

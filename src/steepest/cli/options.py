@@ -25,6 +25,7 @@ __all__ = [
     "Group",
     "Hidden",
     "Ignore",
+    "Imports",
     "Language",
     "Memory",
     "Metric",
@@ -153,6 +154,30 @@ Warmup = Annotated[
         metavar="X",
         show_default="0.0",
         rich_help_panel=PAIRS,
+    ),
+]
+
+
+def _run_first(context: typer.Context, places: list[str] | None) -> list[str] | None:
+    if places and not context.resilient_parsing:
+        from steepest.comparison.imported import run_first
+
+        for place in places:
+            run_first(place)
+    return places
+
+
+# Heeded where it stands on the command line, before the others are looked at: nothing is left to do for a command.
+Imports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        help="Code of your own to run first, whose losses, optimizers and metrics other options name; may be repeated.",
+        metavar="FILE.py|MODULE",
+        show_default=False,
+        callback=_run_first,
+        is_eager=True,
+        rich_help_panel=RUNS,
     ),
 ]
 Language = Annotated[

@@ -1,4 +1,4 @@
-"""What the user names: a module's factory, its data and a metric, as objects or as ``"package.module:name"``."""
+"""What the user names: a module's factory and its data, as objects or as ``"package.module:name"``; code to import."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from steepest.errors import InputError, near_names, told
 
-__all__ = ["data_of", "factory_of", "imported", "lasting_name"]
+__all__ = ["data_of", "factory_of", "imported", "lasting_name", "run_first"]
 
 _FILE = ".py"
 
@@ -30,16 +30,20 @@ def imported(name: str, what: str) -> Any:
         raise InputError(
             f"{what} is {name!r}; give 'package.module:name', such as 'my_models:small_gpt', or 'file.py:name'."
         )
-    try:
-        module = _from_file(Path(place)) if place.endswith(_FILE) else _from_here(place)
-    except InputError as error:
-        raise InputError(f"{what} {name!r} cannot be imported: {error}") from None
-    except Exception as error:
-        raise InputError(f"{what} {name!r} cannot be imported: {told(error)}") from error
+    module = _module(place, f"{what} {name!r}")
     if not hasattr(module, attribute):
         near = near_names(attribute, _own_names(module))
         raise InputError(f"{what}: {place!r} has no {attribute!r}{near}")
     return getattr(module, attribute)
+
+
+def run_first(place: str) -> None:
+    """Import a file or a module of the user's, for the losses, optimizers and metrics that it makes.
+
+    Raises:
+        InputError: it cannot be imported.
+    """
+    _module(place, f"The code {place!r}")
 
 
 def lasting_name(name: str) -> str:
@@ -51,6 +55,15 @@ def lasting_name(name: str) -> str:
 def _in_two(name: str) -> tuple[str, str]:
     place, _, attribute = name.rpartition(":")  # a path may have a colon, as Windows' drives do
     return place, attribute
+
+
+def _module(place: str, what: str) -> ModuleType:
+    try:
+        return _from_file(Path(place)) if place.endswith(_FILE) else _from_here(place)
+    except InputError as error:
+        raise InputError(f"{what} cannot be imported: {error}") from None
+    except Exception as error:
+        raise InputError(f"{what} cannot be imported: {told(error)}") from error
 
 
 def _from_here(name: str) -> ModuleType:

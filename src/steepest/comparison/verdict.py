@@ -19,6 +19,9 @@ from steepest.comparison.ranking import Contestant
 from steepest.comparison.relevance import with_relevance
 from steepest.comparison.trials import Trials
 from steepest.comparison.versions import versions
+from steepest.losses import LOSSES
+from steepest.naming import users_module
+from steepest.optim import OPTIMIZERS
 from steepest.training.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -85,10 +88,18 @@ def assemble(
         "time": plan.time,
         "rows": plan.rows,
         "ignore": plan.ignore,
+        "users_own": _users_own(plan),
         "seed": plan.seed,
     }
     resolved: dict[str, Any] = plain(verdict)
     return resolved
+
+
+def _users_own(plan: Plan) -> list[str]:
+    """The losses and optimizers that a fresh steepest does not know."""
+    classes = [LOSSES[name] for name in plan.losses] + [OPTIMIZERS[name].cls for name in plan.optimizers]
+    names = (*plan.losses, *plan.optimizers)
+    return [name for name, cls in zip(names, classes, strict=True) if users_module(cls) is not None]
 
 
 def _architecture(plan: Plan, prepared: Prepared | PreparedModules) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 from steepest.explain.interactive import loss_web_page
 from steepest.explain.loss_figure import loss_figure
 from steepest.explain.page import Explanation
-from steepest.explain.signatures import settings, torch_class
+from steepest.explain.signatures import importing, settings, torch_class
 from steepest.losses import LossFormula
+from steepest.naming import users_module
 
 __all__ = ["loss_page"]
 
@@ -45,7 +46,7 @@ def loss_page(loss: Any) -> Explanation:
         ("defaults", (", ".join(settings(loss, leave_out=_DEPRECATED)),)),
         ("options", tuple(_option(formula, name) for name in formula.parameters)),
         ("in Python", (_in_python(loss),)),
-        ("command", (_command(formula),)),
+        ("command", (_command(loss),)),
         ("source", (formula.source,)),
         ("good at", formula.good_at),
         ("bad at", formula.bad_at),
@@ -65,12 +66,15 @@ def _option(formula: LossFormula, name: str) -> str:
 
 def _in_python(loss: Any) -> str:
     replaced = torch_class(loss, "torch.nn")
-    return f"steepest.losses.{loss.__name__}" + (f", in the place of {replaced}" if replaced else "")
+    place = users_module(loss) or "steepest.losses"
+    return f"{place}.{loss.__name__}" + (f", in the place of {replaced}" if replaced else "")
 
 
-def _command(formula: LossFormula) -> str:
+def _command(loss: Any) -> str:
+    formula: LossFormula = loss.formula
     if not formula.tasks:
         return "none: comparisons do not take it"
     if formula.compared_by_default:
         return f"--loss {formula.name}; a comparison takes it by itself"
-    return f"--loss {formula.name}; a comparison takes it only if named (--losses {formula.name},...)"
+    word = formula.name + importing(loss)
+    return f"--loss {word}; a comparison takes it only if named (--losses {formula.name},...)"

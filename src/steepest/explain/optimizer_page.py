@@ -11,7 +11,8 @@ from steepest.explain.optimizer_figure import optimizer_figure
 from steepest.explain.page import Explanation
 from steepest.explain.regime_figure import regime_figure
 from steepest.explain.regimes import REGIMES, Regime
-from steepest.explain.signatures import settings, torch_class
+from steepest.explain.signatures import importing, settings, torch_class
+from steepest.naming import users_module
 from steepest.optim import OptimizerEntry
 
 __all__ = ["optimizer_page"]
@@ -76,7 +77,8 @@ def _state(entry: OptimizerEntry) -> str:
 
 def _in_python(entry: OptimizerEntry) -> str:
     options = "".join(f", {name}={value!r}" for name, value in entry.options.items())
-    call = f"steepest.optim.{entry.cls.__name__}(parameters, lr={entry.default_lr:g}{options})"
+    place = users_module(entry.cls) or "steepest.optim"
+    call = f"{place}.{entry.cls.__name__}(parameters, lr={entry.default_lr:g}{options})"
     replaced = torch_class(entry.cls, "torch.optim")
     return call + (f", in the place of {replaced}" if replaced else "")
 
@@ -85,4 +87,5 @@ def _command(entry: OptimizerEntry, regime: Regime | None) -> str:
     size = "" if regime is None else f" --batch-size {regime.batch_size}"
     if entry.compared_by_default:
         return f"--optimizer {entry.name}{size}; a comparison takes it by itself"
-    return f"--optimizer {entry.name}; a comparison takes it only if named (--optimizers {entry.name},...)"
+    word = entry.name + importing(entry.cls)
+    return f"--optimizer {word}; a comparison takes it only if named (--optimizers {entry.name},...)"

@@ -6,7 +6,9 @@ import inspect
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-__all__ = ["settings", "torch_class"]
+from steepest.naming import users_module
+
+__all__ = ["importing", "settings", "torch_class"]
 
 
 def settings(
@@ -45,3 +47,9 @@ def torch_class(cls: Any, package: str) -> str:
         if f"{base.__module__}.".startswith(f"{package}.") and base.__name__ not in ("Module", "Optimizer"):
             return f"{package}.{base.__name__}"
     return ""
+
+
+def importing(cls: type) -> str:
+    """What a command has to be told beside the name of a class of the user's own, where it is made in a module."""
+    module = users_module(cls)
+    return "" if module in (None, "__main__") else f" --import {module}"

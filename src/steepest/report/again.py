@@ -10,6 +10,8 @@ from typing import Any
 
 __all__ = ["fit_command", "fit_module_command"]
 
+_USERS_FILE = "FILE.py"  # stands for the one that makes a loss or an optimizer of the user's own
+
 
 def fit_command(verdict: Mapping[str, Any], data: str, out: str) -> str:
     """``steepest fit`` with the first winner's settings, the network, and the length and schedule of the model."""
@@ -38,6 +40,8 @@ def _settings(verdict: Mapping[str, Any]) -> list[str]:
     model = verdict.get("model") or {}  # without one, what was handed over is one of the comparison's runs
     words = ["--task", str(verdict["task"]), "--loss", str(winner["loss"])]
     words += ["--optimizer", str(winner["optimizer"]), "--lr", repr(winner["lr"])]
+    if {winner["loss"], winner["optimizer"]} & set(verdict.get("users_own") or ()):
+        words += ["--import", _USERS_FILE]
     for option in ("loss_options", "optimizer_options"):
         if given := winner.get(option):
             words += [
