@@ -355,3 +355,37 @@ def test_a_linear_losss_gradient_can_be_differentiated() -> None:
     (gradient,) = torch.autograd.grad(NLLLoss()(x, torch.tensor([0, 1, 2, 0])), x, create_graph=True)
     (second,) = torch.autograd.grad((gradient**2).sum(), x)
     assert not second.any()
+
+
+NAN, INF = float("nan"), float("inf")
+EDGES = {  # where a derivative of the value's own operations would be another one than the kernel's
+    "bce_probability": ([0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.5], [0.0, 0.25, 1.0, 0.0, 0.25, 1.0, 1.0]),
+    "mae": ([NAN, 1.0, 1.0, -INF, INF], [1.0, NAN, 1.0, 1.0, 1.0]),
+    "quantile": ([NAN, 1.0, 1.0, -INF, INF], [1.0, NAN, 1.0, 1.0, 1.0]),
+    "cross_entropy": ([[INF, 0.0, 0.0], [INF, -INF, 0.0], [INF, INF, 0.0], [-INF, 0.0, 0.0]], [0, 2, 1, 1]),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_edges_are_the_kernels_on_every_way(name: str) -> None:
+    x, target = map(torch.tensor, EDGES[name])
+    loss = LOSSES[name](reduction="none")
+
+    def value_and_slope(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.clone().requires_grad_()
+        value = loss(x, target)
+        return value.detach(), torch.autograd.grad(value.sum(), x)[0]
+
+    wanted = value_and_slope(x, target)
+    slope = torch.func.grad(lambda x: loss(x, target).sum())(x)
+    torch.testing.assert_close((loss(x, target), slope), wanted, equal_nan=True)
+    half = value_and_slope(x.bfloat16(), target.bfloat16() if target.is_floating_point() else target)
+    torch.testing.assert_close(half, tuple(t.bfloat16() for t in wanted), equal_nan=True)
+
+
+@pytest.mark.parametrize("cls", [CrossEntropyLoss, NLLLoss])
+def test_vmap_over_single_rows_with_classes_weights(cls: type[nn.Module]) -> None:
+    loss, x = cls(weight=torch.tensor([1.0, 2.0, 3.0]), reduction="none"), ROWS.log_softmax(1)
+    target = torch.arange(len(x)) % 3
+    of_each = torch.vmap(torch.func.grad(loss))(x, target)
+    torch.testing.assert_close(of_each, torch.func.grad(lambda x: loss(x, target).sum())(x))

@@ -33,16 +33,24 @@ __all__ = [
 
 Value = Tensor | float
 
-abs = torch.abs
 erf = torch.erf
 exp = torch.exp
 expm1 = torch.expm1
 log = torch.log
 log1p = torch.log1p
 sigmoid = torch.sigmoid
-sign = torch.sign
 sqrt = torch.sqrt
 tanh = torch.tanh
+
+
+def abs(x: Tensor) -> Tensor:
+    """``|x|``, with slope ``sign(x)``: NaN at NaN, where torch's own slope is 0."""
+    return torch.abs(x) * torch.where(torch.isnan(x), x.detach(), 1.0)
+
+
+def sign(x: Tensor) -> Tensor:
+    """-1, 0 or 1, with slope 0; NaN at NaN, where torch's own is 0."""
+    return torch.where(torch.isnan(x), x.detach(), torch.sign(x))
 
 
 def softplus(x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from steepest.backends.reference import compute_dtype
 
-__all__ = ["pointwise", "reduce", "softmax"]
+__all__ = ["of_classes", "pointwise", "reduce", "softmax"]
 
 
 def reduce(
@@ -100,7 +101,7 @@ def softmax(
         index = torch.where(kept, index, torch.zeros_like(index))
         row_weight = kept.to(x.dtype)
         if class_weight is not None:
-            row_weight = row_weight * class_weight[index]
+            row_weight = row_weight * of_classes(class_weight, index)
         count = row_weight.sum()
         x = torch.where(kept.unsqueeze(dimension), x, torch.zeros_like(x))  # whatever an ignored row holds
         log_p = _log_softmax(x, dimension)
@@ -113,6 +114,11 @@ def softmax(
             rows = rows + torch.where(kept, spread, torch.zeros_like(spread))
     divisor = count if normalizer is None else normalizer
     return reduce(rows, reduction, output_dtype or dtype, divisor, on_empty)
+
+
+def of_classes(weight: Tensor, index: Tensor) -> Tensor:
+    """Each index's weight; ``weight[index]`` would ask a lone index inside vmap for its number."""
+    return weight.gather(0, index.reshape(-1)).reshape(index.shape)
 
 
 def _rows(values: Tensor, share: Tensor, class_weight: Tensor | None, dimension: int) -> Tensor:
@@ -130,6 +136,8 @@ def _share_of(share: Tensor, values: Tensor) -> Tensor:
 def _log_softmax(x: Tensor, dimension: int) -> Tensor:
     """Exact in both tails: the largest class's own term is taken out of the sum before the logarithm."""
     largest, k = x.max(dimension, keepdim=True)
+    # Of an infinite one nothing can be told, and the whole row is NaN.
+    largest = largest * torch.where(largest == math.inf, math.nan, torch.ones_like(largest))
     classes = torch.arange(x.shape[dimension], device=x.device)
     is_largest = classes.reshape([-1] + [1] * (x.dim() - dimension - 1)) == k
     # The largest's own difference is 0 and has no slope: as x - largest its two slopes would cancel only in part.

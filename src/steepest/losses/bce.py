@@ -21,9 +21,13 @@ __all__ = ["BCELoss", "binary_cross_entropy"]
 
 
 def value(p: Any, y: Any) -> Any:
-    # -(y log p + (1 - y) log(1 - p)), logarithms held above -100 as torch does; log 0 itself is never taken
-    log_p = maximum(log(where(p == 0.0, 1e-45, p)), -100.0)
-    log_rest = where(p == 1.0, -100.0 * p, maximum(log1p(-where(p == 1.0, 0.0 * p, p)), -100.0))
+    # -(y log p + (1 - y) log(1 - p)), logarithms held above -100 as torch does. At 0 and 1 themselves neither is taken:
+    # lines stand for them, whose slopes give the gradient below wherever it is this formula's derivative.
+    inner = where(p * (1.0 - p) == 0.0, 0.5, p)
+    log_p = where(p == 0.0, 1e12 * p - 100.0, where(p == 1.0, 0.0 * p, maximum(log(inner), -100.0)))
+    log_rest = where(
+        p == 1.0, 1e12 * (1.0 - p) - 100.0, where(p == 0.0, 0.0 * p, maximum(log1p(-inner), -100.0))
+    )
     return -(y * log_p + (1.0 - y) * log_rest)
 
 
@@ -100,7 +104,8 @@ class BCELoss(LossModule, nn.BCELoss):
         InputError: the shapes differ, or an input lies outside [0, 1] (on a GPU its loss is NaN).
 
     Numerics: near ``p = 1`` the loss uses ``log1p(-p)``; a probability that has rounded to 0 or 1 cannot be
-    saved, which is why :class:`BCEWithLogitsLoss` is the better choice.
+    saved, which is why :class:`BCEWithLogitsLoss` is the better choice. On the
+    wrong side its gradient is 1e12, as torch's.
 
     Source: Bishop 2006, eq. 4.90.
 

@@ -12,6 +12,7 @@ from torch.nn import _reduction
 from steepest.backends import cpu_plain
 from steepest.backends.cuda_devices import runs_on
 from steepest.backends.reference import compute_dtype
+from steepest.backends.reference_losses import of_classes
 from steepest.errors import InputError
 from steepest.losses import fused, kernels
 from steepest.losses.apply import composite_loss
@@ -38,7 +39,7 @@ def _rows(log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: in
     taken = log_p.gather(dimension, index.unsqueeze(dimension)).squeeze(dimension)
     row_weight = kept.to(log_p.dtype if weight is None else weight.dtype)
     if weight is not None:
-        row_weight = row_weight * torch.where(kept, weight[index], 0.0)
+        row_weight = row_weight * torch.where(kept, of_classes(weight, index), 0.0)
     # No weight, no loss: not 0 * inf.
     return torch.where(kept & ((row_weight != 0) | torch.isfinite(taken)), taken, 0.0), row_weight
 

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from steepest.backends.reference import sign, where
+from steepest.backends.reference import abs, sign, where
 from steepest.losses.apply import pointwise_loss
 from steepest.losses.base import LossModule
 from steepest.losses.formula import Interval, LossFormula
@@ -16,9 +16,9 @@ __all__ = ["QuantileLoss", "quantile_loss"]
 
 
 def value(p: Any, y: Any, quantile: Any) -> Any:
-    # q (y - p) where y >= p, (1 - q) (p - y) below; 0 at the kink, so that its derivative there is 0 too
+    # q (y - p) where y >= p, (1 - q) (p - y) below; 0 at the kink, so that its derivative there is 0 too (at NaN, NaN)
     e = y - p
-    return where(e > 0.0, quantile * e, where(e < 0.0, (quantile - 1.0) * e, 0.0 * e))
+    return where(e > 0.0, quantile * e, where(e < 0.0, (quantile - 1.0) * e, 0.0 * abs(e)))
 
 
 def gradient(p: Any, y: Any, quantile: Any) -> Any:
