@@ -497,6 +497,26 @@ def test_truth_values_are_no_targets_of_these(word: str) -> None:
             InputError,
             r"the target has shape \(2, 1\) \(target.squeeze\(1\) has it\)",
         ),
+        (
+            lambda: functional.cross_entropy(torch.ones(2, 3), torch.arange(2), [1.0, 2.0, 3.0]),  # type: ignore[arg-type]
+            InputError,
+            "cross_entropy: the weight is of type list; it must be a torch.Tensor",
+        ),
+        (
+            lambda: functional.mse_loss(torch.ones(3), torch.ones(3), weight=[1.0, 2.0, 3.0]),  # type: ignore[arg-type]
+            InputError,
+            "mse: the weight is of type list; it must be a torch.Tensor",
+        ),
+        (
+            lambda: losses.BCEWithLogitsLoss(pos_weight=torch.ones(4))(torch.ones(2, 3), torch.ones(2, 3)),
+            InputError,
+            r"bce: pos_weight has shape \(4,\), which does not broadcast against the input's \(2, 3\)",
+        ),
+        (
+            lambda: functional.huber_loss(torch.ones(3), torch.ones(3), delta=None),  # type: ignore[arg-type]
+            InputError,
+            r"huber: delta is None; give a number in \(0, inf\)",
+        ),
     ],
 )
 def test_a_common_mistake_is_answered_by_what_would_do(

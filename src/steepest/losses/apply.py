@@ -15,8 +15,10 @@ from steepest.errors import InputError
 from steepest.losses import fused, kernels, operators
 from steepest.losses.checks import (
     check_classes,
+    check_operands,
     check_parameters,
     check_reduction,
+    check_weight,
     number,
     same_shape,
 )
@@ -54,6 +56,7 @@ def pointwise_loss(
         if loss is not None:
             return loss
     input, target = same_shape(formula.name, input, target, switches.get("strict_shape", True))
+    check_operands(formula, input, weight, parameters)
     input, target, weight, *parameters = widened(input, target, weight, *parameters)
     operands = (weight, *[None if n is not None else p for n, p in zip(numbers, parameters, strict=True)])
     if kernels.takes(input, (target, *operands), output_dtype=switches.get("output_dtype"), formula=formula):
@@ -70,6 +73,7 @@ def weighted_mean(
     formula: LossFormula, input: Tensor, weight: Tensor, reduction: str, switches: Switches
 ) -> Switches:
     """torch's weights of MSE and MAE: one an element, and a mean divides by their sum."""
+    check_weight(formula.name, weight)
     if weight.shape != input.shape:
         raise InputError(
             f"{formula.name}: weight has shape {tuple(weight.shape)}, the input {tuple(input.shape)}; "

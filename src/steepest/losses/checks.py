@@ -15,9 +15,11 @@ from steepest.losses.formula import LossFormula
 
 __all__ = [
     "check_classes",
+    "check_operands",
     "check_parameters",
     "check_reduction",
     "check_tensors",
+    "check_weight",
     "is_concrete",
     "number",
     "same_shape",
@@ -44,8 +46,39 @@ def check_parameters(formula: LossFormula, parameters: Sequence[Any]) -> None:
         return
     for (name, _), value in zip(formula.parameters.items(), parameters, strict=True):
         interval = formula.valid.get(name)
-        if interval is not None and not isinstance(value, Tensor) and not interval.holds(value):
+        if interval is None or isinstance(value, Tensor):
+            continue
+        try:
+            is_inside = interval.holds(value)
+        except TypeError:
+            raise InputError(f"{formula.name}: {name} is {value!r}; give a number in {interval}.") from None
+        if not is_inside:
             raise InputError(f"{formula.name}: {name} is {value}; it must lie in {interval}.")
+
+
+def check_weight(name: str, weight: Any) -> None:
+    """A tensor, and no list or number."""
+    if not isinstance(weight, Tensor):
+        kind = type(weight).__name__
+        raise InputError(
+            f"{name}: the weight is of type {kind}; it must be a torch.Tensor (torch.as_tensor makes one)."
+        )
+
+
+def check_operands(formula: LossFormula, input: Tensor, weight: Any, parameters: Sequence[Any]) -> None:
+    """A weight, and parameters that are tensors, broadcast against the input."""
+    if weight is not None:
+        check_weight(formula.name, weight)
+    for word, given in zip(("weight", *formula.parameters), (weight, *parameters), strict=True):
+        if not isinstance(given, Tensor):
+            continue
+        try:
+            torch.broadcast_shapes(given.shape, input.shape)
+        except RuntimeError:
+            raise InputError(
+                f"{formula.name}: {word} has shape {tuple(given.shape)}, which does not broadcast against the input's "
+                f"{tuple(input.shape)}."
+            ) from None
 
 
 def check_tensors(name: str, input: Any, target: Any) -> None:
@@ -114,6 +147,8 @@ def check_classes(
             f"{name}: ignore_index is {ignore_index}, and the target holds probabilities; only class indices can be "
             "ignored (leave it at -100)."
         )
+    if weight is not None:
+        check_weight(name, weight)
     if weight is not None and tuple(weight.shape) != (classes,):
         raise InputError(
             f"{name}: weight has shape {tuple(weight.shape)}; it must be ({classes},), one a class."

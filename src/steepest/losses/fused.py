@@ -119,7 +119,7 @@ def plain_by_rows(
 def _plain_loss(
     plain: cpu_plain.Plain, input: Tensor, target: Tensor, weight: Tensor | None, work: _Work
 ) -> Tensor | None:
-    if weight is not None and (weight.requires_grad or not is_concrete(weight) or weight.is_neg()):
+    if weight is not None and (not is_concrete(weight) or weight.requires_grad or weight.is_neg()):
         return None
     slopes = None
     if input.requires_grad and torch.is_grad_enabled():
