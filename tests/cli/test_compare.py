@@ -132,7 +132,9 @@ def test_the_batch_has_a_column_where_there_are_several(run: Run, compare: FakeC
 def test_a_long_table_is_cut_and_says_so(run: Run, compare: FakeCompare) -> None:
     cells = [cell(lr=0.001 * place) for place in range(1, 41)]
     compare.verdict = verdict_of(*cells, winners=[cells[0], cells[30]])
-    assert "20 more in the report, 1 of them winners too." in run(*COMMAND).out
+    assert "20 more in the report, 1 of them a winner too." in run(*COMMAND).out
+    compare.verdict = verdict_of(*cells, winners=cells)
+    assert "20 more in the report, all of them winners too." in run(*COMMAND).out
     compare.verdict = verdict_of(*cells)
     assert "20 more in the report." in run(*COMMAND).out
 

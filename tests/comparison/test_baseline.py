@@ -34,6 +34,8 @@ def test_a_model_that_learned_nothing_is_said_so_first() -> None:
         "No sign that anything useful was learned: on 80 test rows the model does not beat always predicting the mean "
         f"(test RMSE {baseline['score']:.4g}) by more than luck. "
     )
+    dear = compared(1e5 * NOISE, losses=["mse"])
+    assert f"(test RMSE {dear['baseline']['score']:,.0f}) by more than luck. " in dear["sentence"]
 
 
 def test_a_model_that_learned_something_is_told_beside_what_it_beat(capsys: Any, tmp_path: Any) -> None:

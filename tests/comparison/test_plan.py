@@ -25,6 +25,13 @@ def test_every_cell_has_the_same_budget(prepared: Prepared) -> None:
     assert len(plan.tuning_seeds) == 3
 
 
+def test_a_plan_of_one_pair_does_not_count_it(prepared: Prepared) -> None:
+    one, *_ = make_plan(prepared, Options(losses=["mse"], optimizers=["sgd"])).in_words()
+    assert one.startswith("Plan: 1 loss x 1 optimizer x 1 batch size; 16 learning rates on 3 seeds, then ")
+    two, *_ = make_plan(prepared, Options(losses=["mse", "mae"], optimizers=["sgd"])).in_words()
+    assert "; for each of the 2, 16 learning rates on 3 seeds, then " in two
+
+
 def test_more_contestants_have_the_seeds_it_takes_to_tell_them_apart(prepared: Prepared) -> None:
     few = make_plan(prepared, Options(losses=["mse"], optimizers=["sgd"]))
     many = make_plan(prepared, Options(batch_sizes=("full", 32)))

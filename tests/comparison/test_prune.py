@@ -20,6 +20,7 @@ from steepest.comparison.trials import Trials
 from steepest.comparison.tune import Tuned, tune
 from steepest.comparison.verdict import assemble
 from steepest.data import Prepared, prepare
+from steepest.screen.console import number
 from steepest.training.native import NativeEngine
 from steepest.training.run import Architecture, Run, Stop
 
@@ -120,7 +121,7 @@ def test_a_rate_that_was_cut_wrongly_is_found_taken_and_told(
     assert pruning["regret"] == max(cell["regret"] for cell in cells.values()) > 0
     (note,) = (note for note in verdict["notes"] if note.startswith("Pruned after 10 and 30 of 100 epochs"))
     assert "In 2 of 4 pairs the best of them beat all that went on" in note
-    assert f"{pruning['regret']:.3g} RMSE" in note
+    assert f"{number(pruning['regret'])} RMSE" in note
 
 
 def test_where_pruning_was_right_the_regret_is_none(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from steepest.comparison.canonical import canonical_json
@@ -14,6 +16,7 @@ from steepest.comparison.conduct import Outcome, conduct
 from steepest.comparison.plan import Plan
 from steepest.comparison.progress import Silent
 from steepest.comparison.records import runs_frame
+from steepest.comparison.sentence import sentence
 from steepest.comparison.splits import Split, Splits
 from steepest.comparison.verdict import assemble
 from steepest.data import Prepared
@@ -170,6 +173,28 @@ def test_the_sentence_counts_who_took_part(plan_of: Any, engine: Any, judge: Any
     assert verdict["sentence"].endswith("; every other pair is barred.")
     verdict, _ = judge(plan_of(losses=["mse"], optimizers=["adam"]), engine(**CLEAR))
     assert verdict["sentence"].endswith(", better than its untuned default.")
+
+
+def test_a_default_among_the_winners_is_not_called_worse(plan_of: Any, engine: Any, judge: Any) -> None:
+    plan = plan_of(losses=["mse"], optimizers=["adam"])
+    _, outcome = judge(plan, engine(**CLEAR))
+    text = sentence(plan, outcome.contestants, outcome.contestants)
+    assert text.endswith("; its untuned default is as good, as far as the seeds can tell.")
+
+
+@pytest.mark.parametrize(
+    ("size", "written"),
+    [(51.0, "51.0 (95% interval 50.0 to 52.0"), (51e3, "51,000 (95% interval 50,000 to 52,000"),
+     (51e9, "5.100e+10 (95% interval 5.000e+10 to 5.200e+10")],
+)  # fmt: skip
+def test_large_scores_are_written_as_in_the_table(
+    size: float, written: str, plan_of: Any, engine: Any, judge: Any
+) -> None:
+    plan = plan_of(losses=["mse"], optimizers=["adam"])
+    _, outcome = judge(plan, engine(**CLEAR))
+    unit = size / 51
+    take = replace(outcome.winners[0], scores=np.full(10, size), interval=(50 * unit, 52 * unit))
+    assert f"test RMSE {written} over 10 seeds)" in sentence(plan, [take], [take])
 
 
 def test_where_everything_diverges_nothing_is_recommended(plan_of: Any, engine: Any, judge: Any) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from steepest.data import prepare
+from steepest.data.diagnose import diagnose
 from steepest.data.neighbours import share_among_others
 from steepest.losses import LOSSES
 
@@ -117,6 +118,19 @@ def test_imbalance_calls_for_losses_that_see_rare_classes() -> None:
     even = findings(["a", "b"] * 30)["imbalance_ratio"]
     assert "balanced." in even["text"]
     assert not even["losses"]
+
+
+def test_one_of_a_thing_and_a_large_ratio_are_said_as_one_says_them() -> None:
+    def said(*counts: int) -> str:
+        target = np.repeat(np.arange(len(counts)), counts)
+        return " ".join(finding["text"] for finding in diagnose(target, range(len(counts)), None, 0.0))
+
+    assert "with 1 training row (" in said(30, 1)
+    assert "with 2 training rows (" in said(30, 2)
+    assert "and 1 more class." in said(*[5] * 11)
+    assert "and 2 more classes." in said(*[5] * 12)
+    assert "has 278 times as many rows" in said(278, 1)
+    assert "has 1.5 times as many rows" in said(3, 2)
 
 
 def labels(flipped: float, threshold: float = 0.0, rows: int = 1000) -> tuple[Any, Any]:

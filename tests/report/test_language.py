@@ -178,6 +178,7 @@ TOO_LITTLE = "which is too little to be computed with; rescale it to use it."
 SENTENCES = [
     f"Use {MSE}: {MEASURED.replace('RMSE', 'balanced log loss')}, better than its untuned default.",
     f"Use {MSE}: {MEASURED}, better than its untuned default.",
+    f"Use {MSE}: {MEASURED}; its untuned default is as good, as far as the seeds can tell.",
     f"Use {MSE}: {MEASURED}, better than the other 3 pairs (2 barred).",
     f"Use {MSE}: {MEASURED}; every other pair is barred.",
     f"Nothing beat an untuned default: use {HUBER}, {MEASURED}; {AS_GOOD}.",

@@ -59,7 +59,12 @@ def test_duration(seconds: float, text: str) -> None:
 
 def test_all_scores_get_the_decimals_of_the_smallest() -> None:
     written = score_format([0.0312, 2.5, None, math.nan])
-    assert [written(0.0312), written(2.5), written(None), written(3e9)] == ["0.03120", "2.50000", "–", "3e9"]
+    assert [written(0.0312), written(2.5), written(None), written(3.1416e9)] == [
+        "0.03120",
+        "2.50000",
+        "–",
+        "3.142e9",
+    ]
     assert score_format([])(1.0) == "1.000"
 
 

@@ -48,7 +48,8 @@ def print_verdict(
         )  # the table's own is broken at its width
         if rest := cells[_MOST_ROWS:]:
             winners = sum(cell["wins"] for cell in rest)
-            also = f", {winners} of them winners too" if winners else ""
+            which = "all" if winners == len(rest) else str(winners)
+            also = f", {which} of them {'a winner' if winners == 1 else 'winners'} too" if winners else ""
             screen.print(f"{len(rest)} more in the report{also}.", style="dim")
         for note in verdict.get("notes", []):
             screen.print(f"Note: {note}", markup=False, style="dim")

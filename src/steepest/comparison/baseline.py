@@ -13,6 +13,7 @@ from steepest.comparison.plan import Plan
 from steepest.comparison.ranking import Contestant
 from steepest.comparison.splits import Splits
 from steepest.errors import InputError
+from steepest.screen.console import number
 from steepest.training.metrics import METRICS, Metric, metrics_of
 from steepest.training.run import Record
 
@@ -85,7 +86,7 @@ def warning(plan: Plan, baseline: Baseline | None, num_test_rows: int) -> str:
         return ""
     return (
         f"No sign that anything useful was learned: on {num_test_rows:,} test rows the model does not beat always "
-        f"predicting {baseline.says} (test {METRICS[plan.metric].title} {baseline.score:.4g}) by more than luck. "
+        f"predicting {baseline.says} (test {METRICS[plan.metric].title} {number(baseline.score)}) by more than luck. "
     )
 
 

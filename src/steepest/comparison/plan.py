@@ -246,8 +246,9 @@ class Plan:
         confirmed = f"{best} and the untuned default on {len(self.confirmation_seeds)} fresh seeds"
         confirmed += ", each with its own draw of training and validation rows" * (self.splits > 1)
         runs = f"{cells * self.runs_a_cell:,} runs of {lengths} epoch{'s' * (self.epochs != 1)}"
+        each = f"for each of the {cells}, " if cells > 1 else ""
         return [
-            f"Plan: {axes}; for each of the {cells}, {tried}, then {confirmed}.",
+            f"Plan: {axes}; {each}{tried}, then {confirmed}.",
             f"About {runs}, more where a best rate is the last of its grid.",
             *self._courses_in_words(),
             *self._split_in_words(),

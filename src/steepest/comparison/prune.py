@@ -17,6 +17,7 @@ from typing import Any
 from steepest.comparison.plan import Cell, Plan, Setting
 from steepest.comparison.statistics import mean_cost
 from steepest.comparison.trials import Trials
+from steepest.screen.console import number
 from steepest.training.metrics import METRICS
 
 __all__ = ["Pruned", "facts", "finish_where_all_diverged", "in_words", "prune", "regret"]
@@ -150,6 +151,6 @@ def in_words(plan: Plan, found: Mapping[str, Any]) -> str:
     worst = found["worst"]
     return (
         f"{begin}. In {found['num_regretted']} of {len(plan.cells)} pairs the best of them beat all that went on, and "
-        f"was taken instead; the largest regret is {found['regret']:.3g} {title} ({worst['loss']} + "
+        f"was taken instead; the largest regret is {number(found['regret'])} {title} ({worst['loss']} + "
         f"{worst['optimizer']}). Rates that were cut for good may hide more of it."
     )

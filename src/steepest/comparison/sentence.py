@@ -10,9 +10,12 @@ from steepest.comparison.plan import Plan
 from steepest.comparison.ranking import Contestant
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
+from steepest.screen.console import number
 from steepest.training.metrics import METRICS
 
 __all__ = ["sentence", "sentence_so_far"]
+
+_HUGE = 1e9  # nobody counts so many digits
 
 
 def sentence(plan: Plan, contestants: Sequence[Contestant], winners: Sequence[Contestant]) -> str:
@@ -29,7 +32,13 @@ def sentence(plan: Plan, contestants: Sequence[Contestant], winners: Sequence[Co
         return (
             f"No clear winner: {as_good}; take {_name(take)}, the easiest to tune: {_measured(take, plan)}."
         )
-    rest = _better_than(plan, contestants, alone=", better than its untuned default")
+    # The default may be among the winners: then it is the worse one by luck alone, for all that is known.
+    alone = (
+        "; its untuned default is as good, as far as the seeds can tell"
+        if len(winners) > 1
+        else ", better than its untuned default"
+    )
+    rest = _better_than(plan, contestants, alone=alone)
     return f"Use {_name(take)}: {_measured(take, plan)}{rest}."
 
 
@@ -103,12 +112,17 @@ def _measured(contestant: Contestant, plan: Plan) -> str:
     decimals = _decimals(contestant)
     return (
         f"test {METRICS[plan.metric].title} {_written(contestant)} "
-        f"(95% interval {low:.{decimals}f} to {high:.{decimals}f} over {seeds})"
+        f"(95% interval {_figures(low, decimals)} to {_figures(high, decimals)} over {seeds})"
     )
 
 
 def _written(contestant: Contestant) -> str:
-    return f"{contestant.score:.{_decimals(contestant)}f}"
+    return _figures(contestant.score, _decimals(contestant))
+
+
+def _figures(value: float, decimals: int) -> str:
+    """With its thousands apart, as in the table below the sentence."""
+    return number(value) if abs(value) >= _HUGE else f"{value:,.{decimals}f}"
 
 
 def _decimals(contestant: Contestant) -> int:

@@ -21,6 +21,7 @@ _LARGE_COUNTS = 100.0  # whole numbers with such a median are taken for amounts,
 _IMBALANCED = 4.0
 _NOISY = 0.06  # labels without any pattern would give 5.5%
 _MAX_LISTED_CLASSES = 10
+_PRECISE_BELOW = 100.0  # a larger ratio has no decimal
 
 # The losses that answer a finding, the first to try first.
 _ROBUST = ("mae", "huber", "cauchy", "log_cosh")
@@ -160,8 +161,8 @@ def _diagnose_classes(
     shares = counts / len(target)
     smallest = int(shares.argmin())
     rarest = (
-        f"The rarest class is {classes[smallest]!r} with {counts[smallest]:,} training rows"
-        f" ({shares[smallest]:.1%})."
+        f"The rarest class is {classes[smallest]!r} with {counts[smallest]:,} training"
+        f" row{'' if counts[smallest] == 1 else 's'} ({shares[smallest]:.1%})."
     )
     return [
         _finding("largest_class_share", float(shares.max()), _largest(shares, classes)),
@@ -174,13 +175,15 @@ def _diagnose_classes(
 def _largest(shares: NDArray[np.float64], classes: Sequence[Label]) -> str:
     order = np.argsort(-shares, kind="stable")[:_MAX_LISTED_CLASSES]
     listed = ", ".join(f"{classes[place]!r} {shares[place]:.1%}" for place in order)
-    rest = f", and {len(classes) - len(order)} more classes" if len(classes) > len(order) else ""
+    more = len(classes) - len(order)
+    rest = f", and {more} more class{'es' * (more > 1)}" if more else ""
     return f"The classes' shares of the training rows: {listed}{rest}."
 
 
 def _imbalance(counts: NDArray[np.int64]) -> Finding:
     ratio = float(counts.max() / max(counts.min(), 1))
-    text = f"The largest class has {ratio:.1f} times as many rows as the rarest"
+    times = f"{ratio:.1f}" if ratio < _PRECISE_BELOW else f"{ratio:,.0f}"
+    text = f"The largest class has {times} times as many rows as the rarest"
     if ratio < 1.5:
         return _finding("imbalance_ratio", ratio, f"{text}: the classes are balanced.")
     if ratio < _IMBALANCED:
@@ -196,7 +199,7 @@ def _imbalance(counts: NDArray[np.int64]) -> Finding:
         ratio,
         text,
         losses,
-        f"the largest class is {ratio:.1f} times as large as the rarest",
+        f"the largest class is {times} times as large as the rarest",
     )
 
 

@@ -99,7 +99,7 @@ def score_format(scores: Iterable[Any]) -> Callable[[Any], str]:
         number = finite(score)
         if number is None:
             return "–"
-        return significant(number) if abs(number) >= 1e6 else f"{number:,.{decimals}f}".replace("-", "−")
+        return significant(number, 4) if abs(number) >= 1e6 else f"{number:,.{decimals}f}".replace("-", "−")
 
     return written
 
