@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -152,6 +153,28 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_reader_of_the_progress_that_leaves_early_ends_no_comparison(tmp_path: Path) -> None:
+    table = "a,y\n" + "".join(f"{row % 7}.5,{row % 5}.25\n" for row in range(40))
+    (tmp_path / "t.csv").write_text(table, encoding="utf-8")
+    read, write = os.pipe()
+    os.close(read)
+    command = (
+        "compare t.csv --target y --losses mse --optimizers sgd --hidden none --epochs 1 --task regression"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "steepest", *command.split(), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=write,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    os.close(write)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["status"] == "complete"
+    assert (tmp_path / "steepest-t" / "report.html").is_file()
 
 
 def test_a_terminal_without_unicode_still_gets_its_answer() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from steepest.errors import inert
@@ -27,6 +28,14 @@ def console(stream: TextIO | None = None) -> Console:
     class Inert(Console):
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(inert(text), **options)
+
+        def on_broken_pipe(self) -> None:
+            if self.file is not sys.stderr:
+                super().on_broken_pipe()
+            # Nobody reads the progress any more (``2>&1 | head``); what it tells of goes on, and is written.
+            self.quiet = True
+            with suppress(OSError, ValueError):  # a stream in its place may have no number
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
     target = stream or sys.stdout
     width = None if is_terminal(target) or "COLUMNS" in os.environ else 120
