@@ -266,6 +266,15 @@ def test_probabilities_have_a_column_for_each_class(
     ]
 
 
+def test_a_model_of_numbers_is_not_asked_for_probabilities(
+    run: Run, fitted: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeModel, "classes", ())
+    ran = run("predict", "m", "cars.csv", "--proba")
+    assert (ran.exit_code, ran.out) == (2, "")
+    assert ran.err == "steepest: --proba goes with a model of classes; this one predicts numbers.\n"
+
+
 def test_what_the_model_notes_is_said_once_and_not_as_a_warning(run: Run, fitted: SimpleNamespace) -> None:
     fitted.model = FakeModel("The column 'colour' has a category never seen: 'teal'.")
     ran = run("predict", "m", "cars.csv", "--proba")

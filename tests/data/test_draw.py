@@ -11,6 +11,7 @@ import pytest
 from steepest.data import draw as draw_module
 from steepest.data import read
 from steepest.data.draw import draw, drawn_rows
+from steepest.data.source import open_batches
 from steepest.errors import InputError
 
 ROWS = 5_000
@@ -104,3 +105,10 @@ def test_wrong_input_is_said_as_by_reading(tmp_path: Path, frame: pl.DataFrame) 
     (tmp_path / "torn.parquet").write_bytes((tmp_path / "one.parquet").read_bytes()[:-40])
     with pytest.raises(InputError, match="no complete Parquet file"):
         draw(tmp_path / "torn.parquet", "y", 10, 0)
+
+
+def test_text_is_called_by_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "cars.csv").write_text("a,b\n1,x\n2,y\n3,z\n", encoding="utf-8")
+    assert draw(tmp_path / "cars.csv", "b", 2, seed=0).source == "'cars.csv'"
+    with open_batches([tmp_path / "cars.csv"]) as batches:
+        assert [name for _, _, name in batches.frames()] == ["'cars.csv' from row 1 on"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -234,6 +235,21 @@ def test_numbers_that_do_not_fit(values: list[Any], says: str) -> None:
     with pytest.raises(InputError) as error:
         learned(pl.DataFrame({"a": [1.0, 2.0]})).apply(table_of(a=values))
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "says"),
+    [
+        ("day", ["2020-01-01", "2020-02-30"], "held dates in training and now holds text ('2020-02-30' in row 2)"),
+        ("sunny", ["true", "maybe"], "now holds text ('maybe' in row 2)"),
+    ],
+)  # fmt: skip
+def test_the_cell_that_made_text_of_a_column_is_the_one_named(
+    column: str, cells: list[str], says: str
+) -> None:
+    rows = {name: values * 2 for name, values in GOOD_ROW.items()} | {column: cells}
+    with pytest.raises(InputError, match=re.escape(says)):
+        prepare(dated(), "y").encoding.apply(table_of(**rows))
 
 
 @pytest.mark.parametrize("sunny", [[1], [0.0], [None], [True]])

@@ -52,6 +52,8 @@ def predict(
     from steepest.comparison.fitted import load
 
     model = load(model_dir)
+    if proba and not model.classes:
+        raise InputError("--proba goes with a model of classes; this one predicts numbers.")
     with _notes_to_stderr():
         columns = {"prediction": _no_formulas(model.predict(data))}
         if proba:

@@ -75,14 +75,22 @@ class Batches:
         paths: the files, of one schema.
         ignored: columns to pass over.
         digest: of the files they were made from; None: they are what the user has.
+        source: what to call the files they were made from.
 
     Raises:
         InputError: a file is no Parquet file, their schemas differ, or there is no such column to pass over.
     """
 
-    def __init__(self, paths: Sequence[Path], digest: str | None = None, ignored: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        digest: str | None = None,
+        ignored: Sequence[str] = (),
+        source: str | None = None,
+    ) -> None:
         self._digest = digest
-        self.paths, self.source = list(paths), told_files(paths)
+        self._are_made = source is not None
+        self.paths, self.source = list(paths), source or told_files(paths)
         self._stamps = [_Stamp.of(path) for path in self.paths]
         found = headers(self.paths, available_bytes())
         self.schema = common_schema([path.name for path in self.paths], [schema for schema, _ in found])
@@ -119,7 +127,9 @@ class Batches:
             at = 0
             for frame in file.batches:
                 _check_unchanged(file.path, stamp)
-                yield first + at, frame.select(columns), f"{file.path.name!r} from row {at + 1} on"
+                # The name of a file that was made of the user's tells nobody anything.
+                name, row = (self.source, first + at) if self._are_made else (repr(file.path.name), at)
+                yield first + at, frame.select(columns), f"{name} from row {row + 1} on"
                 at += frame.height
             if at != height:
                 raise _changed(file.path)

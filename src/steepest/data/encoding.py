@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from steepest.data.kinds import first_row, kind_of
+from steepest.data.kinds import dates, first_row, kind_of
 from steepest.data.met import Met
 from steepest.data.parts import DATE_PARTS, part_values
 from steepest.data.table import Table
@@ -290,7 +290,9 @@ _HELD = {
 
 
 def _kind_changed(name: str, expected: str, series: pl.Series, table: Table) -> InputError:
-    row = first_row(_offends(expected, series))
+    offends = _offends(expected, series)
+    # A data frame's text is text, whatever stands in it.
+    row = first_row(offends if offends.any() else series.is_not_null())
     return InputError(
         f"Column {name!r} of {table.source} held {_HELD[expected]} in training and now holds"
         f" {_HELD[kind_of(series)]} ({series[row - 1]!r} in row {row}); give it as in training."
@@ -298,9 +300,14 @@ def _kind_changed(name: str, expected: str, series: pl.Series, table: Table) -> 
 
 
 def _offends(expected: str, series: pl.Series) -> pl.Series:
-    """Where the values are not of the expected kind."""
+    """Where the values are not of the expected kind: one cell makes text of a whole column, and is the one to name."""
+    offends = series.is_not_null()
     if expected == "numeric" and series.dtype == pl.String:
-        return series.is_not_null() & series.cast(pl.Float64, strict=False).is_null()
-    if expected == "boolean" and kind_of(series) == "numeric":
-        return ~series.cast(pl.Float64).is_in([0.0, 1.0])
-    return series.is_not_null()
+        offends &= series.cast(pl.Float64, strict=False).is_null()
+    elif expected == "date" and series.dtype == pl.String:
+        offends &= dates(series).is_null()
+    elif expected == "boolean" and series.dtype == pl.String:
+        offends &= ~series.str.to_lowercase().is_in(["true", "false"])
+    elif expected == "boolean" and kind_of(series) == "numeric":
+        offends &= ~series.cast(pl.Float64).is_in([0.0, 1.0])
+    return offends

@@ -12,7 +12,17 @@ from typing import Literal
 
 import polars as pl
 
-__all__ = ["DATETIME", "MISSING_MARKERS", "Kind", "Typed", "first_row", "kind_of", "typed", "typed_text"]
+__all__ = [
+    "DATETIME",
+    "MISSING_MARKERS",
+    "Kind",
+    "Typed",
+    "dates",
+    "first_row",
+    "kind_of",
+    "typed",
+    "typed_text",
+]
 
 Kind = Literal["numeric", "boolean", "categorical", "date", "empty"]
 
@@ -155,10 +165,10 @@ def _typed_words(series: pl.Series) -> Typed:
     # A look at the first values spares nearly every text column the full search.
     if not values.head(20).str.contains(_ISO).any():
         return Typed(series, note=_other_dates(series, values.head(20)))
-    dates = _dates(series)
-    if dates.null_count() == series.null_count():
-        return Typed(dates)
-    return Typed(series, note=_mostly(series, dates, "dates"))
+    found = dates(series)
+    if found.null_count() == series.null_count():
+        return Typed(found)
+    return Typed(series, note=_mostly(series, found, "dates"))
 
 
 def _other_dates(series: pl.Series, values: pl.Series) -> str | None:
@@ -198,17 +208,17 @@ def _no_date(series: pl.Series, beyond: pl.Series) -> str:
     )
 
 
-def _dates(series: pl.Series) -> pl.Series:
+def dates(series: pl.Series) -> pl.Series:
     """The values that are dates with the year first, null for the others."""
     text = series.str.replace(" ", "T", literal=True).str.replace_all("/", "-", literal=True)
     # polars takes "12-1-2" for a date too.
     text = text.zip_with(text.str.contains(_ISO).fill_null(False), pl.Series([None], dtype=pl.String))
-    dates = text.str.to_datetime(_ISO_FORMATS[0], strict=False, time_unit="us")
+    found = text.str.to_datetime(_ISO_FORMATS[0], strict=False, time_unit="us")
     for form in _ISO_FORMATS[1:]:
-        if dates.null_count() > series.null_count():
+        if found.null_count() > series.null_count():
             other = text.str.to_datetime(form, strict=False, time_unit="us").dt.replace_time_zone(None)
-            dates = dates.zip_with(dates.is_not_null(), other)
-    return dates.zip_with(~_beyond(dates).fill_null(False), pl.Series([None], dtype=DATETIME))
+            found = found.zip_with(found.is_not_null(), other)
+    return found.zip_with(~_beyond(found).fill_null(False), pl.Series([None], dtype=DATETIME))
 
 
 def _typed_commas(series: pl.Series, separator: str) -> Typed | None:

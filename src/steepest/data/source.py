@@ -11,7 +11,7 @@ from typing import Any
 
 from steepest.backends.available import available_bytes, in_words
 from steepest.data.batches import Batches, bytes_in_memory
-from steepest.data.files import PARQUET, TEXT, expanded, is_parquet, many_files
+from steepest.data.files import PARQUET, TEXT, expanded, is_parquet, many_files, told_files
 from steepest.data.memory import limit_bytes
 from steepest.data.text_files import as_parquet
 from steepest.errors import InputError
@@ -90,4 +90,4 @@ def open_batches(
         return
     with tempfile.TemporaryDirectory(prefix="steepest-", dir=temporary_directory()) as directory:
         parts, digest = as_parquet(paths, Path(directory), told)
-        yield Batches(parts, digest, ignored)
+        yield Batches(parts, digest, ignored, told_files(paths))
