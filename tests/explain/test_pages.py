@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +42,14 @@ def test_an_optimizer_tells_all_its_entry_knows(name: str) -> None:
     assert f"lr={entry.default_lr:g}, " in said
     for option, value in entry.options.items():
         assert f"{option}={value!r}" in said
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedules_page_has_landmarks_and_a_drawing_to_reach(name: str, tmp_path: Path) -> None:
+    explain(name).save(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("<main>") == page.count("</main>") == 1
+    assert '<figure role="img" tabindex="0"' in page  # on a phone it scrolls
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

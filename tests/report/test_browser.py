@@ -124,6 +124,17 @@ def test_nothing_keeps_anybody_out(name: str, scheme: str, opened: Open, pages: 
     assert not [(fault["id"], fault["nodes"][0]["html"][:200]) for fault in grave]
 
 
+def test_a_phone_and_paper_show_each_pair_whole(opened: Open, pages: Callable[[str], str]) -> None:
+    page = opened(pages("regression"), PHONE)
+    against = page.locator(".standing td.against")
+    assert all(one.is_visible() for one in against.all()[:5])
+    label = page.evaluate("getComputedStyle(document.querySelector('td.against'), '::before').content")
+    assert "Against the best" in label
+    page.set_viewport_size({"width": 700, "height": 900})
+    page.emulate_media(media="print")
+    assert min(box["width"] for box in boxes(page, ".standing tbody td.plot")) > 120
+
+
 def test_charts_zoom_and_come_back(opened: Open, pages: Callable[[str], str]) -> None:
     page = opened(pages("regression"))
     words = "[...document.querySelectorAll('#curve-0 .role-axis-label text')].map(one => one.textContent)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -272,6 +273,20 @@ def test_code_in_plain_pytorch_is_shown_where_there_is_some(pages: Callable[[str
     verdict["winners"][0]["optimizer"] = verdict["cells"][0]["optimizer"] = "lion"
     text = Page(build(verdict, plan, runs.with_columns(optimizer=pl.lit("lion")))).text
     assert "PyTorch itself has not both of mse and lion" in text
+
+
+def test_a_losss_best_pair_is_named_with_its_batch_where_there_are_several(
+    pages: Callable[[str], str],
+) -> None:
+    assert '<th scope="row">mse · adam</th>' in pages("regression")
+    assert re.search(r'<th scope="row">cross_entropy · \w+ · (batch 32|full batch)</th>', pages("multiclass"))
+
+
+def test_a_command_breaks_before_its_options(pages: Callable[[str], str]) -> None:
+    page = pages("regression")
+    assert '<span class="option">--batch-size</span> 32 <span class="option">--epochs</span>' in page
+    (command,) = [code for code in re.findall("<code>(.*?)</code>", page) if code.startswith("steepest fit")]
+    assert shlex.split(re.sub("</?span[^>]*>", "", command))[-2:] == ["--out", "DIR"]
 
 
 def test_home_metrics_are_marked(pages: Callable[[str], str]) -> None:

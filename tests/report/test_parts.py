@@ -312,3 +312,11 @@ def test_the_report_tells_how_the_model_was_trained_and_what_it_scores() -> None
     )
     verdict["model"] |= {"schedule": "constant", "epochs": 1}
     assert "for 1 epoch. Its" in str(sections._about_model(verdict))
+
+
+def test_the_largest_dots_of_a_calibration_are_whole() -> None:
+    spec = charts.reliability_chart(predicted="predicted", observed="came true")
+    (low, high), height = spec["layer"][2]["encoding"]["x"]["scale"]["domain"], 300
+    radius = (320 / math.pi) ** 0.5
+    assert -low / (high - low) * height > radius
+    assert (high - 1) / (high - low) * height > radius

@@ -66,5 +66,5 @@ def _still(page: Explanation) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{page.title}</title>\n</head>\n<body>\n{page._repr_html_()}\n</body>\n</html>\n"
+        f"<title>{page.title}</title>\n</head>\n<body>\n<main>\n{page._repr_html_()}\n</main>\n</body>\n</html>\n"
     )

@@ -29,7 +29,8 @@ body { margin: 0; background: #fff; color: #1f2933; }
 def drawn(drawing: str, figure: Figure) -> str:
     """A drawing, SVG, with the words that stand for it where it cannot be seen."""
     description = escape(f"{figure.title}. {' '.join([*figure.subtitle, *figure.caption])}", quote=True)
-    return f'<figure role="img" aria-label="{description}">{drawing}</figure>\n'
+    # Where it is wider than the page it scrolls, by keyboard too.
+    return f'<figure role="img" tabindex="0" aria-label="{description}">{drawing}</figure>\n'
 
 
 def web_fragment(title: str, sections: Sequence[tuple[str, Sequence[str]]], drawing: str) -> str:

@@ -171,7 +171,8 @@ def reliability_chart(*, predicted: str, observed: str) -> dict[str, Any]:
 
     def axis(field: str, title: str, channel: Any) -> Any:
         raw = alt.ExprRef("shown_x" if channel is alt.X else "shown_y")
-        scale = {"domain": [0, 1.03], "nice": False, "domainRaw": raw}
+        # Room for whole dots at 0 and at 1, where the largest are.
+        scale = {"domain": [-0.04, 1.04], "nice": False, "domainRaw": raw}
         return channel(f"{field}:Q").scale(**scale).axis(title=title, tickCount=5, format=".0%", grid=True)
 
     x = axis("predicted", predicted, alt.X)

@@ -111,8 +111,7 @@ def standing(
 ) -> Standing:
     """Every cell with its interval, winners first; ``first`` is what the first winner is marked with."""
     marks = {cell_key(cell): say("winner") if place else first for place, cell in enumerate(winners)}
-    regimes = {str(cell["batch_size"]) for cell in cells}
-    is_said = len(regimes) > 1 or any(" " in regime for regime in regimes)
+    is_said = _batch_is_said(cells)
     ordered = sorted(cells, key=lambda cell: cell_key(cell) not in marks)
     rows = tuple(
         _standing_row(cell, marks.get(cell_key(cell), ""), span, written, is_said) for cell in ordered
@@ -121,6 +120,12 @@ def standing(
     best = finite(ordered[0]["score"]) if ordered else None
     side = "right" if span.greater_is_better else "left"
     return Standing(rows, places, None if best is None else span.percent(best), side, first)
+
+
+def _batch_is_said(cells: Sequence[Cell]) -> bool:
+    """Whether the batch size and the schedule tell pairs apart; else the top of the page has the one there is."""
+    regimes = {str(cell["batch_size"]) for cell in cells}
+    return len(regimes) > 1 or any(" " in regime for regime in regimes)
 
 
 def _standing_row(cell: Cell, mark: str, span: ScoreRange, written: Written, with_batch: bool) -> StandingRow:
@@ -242,18 +247,19 @@ def metric_matrix(
     # Of the metric that decides, which may be the user's own, the verdict knows which way is better.
     upward = GREATER_IS_BETTER | ({metric} if greater_is_better else set())
     constant = {} if baseline is None else baseline["test"]
+    with_batch = _batch_is_said(cells)
     columns = {name: _metric_column(best, name, name in upward, constant.get(name)) for name in metrics}
     rows = tuple(
-        (_pair_name(best[loss]), tuple(columns[name][loss] for name in metrics)) for loss in sorted(best)
+        (_pair_name(best[loss], with_batch), tuple(columns[name][loss] for name in metrics))
+        for loss in sorted(best)
     )
     if constant:
         rows += ((say("none: always the same"), tuple(columns[name][_CONSTANT] for name in metrics)),)
     return Matrix(say("Test rows"), tuple(capital(humanise(name)) for name in metrics), rows)
 
 
-def _pair_name(cell: Cell) -> str:
-    schedule = str(cell["batch_size"]).partition(" ")[2]
-    return " · ".join([cell["loss"], cell["optimizer"], *[schedule] * bool(schedule)])
+def _pair_name(cell: Cell, with_batch: bool) -> str:
+    return " · ".join([cell["loss"], cell["optimizer"], *[batch_words(cell["batch_size"])] * with_batch])
 
 
 def _metric_column(
