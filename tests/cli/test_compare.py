@@ -139,6 +139,14 @@ def test_a_long_table_is_cut_and_says_so(run: Run, compare: FakeCompare) -> None
     assert "20 more in the report." in run(*COMMAND).out
 
 
+def test_where_nothing_was_scored_there_is_no_table(run: Run, compare: FakeCompare) -> None:
+    compare.verdict = verdict_of(cell()) | {"cells": [], "winners": [], "notes": ["Interrupted."]}
+    out = run(*COMMAND).out
+    assert "optimizer" not in out
+    assert "is better" not in out
+    assert "Note: Interrupted." in out
+
+
 def test_a_score_that_is_not_there_is_a_dash(run: Run, compare: FakeCompare) -> None:
     compare.verdict = verdict_of(cell(), cell(lr=9.0, score=None, interval=None, barred="diverged"))
     ran = run(*COMMAND)

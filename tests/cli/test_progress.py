@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.file_proxy import FileProxy
 
 from steepest.screen.live import Grid, LiveProgress
-from steepest.screen.tally import Tally
+from steepest.screen.tally import Tally, print_notes
 from steepest.screen.watch import PlainProgress, watch
 from steepest.training.run import Curve, Record, Run
 
@@ -211,6 +211,18 @@ def test_live_with_a_plan_counts_all_of_it() -> None:
     assert "1/27" in last  # 6 cells of 4 runs, and 3 that no plan knows beforehand
     assert "50.00" in last
     assert "Plan: 2 losses [sic]." in written
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_long_lines_are_broken_between_words_on_a_terminal_and_whole_in_a_file(is_terminal: bool) -> None:
+    stream = io.StringIO()
+    stream.isatty = lambda: is_terminal  # type: ignore[method-assign]
+    screen = Console(file=stream, width=30, height=20, color_system=None)
+    note = "twelve words of several lengths that do not fit on one line"
+    print_notes(screen, [note])
+    lines = stream.getvalue().splitlines()
+    assert " ".join(line.strip() for line in lines) == f"Note: {note}"
+    assert (len(lines) > 1) == is_terminal
 
 
 def test_quiet_is_no_observer_and_a_pipe_gets_lines() -> None:

@@ -185,7 +185,8 @@ SENTENCES = [
     f"Nothing beat an untuned default: use {HUBER}, {MEASURED}, better than the other pair.",
     f"No clear winner: {AS_GOOD}; take {MSE}, the easiest to tune: {MEASURED}.",
     f"No pair can be recommended: all 4 are barred ({MSE}: diverged on 2 of 10 fresh seeds).",
-    "Interrupted: no run had ended with a score, so there is nothing to say yet.",
+    "Interrupted: no run had ended with a score, so there is nothing to say yet.",  # before it was said so:
+    "Interrupted: too few runs had ended with a score, so there is nothing to say yet.",
     f"Interrupted: no verdict. {SO_FAR}",
     f"{PRUNED}. In 1 of 4 pairs the best of them beat all that went on, and was taken instead; {REGRET}",
     f"{PRUNED}, and in no pair did one of them beat the best that went on: a regret of 0.",

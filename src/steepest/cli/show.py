@@ -40,8 +40,7 @@ def print_verdict(
             padding=(0, 1),
         )
     )
-    if table:
-        cells = _with_marks(verdict)
+    if table and (cells := _with_marks(verdict)):
         screen.print(_table(cells[:_MOST_ROWS], verdict, screen))
         screen.print(
             _caption(verdict), style="table.caption", markup=False
@@ -51,6 +50,7 @@ def print_verdict(
             which = "all" if winners == len(rest) else str(winners)
             also = f", {which} of them {'a winner' if winners == 1 else 'winners'} too" if winners else ""
             screen.print(f"{len(rest)} more in the report{also}.", style="dim")
+    if table:
         for note in verdict.get("notes", []):
             screen.print(f"Note: {note}", markup=False, style="dim")
     screen.print(f"\nReport: {out / 'report.html'}", markup=False, soft_wrap=True)

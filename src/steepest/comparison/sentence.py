@@ -45,7 +45,7 @@ def sentence(plan: Plan, contestants: Sequence[Contestant], winners: Sequence[Co
 def sentence_so_far(plan: Plan, contestants: Sequence[Contestant], winners: Sequence[Contestant]) -> str:
     """What an interrupted comparison can say, and that it is no verdict."""
     if not winners:
-        return "Interrupted: no run had ended with a score, so there is nothing to say yet."
+        return "Interrupted: too few runs had ended with a score, so there is nothing to say yet."
     best = winners[0]
     tried = len(contestants)
     place = (

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from steepest.screen.console import in_course, number
+from steepest.screen.console import in_course, is_terminal, number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,10 +79,15 @@ class Tally:
 def print_notes(screen: Console, notes: Sequence[str]) -> None:
     """What is to be said of the data, a line each."""
     for note in notes:
-        screen.print(f"Note: {note}", markup=False, soft_wrap=True, style="dim")
+        _print_line(screen, f"Note: {note}", style="dim")
 
 
 def print_plan(screen: Console, plan: Plan) -> None:
     """What is about to be run, and what was left out, a line each."""
     for sentence in plan.in_words():
-        screen.print(sentence, markup=False, soft_wrap=True)
+        _print_line(screen, sentence)
+
+
+def _print_line(screen: Console, text: str, style: str | None = None) -> None:
+    """One line in a file or a pipe; on a terminal, which would break it within a word, broken between words."""
+    screen.print(text, markup=False, soft_wrap=not is_terminal(screen.file), style=style)
