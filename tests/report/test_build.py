@@ -282,6 +282,20 @@ def test_a_losss_best_pair_is_named_with_its_batch_where_there_are_several(
     assert re.search(r'<th scope="row">cross_entropy · \w+ · (batch 32|full batch)</th>', pages("multiclass"))
 
 
+def test_the_difference_to_the_best_has_a_column_where_there_is_one(pages: Callable[[str], str]) -> None:
+    column = "Against the best"
+    assert column in Page(pages("regression")).text
+    interrupted = Page(pages("interrupted")).text
+    assert (
+        column not in interrupted
+    )  # one of dashes alone was as wide as a letter, and its head as high as a page
+    assert "Two pairs whose lines overlap may well be equally good." in interrupted
+    verdict, plan, runs = sample.interrupted()
+    page = Page(build({**verdict, "cells": []}, plan, runs)).text
+    assert "not finished" in page
+    assert "not tried" not in page
+
+
 def test_a_command_breaks_before_its_options(pages: Callable[[str], str]) -> None:
     page = pages("regression")
     assert '<span class="option">--batch-size</span> 32 <span class="option">--epochs</span>' in page

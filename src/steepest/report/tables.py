@@ -52,6 +52,11 @@ class Standing:
     good_side: str  # left or right
     first: str  # the badge of the first winner
 
+    @property
+    def has_differences(self) -> bool:
+        """Whether any pair was compared with the best; after an interruption, and where all are barred, none was."""
+        return any(row.difference for row in self.rows)
+
 
 @dataclass(frozen=True)
 class MatrixCell:
