@@ -202,6 +202,8 @@ def test_where_everything_diverges_nothing_is_recommended(plan_of: Any, engine: 
     assert verdict["winners"] == []
     assert verdict["num_diverged"] == verdict["num_runs"]
     assert "No pair can be recommended: all 4 are barred" in verdict["sentence"]
+    alone, _ = judge(plan_of(losses=["mse"], optimizers=["adam"]), engine(diverges=lambda run: True))
+    assert "No pair can be recommended: the only one is barred (MSE with Adam" in alone["sentence"]
     assert all(cell["score"] is None and cell["interval"] == [None, None] for cell in verdict["cells"])
     json.loads(canonical_json(verdict))
 

@@ -135,6 +135,13 @@ def test_a_phone_and_paper_show_each_pair_whole(opened: Open, pages: Callable[[s
     assert min(box["width"] for box in boxes(page, ".standing tbody td.plot")) > 120
 
 
+def test_a_head_over_a_column_of_dashes_is_no_letter_a_line(opened: Open) -> None:
+    verdict, plan, runs = sample.interrupted()
+    nothing = verdict["cells"][0] | {"score": None, "interval": [None, None], "barred": "diverged"}
+    page = opened(build({**verdict, "cells": [nothing], "winners": []}, plan, runs))
+    assert max(box["height"] for box in boxes(page, ".standing thead th")) < 60
+
+
 def test_charts_zoom_and_come_back(opened: Open, pages: Callable[[str], str]) -> None:
     page = opened(pages("regression"))
     words = "[...document.querySelectorAll('#curve-0 .role-axis-label text')].map(one => one.textContent)"

@@ -184,6 +184,7 @@ SENTENCES = [
     f"Nothing beat an untuned default: use {HUBER}, {MEASURED}; {AS_GOOD}.",
     f"Nothing beat an untuned default: use {HUBER}, {MEASURED}, better than the other pair.",
     f"No clear winner: {AS_GOOD}; take {MSE}, the easiest to tune: {MEASURED}.",
+    f"No pair can be recommended: the only one is barred ({MSE}: diverged on 2 of 10 fresh seeds).",
     f"No pair can be recommended: all 4 are barred ({MSE}: diverged on 2 of 10 fresh seeds).",
     "Interrupted: no run had ended with a score, so there is nothing to say yet.",  # before it was said so:
     "Interrupted: too few runs had ended with a score, so there is nothing to say yet.",

@@ -61,9 +61,8 @@ def sentence_so_far(plan: Plan, contestants: Sequence[Contestant], winners: Sequ
 def _nothing(plan: Plan, contestants: Sequence[Contestant]) -> str:
     first = next(contestant for contestant in contestants if contestant.finalist.kind == "tuned")
     count = len(plan.cells)
-    return (
-        f"No {_pairs(plan)[:-1]} can be recommended: all {count} are barred ({_name(first)}: {first.barred})."
-    )
+    barred = f"all {count} are barred" if count > 1 else "the only one is barred"
+    return f"No {_pairs(plan)[:-1]} can be recommended: {barred} ({_name(first)}: {first.barred})."
 
 
 def _better_than(plan: Plan, contestants: Sequence[Contestant], *, alone: str) -> str:
