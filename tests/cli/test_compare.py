@@ -139,6 +139,12 @@ def test_a_long_table_is_cut_and_says_so(run: Run, compare: FakeCompare) -> None
     assert "20 more in the report." in run(*COMMAND).out
 
 
+def test_a_verdict_is_not_asked_of_a_dry_run(run: Run, compare: FakeCompare) -> None:
+    ran = run("compare", "cars.csv", "--target", "price", "--json", "--dry-run")
+    assert (ran.exit_code, ran.out) == (2, "")
+    assert "with --dry-run there is none" in ran.err
+
+
 def test_where_nothing_was_scored_there_is_no_table(run: Run, compare: FakeCompare) -> None:
     compare.verdict = verdict_of(cell()) | {"cells": [], "winners": [], "notes": ["Interrupted."]}
     out = run(*COMMAND).out

@@ -135,3 +135,17 @@ def test_the_command(
     assert main(["report", one, str(tmp_path)]) == 2
     with pytest.raises(InputError, match="cannot be written"):
         write(*folders, tmp_path / "no" / "page.html")
+
+
+@pytest.mark.browser
+def test_what_differed_and_what_stands_alone_fit_a_phone(
+    browser: Any, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert main(["report", *map(str, folders), "--out", str(tmp_path / "page.html")]) == 0
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto((tmp_path / "page.html").as_uri())
+    for table in ("table.question", "table.alone"):
+        widths = page.eval_on_selector_all(table, "all => all.map(one => one.getBoundingClientRect().right)")
+        assert widths
+        assert max(widths) <= 390
+    page.close()

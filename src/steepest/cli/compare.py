@@ -307,6 +307,8 @@ def compare(
     ] = False,
 ) -> None:
     """Train every sensible loss and optimizer on a table or your own module, tune each fairly, say which to use."""
+    if as_json and dry_run:
+        raise InputError("--json prints the verdict, and with --dry-run there is none; give one of them.")
     of_modules = given(data=module_data, together=together, compile=compiles or None)
     of_tables = given(
         hidden=None if hidden is None else parse.hidden(hidden),
