@@ -130,8 +130,9 @@ def test_the_reports_command_trains_the_module_again(file: Path, tmp_path: Path)
     steepest.compare(
         model="a_persons_own:net", data="a_persons_own:parts", out=tmp_path / "out", **OPTIONS, **options
     )
-    page = html.unescape((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
-    (command,) = re.findall(r"steepest fit --model MODULE:NAME[^<]*", page)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    (command,) = re.findall(r"<code>(steepest fit .*?)</code>", page)
+    command = html.unescape(re.sub("<[^>]*>", "", command))
     words = [
         {"MODULE:NAME": "a_persons_own:net", "MODULE:PARTS": "a_persons_own:parts", "DIR": "again"}.get(
             word, word
