@@ -266,6 +266,18 @@ def test_the_page_keeps_nobody_out(scheme: str, opened: Open) -> None:
     keeps_nobody_out(opened(adam()), scheme)
 
 
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_still_page_keeps_nobody_out_and_darkens(scheme: str, browser: Any, tmp_path: Path) -> None:
+    explain("cosine").save(tmp_path / "page.html")
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto((tmp_path / "page.html").as_uri())
+        keeps_nobody_out(page, scheme)
+        words = page.evaluate("getComputedStyle(document.querySelector('h1')).color")
+        assert (words == "rgb(255, 255, 255)") is (scheme == "dark")
+
+
 def keeps_nobody_out(page: Any, scheme: str) -> None:
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright",

@@ -58,6 +58,7 @@ def test_svg_names_its_axes_and_lines(tmp_path: Path, name: str) -> None:
 
 def test_a_notebook_shows_the_words_and_the_drawing() -> None:
     text = explain("cross_entropy")._repr_html_()
+    assert "body {" not in text  # a notebook's page is the notebook's
     assert text.startswith('<div class="steepest-page">')
     assert "<svg" in text
     for fact in LOSSES["cross_entropy"].formula.bad_at:

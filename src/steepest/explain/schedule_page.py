@@ -62,9 +62,10 @@ def schedule_figure(schedule: Schedule) -> Figure:
 
 
 def _still(page: Explanation) -> str:
-    """A page without scripts: there is nothing in it to move."""
+    """A page without scripts, for there is nothing in it to move; light or dark by the browser's own colours."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n<style>body { margin: 0; }</style>\n'
         f"<title>{page.title}</title>\n</head>\n<body>\n<main>\n{page._repr_html_()}\n</main>\n</body>\n</html>\n"
     )

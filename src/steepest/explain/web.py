@@ -9,16 +9,16 @@ from steepest.explain.figure import Figure
 
 __all__ = ["drawn", "web_fragment"]
 
+# Of the fragment alone, for a notebook has its own page and its own colours, dark ones too; a drawing has white paper.
 _STYLE = """
-body { margin: 0; background: #fff; color: #1f2933; }
 .steepest-page { max-width: 60rem; margin: 0 auto; padding: 1.5rem; line-height: 1.5;
   font-family: Inter, "Segoe UI", "Helvetica Neue", Roboto, "Noto Sans", Arial, sans-serif; }
 .steepest-page h1 { font-size: 1.4rem; }
 .steepest-page dl { display: grid; grid-template-columns: max-content 1fr; gap: .4rem 1.2rem; }
-.steepest-page dt { color: #5b6673; }
+.steepest-page dt { opacity: .75; }
 .steepest-page dd { margin: 0; overflow-wrap: anywhere; }
 .steepest-page ul { margin: 0; padding-left: 1.1rem; }
-.steepest-page figure { margin: 1.5rem 0 0; overflow-x: auto; background: #fff; }
+.steepest-page figure { margin: 1.5rem 0 0; overflow-x: auto; background: #fff; color: #1f2933; }
 .steepest-page svg { max-width: 100%; height: auto; }
 @media (max-width: 40rem) { .steepest-page dl { grid-template-columns: 1fr; gap: 0; }
   .steepest-page dd { margin-bottom: .6rem; }
