@@ -269,6 +269,7 @@ def test_a_module_is_named_again_where_its_comparison_goes_on(
         ((*COMMAND, "--data", "mine:parts"), "--data is for a module of your own, and --model is missing."),
         ((*COMMAND, "--compile"), "--compile is for a module of your own, and --model is missing."),
         (("compare", "--resume", "d", "--together"), "--together is for a module of your own"),
+        ((*COMMAND, "--more-seeds", "3"), "--more-seeds goes with --extend and a finished comparison."),
     ],
 )  # fmt: skip
 def test_options_of_tables_and_of_modules_are_kept_apart(

@@ -338,12 +338,16 @@ def compare(
         resume=resume,
         tensorboard=tensorboard,
         extend=extend,
-        more_seeds=more_seeds,
-        add_losses=None if add_losses is None else parse.names(add_losses, "--add-losses"),
-        add_optimizers=None if add_optimizers is None else parse.names(add_optimizers, "--add-optimizers"),
         device=device,
         lang=lang,
     )
+    added = given(
+        more_seeds=more_seeds,
+        add_losses=None if add_losses is None else parse.names(add_losses, "--add-losses"),
+        add_optimizers=None if add_optimizers is None else parse.names(add_optimizers, "--add-optimizers"),
+    )
+    if extend is None:
+        refuse(added, "goes with --extend and a finished comparison")
     goes_on = _goes_on(resume, extend, out)
     question = _question(data, target, model, of_modules, of_tables, is_known=goes_on is not None)
     place = goes_on or out or Path(f"steepest-{_name_of(data, model)}")
@@ -355,7 +359,7 @@ def compare(
 
     with nullcontext(PlanOnly()) if dry_run else watch(quiet=quiet) as progress:
         comparison = run_comparison(
-            **question, out=place if goes_on is None else None, progress=progress, **options
+            **question, **added, out=place if goes_on is None else None, progress=progress, **options
         )
     if as_json:
         typer.echo((place / "verdict.json").read_text(encoding="utf-8").rstrip())
