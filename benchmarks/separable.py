@@ -44,7 +44,8 @@ def split(x: Any, y: Any, number: int) -> tuple[NativeEngine, Any, Any]:
     """An engine on training and validation rows (60% and 20%), and the test rows."""
     order = np.random.default_rng(number).permutation(len(y))
     train, validation, test = np.split(order, [int(0.6 * len(y)), int(0.8 * len(y))])
-    x = ((x - x[train].mean(0)) / np.maximum(x[train].std(0), 1e-9)).astype(np.float32)
+    spread = x[train].std(0)
+    x = ((x - x[train].mean(0)) / np.where(spread > 0.0, spread, 1.0)).astype(np.float32)
     num_classes = len(np.unique(y))
     task = "binary" if num_classes == 2 else "multiclass"
     targets = y.astype(np.float32 if task == "binary" else np.int64)

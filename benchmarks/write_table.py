@@ -57,6 +57,23 @@ def separable(found: dict) -> str:
     return "\n".join(lines)
 
 
+def quasi_newton(found: dict) -> str:
+    """Per table and network the test scores of momentum, Adam and L-BFGS, the least of them marked."""
+    words = ("momentum", "adam", "lbfgs")
+    lines = [
+        "| table | network | metric | momentum | Adam | L-BFGS | splits on which L-BFGS is first |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in found["rows"]:
+        best = min(row[word] for word in words)
+        scores = " | ".join(
+            f"**{row[word]:.3f}**" if row[word] == best else f"{row[word]:.3f}" for word in words
+        )
+        ahead = f"{row['splits_lbfgs_is_first']} of {found['splits']}"
+        lines.append(f"| {row['table']} | {row['network']} | {row['metric']} | {scores} | {ahead} |")
+    return "\n".join(lines)
+
+
 def gpu_static(found: dict) -> str:
     """Per work the share of the memory's bandwidth that a card's published rates allow, and what limits it else."""
     cards = list(dict.fromkeys(row["card"] for row in found["rows"]))
@@ -127,7 +144,12 @@ def write_answers() -> None:
     """The page on choosing."""
     page = ROOT / "docs" / "how-to-choose.md"
     text = page.read_text(encoding="utf-8")
-    written = (("planted truth", planted_truth), ("real tables", real_tables), ("separable", separable))
+    written = (
+        ("planted truth", planted_truth),
+        ("real tables", real_tables),
+        ("separable", separable),
+        ("quasi newton", quasi_newton),
+    )
     for name, content in written:
         file = ROOT / "benchmarks" / "results" / f"{name.replace(' ', '_')}.json"
         if file.exists():
