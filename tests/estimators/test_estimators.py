@@ -118,6 +118,17 @@ def test_the_same_seed_gives_the_same_bits(rows: Any, numbers: Any, dtype: Any) 
     assert drawn[0].predict(given).tobytes() == drawn[1].predict(given).tobytes()
 
 
+def test_how_the_rows_lie_in_memory_makes_no_difference(rows: Any, numbers: Any, labels: Any) -> None:
+    """A pandas frame has its columns one after another, an array its rows."""
+    columns_first = np.asfortranarray(rows)
+    for cls, targets in ((SteepestRegressor, numbers), (SteepestClassifier, labels)):
+        models = [cls(epochs=3).fit(given, targets) for given in (rows, columns_first)]
+        for layer, other in zip(models[0].layers_, models[1].layers_, strict=True):
+            assert layer.weight.tobytes() == other.weight.tobytes()
+    outputs = [models[0].predict_proba(given) for given in (rows, columns_first)]
+    assert outputs[0].tobytes() == outputs[1].tobytes()
+
+
 def test_a_tuned_rate_is_better_than_a_bad_one(rows: Any, numbers: Any, labels: Any) -> None:
     model = SteepestRegressor(optimizer="sgd", lr="tuned", hidden=(), epochs=20).fit(rows, numbers)
     bad = SteepestRegressor(optimizer="sgd", lr=1e-5, hidden=(), epochs=20).fit(rows, numbers)

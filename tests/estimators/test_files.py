@@ -49,6 +49,23 @@ def test_a_classifier_in_onnx_predicts_the_same(tmp_path: Path, names: list[Any]
     assert label.tolist() == model.predict(ROWS).tolist()
 
 
+def test_two_classes_of_a_loss_with_an_output_each_in_onnx(tmp_path: Path) -> None:
+    model = SteepestClassifier(loss="cross_entropy", hidden=(4,), epochs=20, lr=0.01).fit(ROWS, PLACES > 0)
+    model.to_onnx(tmp_path / "model.onnx")
+    label, shares = session(tmp_path / "model.onnx").run(["label", "probabilities"], {"X": ROWS})
+    np.testing.assert_allclose(shares, model.predict_proba(ROWS), atol=1e-5)
+    assert label.tolist() == model.predict(ROWS).tolist()
+
+
+@pytest.mark.parametrize("hidden", [(), (4, 3), 12, "12"])
+def test_its_widths_come_back_as_they_were_given(tmp_path: Path, hidden: Any) -> None:
+    model = SteepestRegressor(hidden=hidden, epochs=1).fit(ROWS, NUMBERS)
+    model.save(tmp_path / "model")
+    again = SteepestRegressor.load(tmp_path / "model")
+    assert again.hidden == hidden
+    assert again.fit(ROWS, NUMBERS).predict(ROWS).tobytes() == model.predict(ROWS).tobytes()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_regressor_comes_back(tmp_path: Path, dtype: Any) -> None:
     frame = pd.DataFrame(ROWS, columns=["a", "b"]).astype(dtype)

@@ -155,7 +155,7 @@ class FittedModel:
             mean, scale = self.encoding.target_mean, self.encoding.target_scale
             onnx.add_prediction(graph, output, mean, scale, gives_log_rate=self.gives_log_rate)
         else:
-            onnx.add_probabilities(graph, output, self.classes)
+            onnx.add_probabilities(graph, output, len(self.layers[-1].bias), self.classes)
         onnx.write(graph, path)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -161,8 +161,10 @@ def add_prediction(graph: Graph, output: str, mean: float, scale: float, *, give
     graph.output("prediction", result, np.float64, 1)
 
 
-def add_probabilities(graph: Graph, logits: str, classes: Any) -> None:
+def add_probabilities(graph: Graph, logits: str, num_logits: int, classes: Any) -> None:
     """The outputs ``label`` (rows,) and ``probabilities`` (rows, classes), columns in the order of ``classes``.
+
+    ``num_logits`` a row: one for two classes, that of the second, or one a class.
 
     Raises:
         InputError: ONNX has no type for the classes.
@@ -173,7 +175,7 @@ def add_probabilities(graph: Graph, logits: str, classes: Any) -> None:
             f"ONNX has no type for class labels of {labels.dtype}; train on text or numbers to write such a file."
         )
     wide = graph.cast(logits, np.float64)
-    if len(classes) == 2:  # one logit a row
+    if num_logits == 1:
         opposite = graph.apply("Neg", wide)
         wide = graph.apply("Concat", opposite, wide, axis=1)
         shares = graph.apply("Sigmoid", wide)

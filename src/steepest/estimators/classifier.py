@@ -129,7 +129,7 @@ class SteepestClassifier(ClassifierMixin, Network):  # type: ignore[misc]  # sci
             )
 
     def _validated(self, X: Any, y: Any, reset: bool) -> tuple[NDArray[Any], NDArray[Any]]:
-        x, labels = validate_data(self, X, y, reset=reset, dtype=[np.float64, np.float32])
+        x, labels = validate_data(self, X, y, reset=reset, dtype=[np.float64, np.float32], order="C")
         check_classification_targets(labels)
         return x, column_or_1d(labels)
 

@@ -94,7 +94,9 @@ def read(cls: type[Network], path: str | os.PathLike[str]) -> Network:
 
 def _estimator(cls: type[Network], content: dict[str, Any], tensors: dict[str, Any]) -> Network:
     parameters = content["parameters"]
-    estimator = cls(**parameters | {"hidden": tuple(parameters["hidden"])})
+    if isinstance(parameters["hidden"], list):  # as JSON has a tuple
+        parameters["hidden"] = tuple(parameters["hidden"])
+    estimator = cls(**parameters)
     estimator._architecture = Architecture(tuple(content["hidden"]), content["activation"])
     if estimator._architecture.activation not in ACTIVATIONS:
         raise ValueError(f"the activation {content['activation']!r} is not known")

@@ -295,7 +295,7 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         rows = graph.cast(graph.apply("Div", centred, graph.constant(self._scaler.scale_)), np.float32)
         output = onnx.add_network(graph, self.layers_, self._architecture.activation, rows)
         if hasattr(self, "classes_"):
-            onnx.add_probabilities(graph, output, self.classes_)
+            onnx.add_probabilities(graph, output, len(self.layers_[-1].bias), self.classes_)
         else:
             mean, scale = self._target_mean, self._target_scale
             onnx.add_prediction(graph, output, mean, scale, gives_log_rate=self._gives_log_rate)
@@ -329,7 +329,7 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     def _outputs(self, X: Any) -> NDArray[Any]:
         """What the last layer gives for rows as they come, (rows, outputs)."""
         check_is_fitted(self)
-        x = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        x = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
         return outputs(self.layers_, self._architecture.activation, self._standardised(x))
 
 

@@ -97,7 +97,9 @@ class SteepestRegressor(RegressorMixin, Network):  # type: ignore[misc]  # sciki
         return output * self._target_scale + self._target_mean
 
     def _validated(self, X: Any, y: Any, reset: bool) -> tuple[NDArray[Any], NDArray[Any]]:
-        x, targets = validate_data(self, X, y, reset=reset, dtype=[np.float64, np.float32], y_numeric=True)
+        x, targets = validate_data(
+            self, X, y, reset=reset, dtype=[np.float64, np.float32], order="C", y_numeric=True
+        )
         return x, targets.astype(np.float64)
 
     def _learn_target(self, y: NDArray[np.float64], weights: Weights) -> None:
