@@ -43,7 +43,8 @@ def arguments_of(made: Callable[..., object]) -> tuple[str, ...]:
 
 
 def near_names(word: object, known: Iterable[str]) -> str:
-    """The end of a sentence: ``"; did you mean 'adam' or 'adamw'?"``, or what is known when nothing is near.
+    """The end of a sentence: ``"; did you mean 'adam' or 'adamw'?"``, or what is known when nothing is near; a full
+    stop when nothing is known.
 
     Args:
         word: what came in place of a name that is known; a class in place of its name is looked for by its own.
@@ -60,6 +61,8 @@ def near_names(word: object, known: Iterable[str]) -> str:
     near += [name for name in by_lower if len(given) > 1 and name.startswith(given) and name not in near][:2]
     if near:
         return "; did you mean " + " or ".join(repr(by_lower[name]) for name in near) + "?"
+    if not choices:
+        return "."
     return "; choose from " + ", ".join(choices[:20]) + ("." if len(choices) <= 20 else ", ...")
 
 

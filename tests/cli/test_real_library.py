@@ -208,7 +208,7 @@ Rolling = from_rule(rolling, ["m"], {"lr": 0.01, "beta": 0.9}, name="rolling")
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A file that makes a loss and an optimizer."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    path = tmp_path / "formulas_of_ones_own.py"
+    path = tmp_path / "formulas of ones own.py"
     path.write_text(OWN, encoding="utf-8")
     yield path
     sys.modules.pop(path.stem, None)
@@ -235,7 +235,7 @@ def test_code_of_ones_own_is_compared_explained_and_trained(
 
     said = " ".join(run("explain", "bounded", "--import", own).out.split())
     assert f"in Python {own.stem}.Bounded" in said
-    assert f"command --loss bounded --import {own.stem};" in said
+    assert f"command --loss bounded --import {shlex.quote(own.stem)};" in said
     said = " ".join(run("explain", "rolling").out.split())
     assert f"in Python {own.stem}.Rolling(parameters, lr=0.01)" in said
     assert {"bounded", "rolling"} < set(run("list", "--names", "--import", own).out.split())

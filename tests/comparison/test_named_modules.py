@@ -148,6 +148,85 @@ def test_the_reports_command_trains_the_module_again(file: Path, tmp_path: Path)
     assert (asked["schedule"], asked["batch_size"]) == ("cosine", winner["batch_size"])
 
 
+def test_what_to_type_is_quoted(file: Path, tmp_path: Path) -> None:
+    """A folder with a space in its name is one word of a command."""
+    out = tmp_path / "an output"
+    names = {"model": "a_persons_own:net", "data": "a_persons_own:parts"}
+    assert steepest.compare(**names, **OPTIONS, out=out, progress=StopsAfter(9)).interrupted
+    for asked in (
+        {"resume": out},
+        {**names, **OPTIONS, "out": out},
+        {**names, "extend": out, "more_seeds": 1},
+    ):
+        with pytest.raises(InputError, match=re.escape(f"--resume {shlex.quote(str(out))}")):
+            steepest.compare(**asked)
+
+
+def test_a_plan_with_names_of_ones_own_asks_for_their_code(file: Path, tmp_path: Path) -> None:
+    steepest.compare(model="a_persons_own:net", data="a_persons_own:parts", **OPTIONS, out=tmp_path / "out")
+    own = METRICS.pop("worst_of_all")
+    with pytest.raises(
+        InputError, match=r"The plan's metric 'worst_of_all' is not known here; if it is your own"
+    ):
+        steepest.compare(
+            model=sys.modules["a_persons_own"].net,
+            data=sys.modules["a_persons_own"].parts,
+            plan=tmp_path / "out" / "plan.json",
+        )
+    METRICS["worst_of_all"] = own
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (
+            "import sys; sys.exit()",
+            "for it ends the program: SystemExit. What it does as a script goes under",
+        ),
+        ("import argparse; argparse.ArgumentParser().parse_args(['-x'])", "the program: SystemExit: 2. What"),
+        (
+            "from . import other",
+            "As a part of its package it has a name with points, such as 'my_package.odd'",
+        ),
+        ("", "'odd.py' has no 'net'."),
+    ],
+)
+def test_a_file_that_is_no_module_is_told(file: Path, source: str, words: str) -> None:
+    (file.parent / "odd.py").write_text(source, encoding="utf-8")
+    try:
+        with pytest.raises(InputError, match=re.escape(words)):
+            imported("odd.py:net", "The model")
+    finally:
+        sys.modules.pop("odd", None)
+
+
+def test_a_files_name_with_a_point_is_told(file: Path) -> None:
+    file.rename(file.with_name("version.2.py"))
+    with pytest.raises(
+        InputError, match="cannot be imported: no module's name has a point in it; give the file"
+    ):
+        imported("version.2.py:net", "The model")
+
+
+@pytest.mark.parametrize("data", ["ends", "EndsLater"])
+def test_code_that_ends_the_program_ends_it_with_a_sentence(
+    file: Path, capsys: pytest.CaptureFixture[str], data: str
+) -> None:
+    with file.open("a", encoding="utf-8") as source:
+        source.write(
+            "def ends():\n    raise SystemExit('no data today')\n"
+            "class Ending(torch.utils.data.Dataset):\n    __len__ = lambda self: 4\n"
+            "    def __getitem__(self, i):\n        raise SystemExit(0)\n"
+            "EndsLater = [Ending(), *parts[1:]]\n"
+        )
+    told = {
+        "ends": "The data function failed: SystemExit: no data today.",
+        "EndsLater": "code of your own ended the program: SystemExit: 0.",
+    }
+    assert main(["compare", "--model", "a_persons_own:net", "--data", f"a_persons_own:{data}", *WORDS]) == 2
+    assert capsys.readouterr().err.endswith(f"steepest: {told[data]}\n")
+
+
 @pytest.mark.parametrize(
     ("model", "data", "words"),
     [

@@ -65,7 +65,7 @@ def test_a_plan_names_it_and_finds_it_again() -> None:
     again = steepest.compare(model=lambda: nn.Linear(3, 3), data=DATA, plan=first.plan)
     assert again.verdict["sentence"] == first.verdict["sentence"]
     del METRICS["macro_f1"]
-    with pytest.raises(InputError, match="There is no metric 'macro_f1'"):
+    with pytest.raises(InputError, match="plan's metric 'macro_f1' is not known here"):
         steepest.compare(model=lambda: nn.Linear(3, 3), data=DATA, plan=json.loads(first.plan.to_json()))
 
 

@@ -79,7 +79,7 @@ def test_a_plan_comes_back_from_its_json(plan_of: Callable[..., Plan], tmp_path:
     ("change", "words"),
     [
         ({"format": 2}, "not one of ours"),
-        ({"losses": ["mse", "nonsense"]}, "no loss 'nonsense'"),
+        ({"losses": ["mse", "nonsense"]}, "loss 'nonsense' is not known here"),
         ({"loss_reasons": ["mse"]}, "wrong kind"),
         ({"losses": ["cross_entropy"]}, "does not fit"),
         ({"optimizers": "adam"}, "wrong kind|rates"),

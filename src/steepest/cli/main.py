@@ -22,7 +22,7 @@ from steepest.cli.surroundings import (
     plain_warnings,
     refusal,
 )
-from steepest.errors import InputError, inert, near_names
+from steepest.errors import InputError, inert, near_names, told
 
 __all__ = ["entry", "main"]
 
@@ -81,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         if isinstance(stop.__context__, BrokenPipeError):  # what rich makes of one
             return _reader_left()
-        raise
+        # Nothing of ours ends by it: a data set or a module does, that a command was given.
+        return _say(f"code of your own ended the program: {told(stop)}", BAD_INPUT)
     except MemoryError:
         return _say("there is not enough memory for this; give fewer rows, or a smaller model.", BAD_INPUT)
     except Exception as error:

@@ -52,6 +52,7 @@ from steepest.comparison.unfinished import (
     begin,
     go_on,
     question_of,
+    under_way,
 )
 from steepest.comparison.verdict import assemble
 from steepest.data import Prepared, Table, prepare, read
@@ -319,6 +320,8 @@ def compare(
     elif any(value is not None for value in (more_seeds, add_losses, add_optimizers)):
         raise InputError("more_seeds, add_losses and add_optimizers go with extend, a finished comparison.")
     place = None if out is None else check_directory(out, _MARKERS, _FILES, _WITHIN)
+    if place is not None and resume is not None:
+        under_way(place)  # refused before the data are looked for, where there is nothing to go on with
     if place is not None and data is None and model is None and (resume is not None or extend is not None):
         data, target = _asked_before(place, "extend" if resume is None else "resume")
     _check_together(together, is_module=model is not None)
@@ -409,9 +412,9 @@ def _asked_before(place: Path, word: str) -> tuple[str | None, str | None]:
     """
     asked = question_of(place) or Question(None, None)
     if asked.model is not None:
+        words = [f"--{word}", str(place), "--model", asked.model, "--data", str(asked.data)]
         raise InputError(
-            f"The comparison in {str(place)!r} is of a module of your own; name it again: "
-            f"--{word} {place} --model {shlex.quote(asked.model)} --data {shlex.quote(str(asked.data))}."
+            f"The comparison in {str(place)!r} is of a module of your own; name it again: {shlex.join(words)}."
         )
     return asked.data, asked.target
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,8 @@ def finished_plan(place: Path) -> Plan:
     """
     if (place / UNFINISHED / "plan.json").exists():
         raise InputError(
-            f"{str(place)!r} holds an unfinished comparison: go on with it by --resume {place}, then extend it."
+            f"{str(place)!r} holds an unfinished comparison: go on with it by --resume {shlex.quote(str(place))}, then "
+            "extend it."
         )
     try:
         status = parse_json(read_bytes(place / "verdict.json"))["status"]

@@ -62,6 +62,11 @@ def _module(place: str, what: str) -> ModuleType:
         return _from_file(Path(place)) if place.endswith(_FILE) else _from_here(place)
     except InputError as error:
         raise InputError(f"{what} cannot be imported: {error}") from None
+    except SystemExit as error:  # a script that reads its own arguments finds a command's
+        raise InputError(
+            f"{what} cannot be imported, for it ends the program: {told(error)} What it does as a script goes under "
+            "if __name__ == '__main__'."
+        ) from error
     except Exception as error:
         raise InputError(f"{what} cannot be imported: {told(error)}") from error
 
@@ -77,9 +82,19 @@ def _from_file(path: Path) -> ModuleType:
     if not path.expanduser().is_file():
         raise InputError(f"there is no file {str(path)!r}.")
     path = path.expanduser().resolve()
+    if "." in path.stem:
+        raise InputError("no module's name has a point in it; give the file another name.")
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
-    module = importlib.import_module(path.stem)
+    try:
+        module = importlib.import_module(path.stem)
+    except ImportError as error:
+        if "relative import" not in str(error):
+            raise
+        raise InputError(
+            f"{told(error)} As a part of its package it has a name with points, such as 'my_package.{path.stem}'; give "
+            "that in place of the file."
+        ) from error
     if Path(module.__file__ or "").resolve() != path:
         raise InputError(
             f"a module of the name {path.stem!r} is there already ({module.__file__ or 'of Python itself'}); give the "
@@ -124,5 +139,5 @@ def data_of(given: Any) -> Any:
         return data
     try:
         return data()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"The data function failed: {told(error)}") from error

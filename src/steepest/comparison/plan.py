@@ -24,6 +24,7 @@ from steepest.errors import MALFORMED, InputError
 from steepest.files import parse_json, read_bytes
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
+from steepest.training.metrics import METRICS
 from steepest.training.rates import check_course
 from steepest.training.run import Architecture, BatchSize, Run, Stop, Task, regime
 from steepest.tuning_range import TuningRange
@@ -458,6 +459,7 @@ def _plan_of(given: object) -> Plan:
     if wrong:
         raise InputError(f"The plan has missing or unknown entries: {', '.join(wrong)}.")
     try:
+        _check_known(given)
         plan = _typed(given)
     except MALFORMED as error:
         if isinstance(error, InputError):
@@ -476,6 +478,26 @@ def _plan_of(given: object) -> Plan:
 def _defaults() -> dict[str, Any]:
     made = {part.name: part.default_factory() for part in fields(Plan) if part.default_factory is not MISSING}
     return made | {part.name: part.default for part in fields(Plan) if part.default is not MISSING}
+
+
+def _check_known(given: Mapping[str, Any]) -> None:
+    """Every name is known in this program: one of the user's own is when what makes it has run.
+
+    Raises:
+        InputError: one is not.
+    """
+    named = (
+        ("loss", given["losses"], LOSSES),
+        ("optimizer", given["optimizers"], OPTIMIZERS),
+        ("metric", given["metric"], METRICS),
+    )
+    for kind, words, known in named:
+        for word in [words] if isinstance(words, str) else words:
+            if isinstance(word, str) and word not in known:
+                raise InputError(
+                    f"The plan's {kind} {word!r} is not known here; if it is your own, import what makes it first "
+                    "(--import)."
+                )
 
 
 def _typed(given: Mapping[str, Any]) -> Plan:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from steepest.comparison.plan import Plan, read_plan
 from steepest.errors import MALFORMED, InputError, near_directories
 from steepest.files import check_sums, encoded, parse_json, read_bytes, write_sums
 
-__all__ = ["QUESTION", "UNFINISHED", "Question", "Unfinished", "begin", "go_on", "question_of"]
+__all__ = ["QUESTION", "UNFINISHED", "Question", "Unfinished", "begin", "go_on", "question_of", "under_way"]
 
 UNFINISHED = "unfinished"
 QUESTION = "question.json"
@@ -101,7 +102,7 @@ def begin(place: Path, plan: Plan, question: Question, *, extends: bool = False)
         if len(journal):
             raise InputError(
                 f"The output {str(place)!r} holds an unfinished comparison, {len(journal)} runs of it done. Go on "
-                f"with it by --resume {place}, or remove it, or name another output."
+                f"with it by --resume {shlex.quote(str(place))}, or remove it, or name another output."
             )
     try:
         # Whole, beside the output, and then in its place at once: a kill leaves no half of it there.
@@ -132,9 +133,22 @@ def go_on(place: Path) -> Unfinished:
     Raises:
         InputError: there is none, or its plan cannot be read.
     """
-    directory = _directory(place)
+    directory = under_way(place)
     check_sums(directory, _SUMMED)
     return Unfinished(directory, read_plan(directory / _PLAN))
+
+
+def under_way(place: Path) -> Path:
+    """Where the work in a directory is.
+
+    Raises:
+        InputError: there is none.
+    """
+    directory = _within(place)
+    if not (directory / _PLAN).exists():
+        reason = "is complete" if (place / "verdict.json").exists() else "holds no comparison"
+        raise InputError(f"There is nothing to resume: {str(place)!r} {reason}{near_directories(place)}")
+    return directory
 
 
 def question_of(place: Path) -> Question | None:
@@ -169,12 +183,4 @@ def _within(place: Path) -> Path:
     directory = place / UNFINISHED
     if directory.is_symlink():
         raise InputError(f"{str(directory)!r} is a symbolic link; put the directory itself in its place.")
-    return directory
-
-
-def _directory(place: Path) -> Path:
-    directory = _within(place)
-    if not (directory / _PLAN).exists():
-        reason = "is complete" if (place / "verdict.json").exists() else "holds no comparison"
-        raise InputError(f"There is nothing to resume: {str(place)!r} {reason}{near_directories(place)}")
     return directory

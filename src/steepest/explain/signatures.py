@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -52,4 +53,4 @@ def torch_class(cls: Any, package: str) -> str:
 def importing(cls: type) -> str:
     """What a command has to be told beside the name of a class of the user's own, where it is made in a module."""
     module = users_module(cls)
-    return "" if module in (None, "__main__") else f" --import {module}"
+    return "" if module in (None, "__main__") else f" --import {shlex.quote(module)}"
