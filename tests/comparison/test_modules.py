@@ -72,6 +72,19 @@ def test_what_a_comparison_hands_over_can_be_pickled() -> None:
     assert (again.model.predict(X) == found.model.predict(X)).all()
 
 
+def test_a_note_says_that_inputs_hold_nan() -> None:
+    """Runs diverge by it, and nothing else would say why."""
+    holed = X.copy()
+    holed[[3, 40], 1] = np.nan, np.inf
+    notes = prepare_modules(linear, [(holed[part], Y[part]) for part in PARTS]).notes
+    for words in (
+        "train inputs hold NaN or infinity in 1 of 30",
+        "validation inputs hold NaN or infinity in 1 of 15",
+    ):
+        assert f"The {words} rows." in notes
+    assert not any("NaN" in note for note in prepare_modules(linear, parts(Y)).notes)
+
+
 def test_runs_of_one_seed_share_initial_weights_and_are_repeatable() -> None:
     prepared = prepare_modules(linear, parts(Y))
     engine = prepared.start_engine("rmse")
@@ -468,7 +481,8 @@ class Sparse(nn.Module):
             {},
             "The batch size 64 is larger than the 60 training rows",
         ),
-        (linear, parts(LABELS * 7), {}, "(For numbers to predict, the task is 'regression'.)"),
+        (lambda: linear().to("meta"), parts(Y), {}, "The model factory's module is on the meta device"),
+        (linear, parts(LABELS * 7), {}, "0 to 1. For numbers to predict, the task is 'regression'."),
         (linear, parts(LABELS + 0.5), {"task": "binary"}, "Classes are whole numbers, 0, 1, ...; 1.5 among"),
         (lambda: linear(3), parts(LABELS + 0.5), {"task": "multiclass"}, "Classes are whole numbers"),
         (lambda: linear(3), parts(LABELS * 0 - 100), {}, "Every target of the train data is -100"),

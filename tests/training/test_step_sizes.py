@@ -88,6 +88,20 @@ def test_the_largest_tensor_of_a_row_is_seen_wherever_it_is() -> None:
     assert sizes_of(alone, 1, lambda: alone(torch.zeros(1, 4)))[1] == StepSizes(4, 8)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:.torch.jit:DeprecationWarning"
+)  # people have such modules for a while yet
+def test_what_torchscript_does_is_not_seen_and_trained_all_the_same() -> None:
+    def scripted() -> nn.Module:
+        return torch.jit.trace(nn.Linear(6, 1), torch.zeros(2, 6))  # type: ignore[no-any-return]
+
+    module = scripted()
+    output, sizes = sizes_of(module, 2, lambda: module(torch.zeros(2, 6)))
+    assert (output.shape, sizes) == ((2, 1), None)
+    parts = [(X[part], Y[part]) for part in (slice(50), slice(50, 70), slice(70, ROWS))]
+    assert steepest.compare(model=scripted, data=parts, **SHORT).verdict["status"] == "complete"
+
+
 @pytest.mark.parametrize(
     ("sizes", "rows", "device", "threads"),
     [

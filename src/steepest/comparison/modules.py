@@ -34,7 +34,7 @@ from steepest.training.population_tables import TablePopulation
 from steepest.training.run import BatchSize, Record, Task
 from steepest.training.seeds import borrowed
 from steepest.training.step_sizes import StepSizes, sizes_of
-from steepest.training.torch_data import Rows, as_rows, digest_of
+from steepest.training.torch_data import Rows, Tensors, as_rows, digest_of
 from steepest.training.torch_engine import (
     TorchEngine,
     has_batch_norm,
@@ -463,6 +463,10 @@ def _notes_on(rows: Rows) -> list[str]:
     notes = []
     if rows.batches_are_own and rows.name == "train":
         notes.append("The order of the training rows and their batches are the loader's own sampler's.")
+    if isinstance(rows.source, Tensors) and rows.source.inputs.is_floating_point():
+        odd = int((~torch.isfinite(rows.source.inputs)).reshape(len(rows), -1).any(dim=1).sum())
+        if odd:
+            notes.append(f"The {rows.name} inputs hold NaN or infinity in {odd} of {len(rows)} rows.")
     if not rows.is_repeatable:
         notes.append(
             f"The {rows.name} inputs are other ones each time they are read, whatever the seed: their numbers come "
@@ -552,7 +556,7 @@ def _check_classes(task: Task, parts: Sequence[Rows], outputs: int) -> None:
     if least < 0 or most >= classes:
         raise InputError(
             f"Class indices run from {least} to {most}, and the module's outputs know {classes} classes: "
-            f"0 to {classes - 1}. (For numbers to predict, the task is 'regression'.)"
+            f"0 to {classes - 1}. For numbers to predict, the task is 'regression'."
         )
 
 

@@ -30,8 +30,13 @@ class StepSizes(NamedTuple):
         return max(self.a_row * num_rows, self.weights) <= _GRAIN
 
 
-def sizes_of(module: nn.Module, num_rows: int, forward: Callable[[], Any]) -> tuple[Any, StepSizes]:
-    """What ``forward`` gives, which sends so many rows through the module, and how large its tensors were."""
+def sizes_of(module: nn.Module, num_rows: int, forward: Callable[[], Any]) -> tuple[Any, StepSizes | None]:
+    """What ``forward`` gives, which sends so many rows through the module, and how large its tensors were.
+
+    None: it has TorchScript's parts, and what goes on within these is not seen.
+    """
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        return forward(), None
     seen = [1]
 
     def see(_: nn.Module, given: Any, output: Any) -> None:

@@ -297,6 +297,10 @@ class TorchEngine:
             )
         if not any(parameter.requires_grad for parameter in module.parameters()):
             raise InputError("The model factory's module has no parameter that can be trained.")
+        if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+            raise InputError(
+                "The model factory's module is on the meta device, where weights have no numbers; make it on the CPU."
+            )
         module = module.to(self.device)
         return torch.compile(module) if self.compile and inner_module(module) is module else module  # type: ignore[return-value]
 

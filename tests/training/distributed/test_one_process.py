@@ -239,6 +239,18 @@ def test_lazy_layers_get_their_width_from_the_inputs(tmp_path: Path, parallel: s
     assert all(torch.equal(values, again[name]) for name, values in whole.items())
 
 
+def test_what_fails_in_a_step_is_told_with_the_step(tmp_path: Path) -> None:
+    class Failing(nn.Linear):
+        def forward(self, inputs: Tensor) -> Tensor:
+            if self.training:
+                raise ValueError("no more")
+            return super().forward(inputs)
+
+    x = torch.rand(12, 3)
+    with pytest.raises(InputError, match=r"^In step 1: The model failed on a batch: ValueError: no more\.$"):
+        fit_module(lambda: Failing(3, 1), (x, x[:, 0]), out=tmp_path / "out", max_epochs=1)
+
+
 def test_sparse_gradients_are_refused_by_who_takes_none(tmp_path: Path) -> None:
     codes = torch.arange(24).reshape(12, 2)
     options: dict[str, Any] = {"data": (codes, codes[:, 0].float()), "loss": "mse"}

@@ -67,13 +67,20 @@ class Ranks:
             raise self.failure(f"Another process of the training has ended: {told(error)}") from error
         return sums.tolist()
 
-    def failure(self, words: str) -> RankError:
-        """The error for what failed on this rank while others go on: the first one to come here tells it."""
+    def failure(self, words: str, when: str = "") -> RankError:
+        """The error for what failed on this rank while others go on: the first one to come here tells it.
+
+        Args:
+            words: the sentence.
+            when: such as ``"in step 3"``.
+        """
         try:
             is_told = dist.distributed_c10d._get_default_store().add("steepest/failures", 1) > 1
         except RuntimeError:  # whoever keeps the store has ended already
             is_told = True
-        return RankError(f"On rank {self.rank} of {self.world_size}: {words}", is_told)
+        where = f"on rank {self.rank} of {self.world_size}" if self.world_size > 1 else ""
+        place = ", ".join(part for part in (where, when) if part)
+        return RankError(f"{place[:1].upper()}{place[1:]}: {words}" if place else words, is_told)
 
     @contextmanager
     def agreed(self) -> Iterator[None]:

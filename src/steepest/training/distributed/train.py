@@ -136,7 +136,7 @@ class Training:
                     backward(loss if counts else loss * 0.0)
                     own_loss += float(loss.detach()) if counts else 0.0
         except InputError as error:
-            raise ranks.failure(f"{in_our_words(error)} (in step {step + 1})") from error
+            raise ranks.failure(in_our_words(error), f"in step {step + 1}") from error
         gradients = (p.grad for p in module.parameters() if p.grad is not None)
         mean, num_bad = ranks.total([own_loss / ranks.world_size, float(not all_finite(gradients))])
         if num_bad:
