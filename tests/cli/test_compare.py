@@ -240,10 +240,10 @@ def test_a_module_is_named_again_where_its_comparison_goes_on(
     run: Run, compare: FakeCompare, word: str
 ) -> None:
     compare.interrupted = True
-    ran = run(*MODULE, word, "there", "--import", "json", "--quiet")
+    ran = run(*MODULE, word, "there", "--import", "json", "--compile", "--device", "cuda", "--quiet")
     assert (
-        "Go on with it: steepest compare --resume there --model mine:net --data mine:parts --import json\n"
-        in ran.err
+        "Go on with it: steepest compare --resume there --model mine:net --data mine:parts --compile --device cuda "
+        "--import json\n" in ran.err
     )
     (call,) = compare.calls
     assert (call["model"], call["data"], call[word[2:]], call["out"]) == (

@@ -369,6 +369,9 @@ def compare(
     if comparison.interrupted:
         again = ["steepest", "compare", "--resume", str(place)]
         again += [] if model is None else ["--model", model, "--data", str(module_data)]
+        # The plan does not say where and how steps are computed, and the rest should be computed alike.
+        again += ["--compile"] if compiles else []
+        again += [] if device is None else ["--device", device]
         again += [word for file in imports or () for word in ("--import", file)]
         typer.echo(f"Go on with it: {shlex.join(again)}", err=True)
         raise typer.Exit(130)
