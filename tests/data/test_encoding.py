@@ -18,6 +18,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from steepest.data import Encoding, Table, prepare, read
 from steepest.data.learn import MAX_LEVELS, learn_columns
+from steepest.data.table import without
 from steepest.errors import InputError
 
 
@@ -306,3 +307,32 @@ def test_levels_that_are_none_of_ours(levels: Any) -> None:
     fields["columns"][0]["levels"] = levels
     with pytest.raises(InputError, match="incomplete or damaged"):
         Encoding.from_json(fields)
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_a_matrix_has_as_many_columns_as_that_in_training(width: int) -> None:
+    """Whose first column is a constant, and no feature: its place counts all the same."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 3)), rng.normal(size=40)
+    x[:, 0] = 1.0
+    encoding = prepare((x, y)).encoding
+    encoding = Encoding.from_json(json.loads(json.dumps(encoding.to_json())))
+    assert encoding.apply(read(x))[0].shape == (40, 2)
+    with pytest.raises(
+        InputError, match=f"^The array has {width} columns?, and the model was trained on 3, which"
+    ):
+        encoding.apply(read(np.ones((5, width))))
+    # A frame's columns have names, and those of a model of before are not counted.
+    named = read(pl.DataFrame(np.ones((5, 4)), schema=["x0", "x1", "x2", "x3"]))
+    assert encoding.apply(named)[0].shape == (5, 2)
+    before = Encoding.from_json({**encoding.to_json(), "num_places": None})
+    assert before.apply(read(np.ones((5, 4))))[0].shape == (5, 2)
+
+
+def test_columns_that_take_no_part_are_not_counted() -> None:
+    """The matrix that is predicted for may have them or not."""
+    rng = np.random.default_rng(0)
+    table = read((rng.normal(size=(40, 3)), rng.normal(size=40)))
+    encoding = prepare(without(table, ["x2"])).encoding
+    for width in (2, 3):
+        assert encoding.apply(read(np.ones((5, width))))[0].shape == (5, 2)

@@ -159,6 +159,7 @@ class Encoding:
         classes: the labels, sorted; a class is known by its place here. None for regression.
         target_mean: a standardised target times ``target_scale`` plus this is in the target's own units.
         target_scale: see ``target_mean``; 1 for classes.
+        num_places: how many columns the matrix had that all this was learned from; None where columns have names.
     """
 
     target: str
@@ -167,6 +168,7 @@ class Encoding:
     classes: list[Label] | None = None
     target_mean: float = 0.0
     target_scale: float = 1.0
+    num_places: int | None = None
 
     @property
     def feature_names(self) -> list[str]:
@@ -177,7 +179,8 @@ class Encoding:
         """The features of a table's rows; for training and for predicting, this is the one way.
 
         Args:
-            table: the table. Columns that the encoding does not know are ignored, and so is the target.
+            table: the table. Columns that the encoding does not know are ignored, and so is the target; a matrix has
+                as many columns as that in training.
             met: what was met in earlier pieces of the table, to be added to.
 
         Returns:
@@ -199,6 +202,12 @@ class Encoding:
         return features, met.sentences()
 
     def _check_columns(self, table: Table) -> None:
+        width = table.frame.width
+        if table.by_place and table.target is None and self.num_places not in (None, width):
+            raise InputError(
+                f"The array has {width} column{'s' * (width != 1)}, and the model was trained on {self.num_places}, "
+                "which it knows by their places."
+            )
         for column in self.columns:
             if column.name not in table.columns:
                 raise InputError(
@@ -218,6 +227,7 @@ class Encoding:
             "classes": self.classes,
             "target_mean": self.target_mean,
             "target_scale": self.target_scale,
+            "num_places": self.num_places,
         }
 
     @classmethod
@@ -237,9 +247,14 @@ class Encoding:
                 classes=fields["classes"],
                 target_mean=_number(fields["target_mean"]),
                 target_scale=_number(fields["target_scale"]),
+                num_places=_count_or_none(fields.get("num_places")),  # earlier models do not say
             )
         except MALFORMED as error:
             raise InputError(f"The encoding is incomplete or damaged ({error}).") from None
+
+
+def _count_or_none(value: Any) -> int | None:
+    return None if value is None else _of_type(value, int)
 
 
 def _column_to_json(column: NumericColumn | CategoricalColumn) -> dict[str, Any]:

@@ -69,14 +69,14 @@ def from_matrix(values: Any, name: str) -> pl.DataFrame:
     return pl.DataFrame([_from_numpy(f"x{place}", column) for place, column in enumerate(columns)])
 
 
-def from_arrays(features: Any, target: Any) -> pl.DataFrame:
-    """Features and target as one table; the target is its last column, ``y``.
+def from_arrays(features: Any, target: Any) -> tuple[pl.DataFrame, bool]:
+    """Features and target as one table, whose last column is the target, ``y``; and whether the features are a matrix.
 
     Raises:
         InputError: lengths differ, the target is not 1-D, or the features hold a ``y`` of their own.
     """
-    frame = from_frame(features, "X")
-    frame = from_matrix(features, "X") if frame is None else frame
+    named = from_frame(features, "X")
+    frame = from_matrix(features, "X") if named is None else named
     if not frame.width:
         raise InputError("X has no columns; there must be at least one feature to predict from.")
     column = _target(target)
@@ -86,7 +86,7 @@ def from_arrays(features: Any, target: Any) -> pl.DataFrame:
         )
     if TARGET_OF_ARRAYS in frame.columns:
         raise InputError("X has a column 'y', the name the target gets; rename that column, or leave it out.")
-    return frame.with_columns(column)
+    return frame.with_columns(column), named is None
 
 
 def _target(target: Any) -> pl.Series:

@@ -150,7 +150,8 @@ def prepare(
     _check_columns(table)
     decisive = split_column(table, found.name, found.present, group, time)
     frame = table.frame.filter(found.present)
-    rows = Table(frame if decisive is None else frame.drop(decisive.name), table.source, found.name)
+    features_alone = frame if decisive is None else frame.drop(decisive.name)
+    rows = Table(features_alone, table.source, found.name, by_place=table.by_place and decisive is None)
     shares = {"validation": validation, "test": test}
     parts, split_notes = _split(found, decisive, shares, (seed, redrawn), by_time=time is not None)
     encoding, learned_notes = _learn(rows, found, parts[0])
@@ -220,7 +221,8 @@ def _learn(rows: Table, target: Target, train: Indices) -> tuple[Encoding, list[
     training_rows = rows.frame.drop(target.name)[train]
     columns, notes = learn_columns(training_rows, rows.source)
     mean, scale = _moments(target, train, rows.source)
-    return Encoding(target.name, target.task, columns, target.classes, mean, scale), notes
+    num_places = training_rows.width if rows.by_place else None
+    return Encoding(target.name, target.task, columns, target.classes, mean, scale, num_places), notes
 
 
 def _moments(target: Target, train: Indices, source: str) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def read(data: Any, target: str | None = None) -> Table:
         raise InputError(
             f"There is no column {target!r} in {table.source}{near_names(target, table.columns)}"
         )
-    return Table(table.frame, table.source, target, table.notes, table.text, table.problems)
+    return replace(table, target=target)
 
 
 def _read(data: Any, target: str | None) -> Table:
@@ -60,7 +61,7 @@ def _read(data: Any, target: str | None) -> Table:
     if frame is not None:
         return table_of(frame, "the data frame")
     if hasattr(data, "__array__"):
-        return table_of(from_matrix(data, "the array"), "the array")
+        return replace(table_of(from_matrix(data, "the array"), "the array"), by_place=True)
     raise InputError(
         f"The data are of type {type(data).__name__}; give {TAKEN}, a data frame, or a pair (X, y) of arrays."
     )
@@ -73,7 +74,8 @@ def _read_pair(pair: tuple[Any, ...], target: str | None) -> Table:
         raise InputError(
             f"The target of a pair (X, y) is y; leave target={target!r} out, or give one data frame."
         )
-    return table_of(from_arrays(*pair), "(X, y)", TARGET_OF_ARRAYS)
+    frame, by_place = from_arrays(*pair)
+    return replace(table_of(frame, "(X, y)", TARGET_OF_ARRAYS), by_place=by_place)
 
 
 def _nearby(path: Path) -> str:

@@ -27,6 +27,7 @@ class Table:
             knows such a column as categories takes this text: "007" stays "007".
         problems: columns that cannot be used, each with the sentence that says why. It is an error to need
             such a column, not to have one.
+        by_place: whether the columns have places and no names of their own, as a matrix's have.
     """
 
     frame: pl.DataFrame
@@ -35,6 +36,7 @@ class Table:
     notes: tuple[str, ...] = ()
     text: Mapping[str, pl.Series] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
+    by_place: bool = False
 
     @property
     def num_rows(self) -> int:
@@ -79,6 +81,7 @@ def without(table: Table, ignored: Sequence[str]) -> Table:
         ),
         text={name: column for name, column in table.text.items() if name not in ignored},
         problems={name: problem for name, problem in table.problems.items() if name not in ignored},
+        by_place=False,
     )
 
 
