@@ -82,6 +82,12 @@ def test_classes_of_any_kind(rows: Any, numbers: Any, names: list[Any]) -> None:
     assert shares.shape == (150, len(names))
     np.testing.assert_allclose(shares.sum(axis=1), 1.0, rtol=1e-12)
     assert (model.predict(rows) == model.classes_[shares.argmax(axis=1)]).all()
+    logarithms = model.predict_log_proba(rows)
+    np.testing.assert_allclose(np.exp(logarithms), shares, rtol=1e-12)
+    # A row far out, where a probability is 0 and its logarithm is not minus infinity.
+    far = np.full((1, rows.shape[1]), 1e4)
+    assert (model.predict_proba(far) == 0.0).any()
+    assert np.isfinite(model.predict_log_proba(far)).all()
 
 
 def test_a_pipeline_in_a_grid_search(rows: Any, labels: Any) -> None:

@@ -9,11 +9,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf, expit, softmax
+from scipy.special import erf, expit, log_expit, log_softmax, softmax
 
 from steepest.training.run import Architecture
 
-__all__ = ["ACTIVATIONS", "Layer", "count_parameters", "outputs", "probabilities", "split"]
+__all__ = [
+    "ACTIVATIONS",
+    "Layer",
+    "count_parameters",
+    "log_probabilities",
+    "outputs",
+    "probabilities",
+    "split",
+]
 
 Floats = NDArray[Any]  # of the layers' own type
 
@@ -109,3 +117,12 @@ def probabilities(logits: Floats) -> NDArray[np.float64]:
         return np.stack([expit(-wide[:, 0]), positive], axis=1)
     shares: NDArray[np.float64] = softmax(wide, axis=1)
     return shares
+
+
+def log_probabilities(logits: Floats) -> NDArray[np.float64]:
+    """Their logarithms, also where a probability is too small for a number."""
+    wide = logits.astype(np.float64)
+    if wide.shape[1] == 1:
+        return np.stack([log_expit(-wide[:, 0]), log_expit(wide[:, 0])], axis=1)
+    logarithms: NDArray[np.float64] = log_softmax(wide, axis=1)
+    return logarithms

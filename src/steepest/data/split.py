@@ -118,9 +118,9 @@ def check_rows(num_rows: int, validation: float, test: float) -> None:
     if _enough(num_rows, validation, test):
         return
     least = next(n for n in itertools.count(num_rows) if _enough(n, validation, test))
+    rows = "1 row with a target is" if num_rows == 1 else f"{num_rows} rows with a target are"
     raise InputError(
-        f"{num_rows} rows with a target are too few to split into parts (validation={validation},"
-        f" test={test}); at least {least} are needed."
+        f"{rows} too few to split into parts (validation={validation}, test={test}); at least {least} are needed."
     )
 
 

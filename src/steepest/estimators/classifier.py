@@ -10,7 +10,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from steepest.comparison.forward import probabilities
+from steepest.comparison.forward import log_probabilities, probabilities
 from steepest.errors import InputError
 from steepest.estimators.network import Network
 from steepest.training.run import Task
@@ -117,6 +117,10 @@ class SteepestClassifier(ClassifierMixin, Network):  # type: ignore[misc]  # sci
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Class probabilities (rows, classes), columns in the order of ``classes_``."""
         return probabilities(self._outputs(X))
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Their logarithms, exact also where a probability is 0 or 1 to all its digits."""
+        return log_probabilities(self._outputs(X))
 
     @property
     def _task(self) -> Task:
