@@ -333,6 +333,6 @@ def test_columns_that_take_no_part_are_not_counted() -> None:
     """The matrix that is predicted for may have them or not."""
     rng = np.random.default_rng(0)
     table = read((rng.normal(size=(40, 3)), rng.normal(size=40)))
-    encoding = prepare(without(table, ["x2"])).encoding
-    for width in (2, 3):
-        assert encoding.apply(read(np.ones((5, width))))[0].shape == (5, 2)
+    for encoding in (prepare(without(table, ["x2"])).encoding, prepare(table, group="x2").encoding):
+        for width in (2, 3):
+            assert encoding.apply(read(np.ones((5, width))))[0].shape == (5, 2)

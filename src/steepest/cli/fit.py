@@ -193,8 +193,8 @@ def fit(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A function of your own that makes a torch module, in place of a network for a table; under torchrun "
-            "on many processes.",
+            help="A function of your own that makes a torch module, in place of a network for a table; also as "
+            "FILE.py:NAME; under torchrun on many processes.",
             metavar="PACKAGE.MODULE:NAME",
             show_default=False,
             rich_help_panel=MODULES,
