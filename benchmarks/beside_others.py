@@ -8,6 +8,7 @@ scikit-learn's digits.
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -67,4 +68,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     main()

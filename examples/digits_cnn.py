@@ -8,7 +8,7 @@ Prints the verdict and writes a report. On two cores it takes a minute or two:
 
 from __future__ import annotations
 
-import sys
+import argparse
 from typing import Any
 
 import torch
@@ -72,4 +72,10 @@ def main(out: str = "steepest-digits", **options: Any) -> steepest.Comparison:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "out", nargs="?", default="steepest-digits", help="the folder of the results (%(default)s)"
+    )
+    main(parser.parse_args().out)

@@ -5,6 +5,7 @@ They come with scikit-learn, so nothing is downloaded. Where they are from: exam
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
@@ -59,4 +60,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     main()

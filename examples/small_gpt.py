@@ -9,7 +9,7 @@ report, and lets the trained module go on with a sentence. On two cores it takes
 
 from __future__ import annotations
 
-import sys
+import argparse
 from itertools import pairwise
 from pydoc_data.topics import topics
 from typing import Any
@@ -103,4 +103,10 @@ def main(
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "out", nargs="?", default="steepest-small-gpt", help="the folder of the results (%(default)s)"
+    )
+    main(parser.parse_args().out)
