@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -183,6 +184,8 @@ def test_interrupted_says_so_and_keeps_what_there_is(run: Run, compare: FakeComp
     assert "Use mae with adam." in ran.out
     assert "report.html" in ran.out
     assert "Model:" not in ran.out
+    assert re.search(r" adam .*best so far", ran.out)
+    assert "winner" not in ran.out
 
 
 def test_an_extension_names_its_folder_and_what_to_add(run: Run, compare: FakeCompare) -> None:

@@ -52,6 +52,31 @@ def test_wrong_input_is_one_sentence_and_2(run: Run, compare: FakeCompare) -> No
     assert ran.out == ""
 
 
+@pytest.mark.parametrize(
+    ("again", "said"),
+    [
+        (("--target", "weight"), "--target is given twice; give it once."),
+        (("--losses", "mse", "--losses=mae"), "--losses is given twice; give it once, with commas between its values."),
+        (("--seed", "1", "--seed", "2", "--seed", "3"), "--seed is given 3 times; give it once."),
+    ],
+)  # fmt: skip
+def test_an_option_given_again_is_refused_and_not_dropped(
+    run: Run, compare: FakeCompare, again: tuple[str, ...], said: str
+) -> None:
+    ran = run(*COMMAND, *again)
+    assert (ran.exit_code, ran.err) == (2, f"steepest: {said}\n")
+    assert not compare.calls
+
+
+def test_what_may_be_given_again_still_may(run: Run, compare: FakeCompare, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.py", "b.py")]
+    for file in files:
+        file.write_text("", encoding="utf-8")
+    ran = run(*COMMAND, "--quiet", "--import", str(files[0]), "--import", str(files[1]))
+    assert ran.exit_code == 0
+    assert len(compare.calls) == 1
+
+
 def test_a_fault_of_ours_is_1_and_keeps_its_traceback(run: Run, compare: FakeCompare) -> None:
     compare.error = RuntimeError("a bolt came loose")
     ran = run(*COMMAND)

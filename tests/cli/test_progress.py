@@ -7,6 +7,7 @@ import math
 import os
 import re
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -103,6 +104,62 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch)
     assert lines[0] == "    0 s  tuning: 0 of 1,200 runs"
     assert lines[-1] == "   12 s  tuning: 1,200 of 1,200 runs; best so far mae + adam, rate 0.01: RMSE 50.00"
     assert len(lines) == 4  # one at the start, one every five seconds, one at the end
+
+
+def test_lines_say_how_long_it_takes_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("steepest.screen.watch.time.monotonic", lambda: now[0])
+    told = io.StringIO()
+    plain = PlainProgress(Console(file=told, width=120))
+    plain.plan_made(plan())  # six cells of four runs
+    plain.stage_started("tune", 18, "rmse")
+    for _ in range(18):
+        now[0] += 60.0
+        plain.run_finished(record(50.0))
+    plain.stage_started("extend", 2, "rmse")  # the plan could not know of these
+    for _ in range(2):
+        now[0] += 60.0
+        plain.run_finished(record(50.0))
+    plain.stage_started("confirm", 6, "rmse")
+    for _ in range(6):
+        now[0] += 60.0
+        plain.run_finished(record(50.0))
+    lines = [line for line in told.getvalue().splitlines() if "of 18 runs" in line]
+    assert "left" not in lines[0]  # nothing has ended yet
+    assert "  tuning: 1 of 18 runs; about 23 min left; best so far" in lines[1]
+    assert "; about 6 min left; " in lines[-1]
+    last = told.getvalue().splitlines()
+    assert "extending the rates: 2 of 2 runs; about 6 min left" in told.getvalue()
+    assert "5 of 6 runs; about 60 s left" in last[-2]
+    assert "left" not in last[-1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(100.0, "100 s"), (7140.0, "119 min"), (7200.0, "2 h"), (9e5, "10 d")]
+)
+def test_the_time_left_is_in_a_unit_to_plan_with(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, said: str
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("steepest.screen.tally.time.monotonic", lambda: now[0])
+    tally = Tally()
+    tally.start("tune", 2, "rmse")
+    now[0] += seconds
+    tally.add(record(50.0))
+    assert tally.time_left() == f"about {said} left"
+
+
+def test_runs_that_are_read_back_say_nothing_of_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("steepest.screen.tally.time.monotonic", lambda: now[0])
+    tally = Tally()
+    tally.start("tune", 100, "rmse")
+    for _ in range(90):
+        tally.add(replace(record(50.0), is_recalled=True))
+    now[0] += 60.0
+    assert tally.time_left() == ""
+    tally.add(record(50.0))
+    assert tally.time_left() == "about 9 min left"
 
 
 def test_the_models_training_is_told_of_once_and_without_a_count() -> None:

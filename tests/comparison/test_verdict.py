@@ -254,6 +254,9 @@ def test_an_interruption_keeps_what_finished(
     # A pair that was not tried is not listed.
     assert len(verdict["cells"]) == (4 if share > 0 else 1)
     assert all(cell["score"] is not None for cell in verdict["cells"])
+    for cell in verdict["cells"]:  # one seed says nothing of luck
+        low, high = cell["interval"]
+        assert (low is None and high is None) if cell["num_seeds"] == 1 else low < high
     if share > 0:
         assert pairs(verdict["winners"]) == {("mse", "adam")}
     json.loads(canonical_json(verdict))

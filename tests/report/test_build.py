@@ -221,6 +221,10 @@ def test_a_notebook_shows_the_verdict_and_its_pairs() -> None:
     assert "none always the mean 4.200 baseline" in text
     assert "16 more rows are in" in text
     assert not Page(in_notebook(sample.hostile(HOSTILE)[0])).all("img")
+    verdict, _, _ = sample.interrupted()
+    so_far = Page(in_notebook(verdict)).text
+    assert "best so far" in so_far
+    assert "winner" not in so_far
 
 
 def test_what_may_not_win_says_why(pages: Callable[[str], str]) -> None:

@@ -12,6 +12,7 @@ from steepest.cli.compare import compare
 from steepest.cli.explain import explain
 from steepest.cli.fit import fit
 from steepest.cli.names import list_names
+from steepest.cli.once import OnceCommand
 from steepest.cli.predict import predict
 from steepest.cli.report import report
 
@@ -23,13 +24,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-app.command("compare")(compare)
-app.command("fit")(fit)
-app.command("predict")(predict)
-app.command("explain")(explain)
-app.command("list")(list_names)
-app.command("report")(report)
-app.command("bench")(bench)
+app.command("compare", cls=OnceCommand)(compare)
+app.command("fit", cls=OnceCommand)(fit)
+app.command("predict", cls=OnceCommand)(predict)
+app.command("explain", cls=OnceCommand)(explain)
+app.command("list", cls=OnceCommand)(list_names)
+app.command("report", cls=OnceCommand)(report)
+app.command("bench", cls=OnceCommand)(bench)
 
 
 def _print_version(wanted: bool) -> None:

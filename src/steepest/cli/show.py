@@ -46,7 +46,7 @@ def print_verdict(
             _caption(verdict), style="table.caption", markup=False
         )  # the table's own is broken at its width
         if rest := cells[_MOST_ROWS:]:
-            winners = sum(cell["wins"] for cell in rest)
+            winners = sum(bool(cell["wins"]) for cell in rest)
             which = "all" if winners == len(rest) else str(winners)
             also = f", {which} of them {'a winner' if winners == 1 else 'winners'} too" if winners else ""
             screen.print(f"{len(rest)} more in the report{also}.", style="dim")
@@ -73,9 +73,10 @@ def _key(cell: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _with_marks(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The cells, each with whether it is in the winner set."""
+    """The cells, each with what it is called in the winner set, or nothing."""
     winning = {_key(cell) for cell in verdict.get("winners", [])}
-    return [{**cell, "wins": _key(cell) in winning} for cell in verdict.get("cells", [])]
+    word = "best so far" if verdict.get("status") == "interrupted" else "winner"
+    return [{**cell, "wins": word * (_key(cell) in winning)} for cell in verdict.get("cells", [])]
 
 
 def _table(cells: Sequence[Mapping[str, Any]], verdict: Mapping[str, Any], screen: Console) -> Table:
@@ -135,9 +136,7 @@ def _columns(cells: Sequence[Mapping[str, Any]], title: str) -> list[tuple[str, 
 
 
 def _mark(cell: Mapping[str, Any]) -> str:
-    marks = []
-    if cell["wins"]:
-        marks.append("winner")
+    marks = [cell["wins"]] if cell["wins"] else []
     if cell.get("kind") == "default":
         marks.append("default")
     elif not cell.get("tuned", True):

@@ -32,11 +32,11 @@ def calibration_of(
     if not found:
         return None
     errors = np.array([expected_calibration_error(bins) for bins in found])
-    low, high = mean_interval(errors, np.random.default_rng(plan.seed))
+    interval = mean_interval(errors, np.random.default_rng(plan.seed))
     together = np.sum(found, axis=0)
     return {
         "ece": float(errors.mean()),
-        "interval": [low, high],
+        "interval": interval,
         "num_bins": NUM_BINS,
         "num_seeds": len(found),
         "positive": None if plan.task == "multiclass" else str(classes[1] if classes else 1),

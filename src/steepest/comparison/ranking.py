@@ -160,10 +160,10 @@ def _name(contestant: Contestant) -> tuple[str, ...]:
 
 def _with_intervals(plan: Plan, contestants: Sequence[Contestant], factor: float) -> list[Contestant]:
     # Every contestant gets the same resamples of its seeds: equal scores have equal intervals.
-    def interval(scores: NDArray[np.float64]) -> tuple[float, float]:
-        low, high = mean_interval(scores, np.random.default_rng(plan.seed), factor)
+    def interval(scores: NDArray[np.float64]) -> tuple[float, float] | None:
+        found = mean_interval(scores, np.random.default_rng(plan.seed), factor)
         least, most = METRICS[plan.metric].limits  # the factor may have widened it beyond
-        return max(low, least), min(high, most)
+        return found and (max(found[0], least), min(found[1], most))
 
     return [replace(one, interval=interval(one.scores)) if len(one.scores) else one for one in contestants]
 

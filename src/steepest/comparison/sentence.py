@@ -106,13 +106,10 @@ def optimizer_name(word: str) -> str:
 
 
 def _measured(contestant: Contestant, plan: Plan) -> str:
-    low, high = contestant.interval or (math.nan, math.nan)
     seeds = _num_seeds(contestant) + ", a split each" * (plan.splits > 1)
-    decimals = _decimals(contestant)
-    return (
-        f"test {METRICS[plan.metric].title} {_written(contestant)} "
-        f"(95% interval {_figures(low, decimals)} to {_figures(high, decimals)} over {seeds})"
-    )
+    ends = [_figures(end, _decimals(contestant)) for end in contestant.interval or ()]
+    interval = f"95% interval {' to '.join(ends)} " * bool(ends)
+    return f"test {METRICS[plan.metric].title} {_written(contestant)} ({interval}over {seeds})"
 
 
 def _written(contestant: Contestant) -> str:

@@ -49,8 +49,10 @@ def overlap_factor(num_splits: int, held_out: float) -> float:
     return math.sqrt(1.0 + num_splits * held_out) if num_splits > 1 else 1.0
 
 
-def mean_interval(scores: Floats, rng: np.random.Generator, factor: float = 1.0) -> tuple[float, float]:
-    """The interval of the mean over seeds, scores of shape (seeds,).
+def mean_interval(
+    scores: Floats, rng: np.random.Generator, factor: float = 1.0
+) -> tuple[float, float] | None:
+    """The interval of the mean over seeds, scores of shape (seeds,); None for one seed, which says nothing of luck.
 
     An expanded percentile bootstrap: the percentiles are moved outwards until a normal sample of this
     size would be covered as often as Student's t covers it. ``factor`` widens it: see :func:`overlap_factor`.
@@ -58,7 +60,7 @@ def mean_interval(scores: Floats, rng: np.random.Generator, factor: float = 1.0)
     """
     num_seeds = len(scores)
     if num_seeds < 2:
-        return float(scores[0]), float(scores[0])
+        return None
     means = scores[rng.integers(0, num_seeds, (_NUM_RESAMPLES, num_seeds))].mean(axis=1)
     student = special.stdtrit(num_seeds - 1, (1 - CONFIDENCE) / 2)
     tail = special.ndtr(student * np.sqrt(num_seeds / (num_seeds - 1)))

@@ -107,6 +107,7 @@ class Trials:
                 record = self._journal.recall(trial, runs[index]) if self._journal is not None else None
                 if record is not None:
                     ended[index] = record
+                    record.is_recalled = True
                     self._progress.run_finished(record)
                     _lighten(record)
             missing = [index for index in range(len(waiting)) if index not in ended]

@@ -18,13 +18,14 @@ def in_notebook(verdict: dict[str, Any]) -> str:
     cells, baseline = verdict["cells"], verdict.get("baseline")
     written = score_format(cell["score"] for cell in cells[:_MOST_ROWS])
     winning = {cell_key(cell) for cell in verdict["winners"]}
+    word = "best so far" if verdict["status"] == "interrupted" else "winner"
     rows = [
         {
             **cell,
             "rate": significant(cell["lr"]),
             "score": written(cell["score"]),
             "interval": between(cell["interval"], written),
-            "mark": _mark(cell, cell_key(cell) in winning),
+            "mark": _mark(cell, word * (cell_key(cell) in winning)),
         }
         for cell in cells[:_MOST_ROWS]
     ]
@@ -40,6 +41,6 @@ def in_notebook(verdict: dict[str, Any]) -> str:
     )
 
 
-def _mark(cell: Cell, wins: bool) -> str:
-    marks = {"winner": wins, "default": cell["kind"] == "default", "barred": bool(cell["barred"])}
+def _mark(cell: Cell, wins: str) -> str:
+    marks = {wins: bool(wins), "default": cell["kind"] == "default", "barred": bool(cell["barred"])}
     return ", ".join(word for word, holds in marks.items() if holds)

@@ -89,7 +89,7 @@ def _choice(winner: Cell, verdict: Context, written: tables.Written) -> list[tup
     rising = verdict.get("warmup") or 0.0
     course = [schedule or "constant"] * bool(schedule or rising)
     warmup = say("warm-up over {share}% of the steps", share=significant(100 * rising)) if rising else ""
-    near = between(winner["rate_interval"], significant)
+    near = _as_good(winner)
     rate_detail = say("the default") if is_default else say("as good: {rates}", rates=near) if near else ""
     return [
         (say("Loss"), str(winner["loss"]), ""),
@@ -202,10 +202,15 @@ def _rate_note(loss: str, batch: str, cells: Sequence[Cell]) -> dict[str, str]:
         words.append(
             say("best {rate}", rate=rate) if cell["tuned"] else say("best {rate} (not tuned)", rate=rate)
         )
-        near = between(cell["rate_interval"], significant)
-        if near and len(set(cell["rate_interval"])) > 1:
+        if near := _as_good(cell):
             words.append(say("as good from {rates}", rates=near))
     return {"loss": loss, "batch": batch, "text": " · ".join(words)}
+
+
+def _as_good(cell: Cell) -> str:
+    """The range of the rates that are as good as the best; nothing where there is no other."""
+    rates = cell["rate_interval"] or ()
+    return between(rates, significant) if len(set(rates)) > 1 else ""
 
 
 def curves(verdict: Context, runs: pl.DataFrame) -> Context:

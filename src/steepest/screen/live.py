@@ -189,8 +189,6 @@ class LiveProgress:
         self._tally = Tally()
         self._plan: Plan | None = None
         self._grid: Grid | None = None
-        self._num_planned = 0  # runs, as far as the plan knows them
-        self._num_done = 0
         self._bar: Bar = Bar(*columns, console=screen, expand=True, speed_estimate_period=120.0)
         self._task = self._bar.add_task("reading the data", total=None)
 
@@ -217,22 +215,19 @@ class LiveProgress:
     def plan_made(self, plan: Plan) -> None:
         """Say what will be run, above the bar."""
         print_plan(self._screen, plan)
-        self._plan, self._num_planned = plan, len(plan.cells) * plan.runs_a_cell
+        self._plan = plan
+        self._tally.plan_made(plan)
 
     def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
-        """Name the stage, and count what the plan could not know: wider grids."""
+        """Name the stage."""
         self._tally.start(stage, num_runs, metric)
         if self._grid is None and self._plan is not None and self._tally.metric is not None:
             self._grid = Grid(self._plan, self._tally.metric.greater_is_better)
-        if stage == "extend":
-            self._num_planned += num_runs
-        self._num_planned = max(self._num_planned, self._num_done + num_runs)
-        self._bar.update(self._task, total=self._num_planned, description=self._tally.stage)
+        self._bar.update(self._task, total=self._tally.num_planned, description=self._tally.stage)
 
     def run_finished(self, record: Record) -> None:
         """Count the run."""
         self._tally.add(record)
-        self._num_done += 1
         if self._grid is not None:
             self._grid.add(record)
         self._bar.advance(self._task)

@@ -57,6 +57,7 @@ class PlainProgress:
 
     def plan_made(self, plan: Plan) -> None:
         """Say what will be run."""
+        self._tally.plan_made(plan)
         print_plan(self._screen, plan)
 
     def stage_started(self, stage: str, num_runs: int, metric: str) -> None:
@@ -81,6 +82,6 @@ class PlainProgress:
         seconds = time.monotonic() - tally.started
         text = f"{seconds:5.0f} s  {tally.stage}"
         if tally.num_runs:
-            text += f": {tally.num_done:,} of {tally.num_runs:,} runs"
-            text += f"; {summary}" if (summary := tally.summary()) else ""
+            counted = f"{tally.num_done:,} of {tally.num_runs:,} runs"
+            text += f": {'; '.join(filter(None, [counted, tally.time_left(), tally.summary()]))}"
         self._screen.print(text, markup=False, soft_wrap=True)

@@ -127,6 +127,7 @@ class Record:
     seconds: float
     # native engine: flat, torch's layout (weight (out, in), then bias) layer by layer; torch engine: state_dict
     parameters: Any
+    is_recalled: bool = False  # read back from an earlier call, not run in this one
 
     @property
     def diverged(self) -> bool:
