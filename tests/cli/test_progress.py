@@ -149,6 +149,19 @@ def test_the_time_left_is_in_a_unit_to_plan_with(
     assert tally.time_left() == f"about {said} left"
 
 
+def test_the_last_stage_is_all_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("steepest.screen.tally.time.monotonic", lambda: now[0])
+    tally = Tally()
+    tally.plan_made(plan())  # 24 runs
+    tally.start("confirm", 4, "rmse")
+    for _ in range(4):
+        now[0] += 60.0
+        tally.add(record(50.0))
+    tally.start("default", 2, "rmse")
+    assert tally.time_left() == "about 2 min left"
+
+
 def test_runs_that_are_read_back_say_nothing_of_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("steepest.screen.tally.time.monotonic", lambda: now[0])

@@ -61,6 +61,8 @@ class Tally:
         self.num_done, self.num_runs = 0, num_runs
         if stage == "extend":  # wider grids, of which the plan could not know
             self.num_planned += num_runs
+        if stage == "default":  # the last one; the plan counts more confirmations than there may be
+            self.num_planned = 0
         self.num_planned = max(self.num_planned, self.num_ended + num_runs)
         self.metric = METRICS[metric]
         if self.runs_began is None:
