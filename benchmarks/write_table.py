@@ -1,7 +1,7 @@
 """Put the measurements in benchmarks/results into the docs, each between its two markers.
 
 ``docs/performance.md`` has the times, those on a GPU from every file ``gpu*.json``, and ``docs/how-to-choose.md`` how
-right and how good the answers are.
+right and how good the answers are; the READMEs have a few of both.
 """
 
 from __future__ import annotations
@@ -16,6 +16,38 @@ from steepest.bench.table import markdown
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- begin: make bench -->", "<!-- end: make bench -->"
+
+READMES = {"README.md": 0, "README.zh-CN.md": 1}  # which language of the texts below
+HEADLINES = (
+    ("compare", "comparison of about 200 runs, table of 10,000 x 20, hidden 64,64, batch 32, 10 epochs",
+     ("a comparison, 208 runs on 10,000 rows", "一次比较：在 10,000 行上训练 208 次")),
+    ("training", "a loop in torch, 10-5-1, mse, adam, batch 32, a step",
+     ("a training loop of a small net: our loss and Adam for torch's",
+      "小网络的训练循环：用我们的损失和 Adam 换下 torch 的")),
+    ("losses", "cross_entropy, 2,048 x 32,000, forward and backward, fresh gradient",
+     ("cross-entropy, 2,048 x 32,000, and its gradient", "交叉熵及其梯度，2,048 x 32,000")),
+    ("losses", "bce, 20,000,000, forward and backward, fresh gradient",
+     ("binary cross-entropy of 20 million, and its gradient", "二元交叉熵及其梯度，两千万个数")),
+    ("optimizers", "adam, 1,000 x 64, a step",
+     ("Adam, a step over 1,000 tensors of 64", "Adam 走一步，1,000 个各有 64 个数的张量")),
+    ("optimizers", "adamw, 20,000,000, a step",
+     ("AdamW, a step over 20 million", "AdamW 走一步，两千万个数")),
+    ("losses", "cross_entropy, 32 x 10, forward and backward, fresh gradient",
+     ("cross-entropy, 32 x 10, called alone", "交叉熵，32 x 10，单独调用")),
+)  # fmt: skip
+HEADS = (
+    ("what", "speed", "what is known", "found in"),
+    ("做什么", "速度", "已知的答案", "找到"),
+)
+MACHINE = (
+    "On {cores} cores, {processor}, each row's contestants side by side in one run, medians:",
+    "{cores} 个核，{processor}；每一行的各方在同一次运行中并排测量，取中位数：",
+)
+FOUND = (
+    ("one loss or optimizer is better", "{} of {} comparisons"),
+    ("某个损失或优化器更好", "{1} 次比较中的 {0} 次"),
+)
+ALIKE = ("of two that are alike, neither is put above the other", "两个其实一样，不把任何一个排在前面")
 
 
 def section(title: str, result: dict) -> str:
@@ -44,6 +76,48 @@ def planted_truth(found: dict) -> str:
             right = f"{problem['winner_found']} of {count}; the loser out in {problem['loser_out']}"
         lines.append(f"| {problem['claim'].removesuffix('.')} | {right} |")
     return "\n".join(lines)
+
+
+def headlines(language: int, results: Path) -> str:
+    """What a README says of speed, and of how often a known answer is found."""
+    what, speed, known, found_in = HEADS[language]
+    suites = {suite: measured(results / f"{suite}.json") for suite in SUITES}
+    machines = {(each["machine"]["processor"], each["machine"]["cores"]) for each in suites.values()}
+    if len(machines) > 1:
+        sys.exit(f"The suites were measured on several machines, {machines}; measure them again on one.")
+    ((processor, cores),) = machines
+    lines = [MACHINE[language].format(processor=processor, cores=cores), ""]
+    lines += [f"| {what} | {speed} |", "| --- | --- |"]
+    for suite, work, texts in HEADLINES:
+        rows = [row for row in suites[suite]["rows"] if row["work"] == work and row["ratio"] is not None]
+        ratios = {row["peer"]: row["ratio"] for row in rows}
+        if not ratios:
+            sys.exit(f"{suite}.json has no work {work!r}, of which the READMEs tell.")
+        said = ", ".join(f"{_times(ratio)} × {peer}" for peer, ratio in ratios.items())
+        lines.append(f"| {texts[language]} | {said} |")
+    problems = json.loads((results / "planted_truth.json").read_text(encoding="utf-8"))["problems"].values()
+    lines += ["", f"| {known} | {found_in} |", "| --- | --- |"]
+    for claim, counts in (
+        (
+            FOUND[language][0],
+            [(p["winner_found"], p["repetitions"]) for p in problems if "winner_found" in p],
+        ),
+        (
+            ALIKE[language],
+            [
+                (p["repetitions"] - p["false_winners"], p["repetitions"])
+                for p in problems
+                if "false_winners" in p
+            ],
+        ),
+    ):
+        right, times = (sum(numbers) for numbers in zip(*counts, strict=True))
+        lines.append(f"| {claim} | {FOUND[language][1].format(right, times)} |")
+    return "\n".join(lines)
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.{0 if ratio >= 10 else 1 if ratio >= 1 else 2}f}"
 
 
 def separable(found: dict) -> str:
@@ -124,6 +198,7 @@ def real_tables(found: dict) -> str:
 def main() -> None:
     write_answers()
     write_predictions()
+    write_readmes()
     directory = ROOT / "benchmarks" / "results"
     on_cpu = {suite: directory / f"{suite}.json" for suite in SUITES}
     on_gpu = {file.stem.replace("_", " "): file for file in sorted(directory.glob("gpu*.json"))}
@@ -157,6 +232,23 @@ def write_answers() -> None:
             found = json.loads(file.read_text(encoding="utf-8"))
             text = between(text, f"<!-- begin: {name} -->", f"<!-- end: {name} -->", content(found))
     page.write_text(text, encoding="utf-8")
+
+
+def write_readmes() -> None:
+    """Where all that they tell of was measured."""
+    results = ROOT / "benchmarks" / "results"
+    if not all((results / f"{name}.json").exists() for name in (*SUITES, "planted_truth")):
+        return
+    for name, language in READMES.items():
+        page = ROOT / name
+        content = headlines(language, results)
+        text = between(
+            page.read_text(encoding="utf-8"),
+            "<!-- begin: headlines -->",
+            "<!-- end: headlines -->",
+            content,
+        )
+        page.write_text(text, encoding="utf-8")
 
 
 def write_predictions() -> None:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DOCS", "ROOT", "WRITTEN", "fences", "generator"]
+__all__ = ["DOCS", "ROOT", "WRITTEN", "fences", "generator", "writer"]
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -16,7 +16,16 @@ WRITTEN = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 
 def generator() -> Any:
     """``docs/pages.py`` as a module."""
-    specification = importlib.util.spec_from_file_location("pages_of_the_docs", DOCS / "pages.py")
+    return _module("pages_of_the_docs", DOCS / "pages.py")
+
+
+def writer() -> Any:
+    """``benchmarks/write_table.py`` as a module."""
+    return _module("write_table", ROOT / "benchmarks" / "write_table.py")
+
+
+def _module(name: str, place: Path) -> Any:
+    specification = importlib.util.spec_from_file_location(name, place)
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)

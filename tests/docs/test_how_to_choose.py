@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import re
 
@@ -12,7 +11,7 @@ import pytest
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 
-from .place import DOCS, ROOT
+from .place import DOCS, ROOT, writer
 
 TEXT = (DOCS / "how-to-choose.md").read_text(encoding="utf-8")
 STATEMENTS = [match.group(0) for match in re.finditer(r"^- .*(?:\n  .*)*", TEXT, re.MULTILINE)]
@@ -64,12 +63,7 @@ def test_the_two_wrong_claims_are_said_to_be_wrong() -> None:
 @pytest.mark.parametrize("name", ["planted truth", "real tables"])
 def test_its_figures_are_those_that_were_measured(name: str) -> None:
     """`python benchmarks/write_table.py` puts them there."""
-    place = ROOT / "benchmarks" / "write_table.py"
-    specification = importlib.util.spec_from_file_location("write_table", place)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
+    module = writer()
     stem = name.replace(" ", "_")
     file = ROOT / "benchmarks" / "results" / f"{stem}.json"
     content = getattr(module, stem)(json.loads(file.read_text(encoding="utf-8")))
