@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from steepest.comparison.fit import fit
     from steepest.comparison.fit_module import fit_module
     from steepest.comparison.fitted import FittedModel, load
+    from steepest.comparison.own_training import TrainingTrial
     from steepest.estimators import SteepestClassifier, SteepestRegressor
     from steepest.training.metrics import metric
 
@@ -26,6 +27,7 @@ __all__ = [
     "InputError",
     "SteepestClassifier",
     "SteepestRegressor",
+    "TrainingTrial",
     "compare",
     "explain",
     "fit",
@@ -45,6 +47,7 @@ _HOMES = {
     "FittedModel": "steepest.comparison.fitted",
     "SteepestClassifier": "steepest.estimators",
     "SteepestRegressor": "steepest.estimators",
+    "TrainingTrial": "steepest.comparison.own_training",
     "compare": "steepest.comparison.compare",
     "fit": "steepest.comparison.fit",
     "fit_module": "steepest.comparison.fit_module",

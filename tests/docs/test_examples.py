@@ -21,7 +21,7 @@ import steepest
 from steepest.cli.app import app
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
-from steepest.training.metrics import METRICS
+from steepest.training.metrics import METRICS, own_score
 
 from .place import DOCS, ROOT, WRITTEN, fences
 
@@ -75,7 +75,8 @@ def readers_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
     inputs, targets = torch.tensor(x, dtype=torch.float32), torch.tensor(y, dtype=torch.float32)
     parts = {"train": slice(40), "validation": slice(40, 60), "test": slice(60, 80)}
     split = {name: (inputs[part], targets[part]) for name, part in parts.items()}
-    return {**split, "X": x, "y": y, "MyNet": MyNet, "model": MyNet()}
+    own = {"validation_error": lambda net: 1.0, "test_error": lambda net: 1.0}
+    return {**split, **own, "X": x, "y": y, "MyNet": MyNet, "model": MyNet()}
 
 
 @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
@@ -119,7 +120,7 @@ def test_the_commands_are_found() -> None:
 
 
 @pytest.mark.parametrize(("name", "words"), COMMANDS, ids=[" ".join(words) for _, words in COMMANDS])
-def test_a_command_is_one_there_is(name: str, words: list[str]) -> None:
+def test_a_command_is_one_there_is(name: str, words: list[str], registries: None) -> None:
     """With its options as the command line parses them; and the words are ones it knows."""
     program, first, *rest = words
     if program == "make":
@@ -136,7 +137,9 @@ def test_a_command_is_one_there_is(name: str, words: list[str]) -> None:
     command.make_parser(context).parse_args(list(rest))  # refuses an unknown option and one without its value
     for option, registry in REGISTRIES.items():
         given = context.params.get(option)
-        if given:
+        if given and option == "metric" and "--train" in words:
+            assert own_score(given).tasks == ("own",)
+        elif given:
             assert set(str(given).split(",")) <= set(registry)
     if first == "explain" and not rest[0].startswith("-"):
         steepest.explain.explain(rest[0])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -52,3 +53,15 @@ def test_the_gpt_sees_nothing_of_what_is_to_come() -> None:
     after = module(codes)
     assert (before[0, :20] == after[0, :20]).all()
     assert (before[0, 20:] != after[0, 20:]).any()
+
+
+def test_a_gan_on_a_ring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gan = example("ring_gan")
+    found = gan.main(str(tmp_path / "out"), optimizers=["rmsprop"], max_epochs=2)
+    assert found.verdict["sentence"] in capsys.readouterr().out
+    with torch.no_grad():
+        untrained = gan.energy_distance(gan.network(4, 2)(torch.randn(500, 4)), gan.TEST)
+    assert 0.0 < found.verdict["cells"][0]["score"] < 0.5 * untrained
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "a training of your own, gan" in page
+    assert "gan(steepest.TrainingTrial(None, &#39;rmsprop&#39;, lr=" in page

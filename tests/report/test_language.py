@@ -15,6 +15,7 @@ import jinja2
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 import steepest
 from steepest.comparison.losses import choose_losses
@@ -152,6 +153,31 @@ def test_no_english_sentence_stays(name: str) -> None:
     assert len(english_in(build(made.verdict, plan_of(made), made.runs))) > 100  # it would be seen
 
 
+def test_nor_of_a_training_of_ones_own() -> None:
+    def train(trial: steepest.TrainingTrial) -> float:
+        optimizer = trial.optimizer([torch.nn.Parameter(torch.ones(1))])
+        optimizer.param_groups[0]["params"][0].grad = torch.ones(1)
+        optimizer.step()
+        return float(optimizer.param_groups[0]["params"][0].detach().abs())
+
+    made = steepest.compare(train=train, optimizers=["sgd", "adam"], max_epochs=1)
+    page = build(made.verdict, plan_of(made), made.runs, "zh")
+    assert english_in(page) == []
+    text = Page(build(made.verdict, plan_of(made), made.runs)).text
+    assert "a training of your own, test_nor_of_a_training_of_ones_own" in text
+    assert "it trains with the settings that won:" in text
+    for other in (
+        "Rows:",
+        "What your data looks like",
+        "Use the model",
+        "Batch size",
+        "training rows",
+        "Batch 32",
+        "Every loss under every metric",
+    ):
+        assert other not in text
+
+
 def plan_of(made: steepest.Comparison) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(made.plan.to_json())
     return found
@@ -167,6 +193,7 @@ def test_an_interrupted_one_too() -> None:
 MEASURED = "test RMSE 0.5 (95% interval 0.4 to 0.6 over 10 seeds)"
 MSE = "MSE with Adam at learning rate 0.1 (batch 32)"
 HUBER = "Huber with momentum at its default learning rate 0.01 (full batch)"
+OWN = "your own loss with SGD at learning rate 0.1"
 AS_GOOD = "3 of 12 combinations are equally good, as far as the seeds can tell"
 PRUNED = "Pruned after 2 and 7 of 20 epochs; 3 of the rates cut were finished all the same"
 REGRET = "the largest regret is 0.012 RMSE (mse + adam). Rates that were cut for good may hide more of it."
@@ -178,6 +205,8 @@ TOO_LITTLE = "which is too little to be computed with; rescale it to use it."
 SENTENCES = [
     f"Use {MSE}: {MEASURED.replace('RMSE', 'balanced log loss')}, better than its untuned default.",
     f"Use {MSE}: {MEASURED}, better than its untuned default.",
+    f"Use {OWN}: {MEASURED}, better than the other 3 pairs.",
+    f"Use {OWN.replace('at learning', 'at its default learning')}: {MEASURED}, better than the other pair.",
     f"Use {MSE}: {MEASURED}; its untuned default is as good, as far as the seeds can tell.",
     f"Use {MSE}: {MEASURED}, better than the other 3 pairs (2 barred).",
     f"Use {MSE}: {MEASURED}; every other pair is barred.",

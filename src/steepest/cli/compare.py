@@ -261,6 +261,16 @@ def compare(
             rich_help_panel=MODULES,
         ),
     ] = None,
+    train: Annotated[
+        str | None,
+        typer.Option(
+            help="Any training of your own: a function that is given a trial, trains with its loss and optimizer, and "
+            "returns a score; also as FILE.py:NAME.",
+            metavar="PACKAGE.MODULE:NAME",
+            show_default=False,
+            rich_help_panel=MODULES,
+        ),
+    ] = None,
     together: Annotated[
         bool | None,
         typer.Option(
@@ -306,7 +316,7 @@ def compare(
         ),
     ] = False,
 ) -> None:
-    """Train every sensible loss and optimizer on a table or your own module, tune each fairly, say which to use."""
+    """Train every sensible loss and optimizer on a table or by your own code, tune each fairly, say which to use."""
     if as_json and dry_run:
         raise InputError("--json prints the verdict, and with --dry-run there is none; give one of them.")
     of_modules = given(data=module_data, together=together, compile=compiles or None)
@@ -349,8 +359,15 @@ def compare(
     if extend is None:
         refuse(added, "goes with --extend and a finished comparison")
     goes_on = _goes_on(resume, extend, out)
-    question = _question(data, target, model, of_modules, of_tables, is_known=goes_on is not None)
-    place = goes_on or out or Path(f"steepest-{_name_of(data, model)}")
+    if train is not None:
+        refuse(
+            {**given(DATA=data, target=target, model=model, device=device), **of_modules, **of_tables},
+            "is not for --train, whose function has its data and its network itself",
+        )
+        question: dict[str, Any] = {"train": train}
+    else:
+        question = _question(data, target, model, of_modules, of_tables, is_known=goes_on is not None)
+    place = goes_on or out or Path(f"steepest-{_name_of(data, train or model)}")
 
     from steepest.cli.plan_only import PlanOnly
     from steepest.cli.show import print_fit_on_all_rows, print_verdict
@@ -369,6 +386,7 @@ def compare(
     if comparison.interrupted:
         again = ["steepest", "compare", "--resume", str(place)]
         again += [] if model is None else ["--model", model, "--data", str(module_data)]
+        again += [] if train is None else ["--train", train]
         # The plan does not say where and how steps are computed, and the rest should be computed alike.
         again += ["--compile"] if compiles else []
         again += [] if device is None else ["--device", device]
@@ -418,10 +436,10 @@ def _question(
     return {"data": data, "target": target, **of_tables}
 
 
-def _name_of(data: str | None, model: str | None) -> str:
-    """A word for the output: the table's or the folder's name, or the module's."""
-    if model is not None:
-        return model.rpartition(":")[2]
+def _name_of(data: str | None, users_own: str | None) -> str:
+    """A word for the output: the table's or the folder's name, or the module's or the training function's."""
+    if users_own is not None:
+        return users_own.rpartition(":")[2]
     place = Path(data or "")
     while "*" in place.name and place.name != str(place):  # of a pattern: the folder it is about
         place = place.parent

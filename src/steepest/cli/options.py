@@ -96,7 +96,7 @@ Activation = Annotated[
 Metric = Annotated[
     str | None,
     typer.Option(
-        help="What decides: rmse, mae, log_loss, accuracy, ...",
+        help="What decides: rmse, mae, log_loss, accuracy, ...; of a training of your own, such as 'max accuracy'.",
         metavar="NAME",
         show_default="by task",
         rich_help_panel=JUDGED,

@@ -15,7 +15,7 @@ from steepest.comparison.splits import Splits
 from steepest.errors import InputError
 from steepest.screen.console import number
 from steepest.training.metrics import METRICS, Metric, metrics_of
-from steepest.training.run import Record
+from steepest.training.run import OWN, Record
 
 __all__ = ["Baseline", "baseline_of", "warning"]
 
@@ -58,6 +58,8 @@ def baseline_of(
     Returns:
         The baseline; None where a metric of the user's own cannot be worked out for a constant.
     """
+    if plan.task == OWN:  # of its rows nothing is known
+        return None
     prepared, metric = splits.first.prepared, METRICS[plan.metric]
     truth = truth_on_test(prepared)
     constants = {

@@ -82,7 +82,9 @@ def estimate_sec(plan: Plan, seconds_per_step: Mapping[BatchSize, float], num_th
 
 
 def _steps_an_epoch(plan: Plan, batch_size: BatchSize) -> int:
-    return 1 if batch_size == "full" else math.ceil(plan.num_train_rows / batch_size)
+    if isinstance(batch_size, str) or plan.num_train_rows is None:
+        return 1  # as the engine of a training function counts them
+    return math.ceil(plan.num_train_rows / batch_size)
 
 
 def trim(

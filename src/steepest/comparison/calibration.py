@@ -12,6 +12,7 @@ from steepest.comparison.ranking import Contestant
 from steepest.comparison.statistics import mean_interval
 from steepest.comparison.trials import Trials
 from steepest.training.calibration import NUM_BINS, expected_calibration_error
+from steepest.training.run import has_classes
 
 __all__ = ["calibration_of"]
 
@@ -24,7 +25,7 @@ def calibration_of(
     Args:
         classes: the labels; None where there are only indices.
     """
-    if not winners or plan.task == "regression":
+    if not winners or not has_classes(plan.task):
         return None
     setting = winners[0].finalist.setting
     entries = [trials.entries.get(setting.on(seed)) for seed in plan.confirmation_seeds]

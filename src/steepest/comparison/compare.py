@@ -26,7 +26,7 @@ from steepest.comparison.conduct import Outcome, conduct, found_so_far
 from steepest.comparison.engine import Engine, start_engine, start_engine_on
 from steepest.comparison.extend import extended, finished_plan
 from steepest.comparison.fitted import FittedModel
-from steepest.comparison.imported import data_of, factory_of
+from steepest.comparison.imported import data_of, factory_of, training_of
 from steepest.comparison.interrupt import stop_on_interrupt
 from steepest.comparison.manifest import FILES as MODEL_FILES
 from steepest.comparison.model import about_model, model_of
@@ -39,6 +39,12 @@ from steepest.comparison.modules import (
 )
 from steepest.comparison.options import Options
 from steepest.comparison.output import check_directory, place_of, recover, recover_held, write_directory
+from steepest.comparison.own_training import (
+    OwnTrainingEngine,
+    PreparedTraining,
+    TrainingTrial,
+    prepare_training,
+)
 from steepest.comparison.plan import TEST, VALIDATION, Plan, make_plan, read_plan
 from steepest.comparison.progress import Progress, Silent, Together, drawn_on_request
 from steepest.comparison.records import runs_frame
@@ -62,11 +68,13 @@ from steepest.data.table import without
 from steepest.errors import InputError, inert
 from steepest.files import SUMS, encoded, held, write_sums
 from steepest.training.metrics import Metric
-from steepest.training.run import BatchSize
+from steepest.training.run import OWN, BatchSize
 from steepest.training.torch_engine import with_gradients
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from steepest.comparison.splits import AnyPrepared
 
 __all__ = ["Comparison", "compare"]
 
@@ -169,6 +177,7 @@ def compare(
     target: str | None = None,
     *,
     model: Callable[[], nn.Module] | str | None = None,
+    train: Callable[[TrainingTrial], Any] | str | None = None,
     task: str = "auto",
     losses: Sequence[str] | str | None = None,
     optimizers: Sequence[str] | str | None = None,
@@ -216,15 +225,18 @@ def compare(
             perceptrons (whose ``hidden`` and ``activation`` then mean nothing); or its ``"package.module:name"`` or
             ``"folder/file.py:name"``. Its outputs have the targets' shape (regression, two classes), or are logits with
             one axis more: (rows, classes, ...), as in torch, or (rows, ..., classes).
+        train: a training of your own, whatever it is: a function that is given a :class:`steepest.TrainingTrial`,
+            trains with its loss and optimizer, and returns a score; or its name, as ``model``'s. Its data are its own.
         task: ``"regression"``, ``"binary"``, ``"multiclass"``, ``"classification"`` or ``"auto"``.
-        losses: names out of ``steepest.losses.LOSSES``; None: up to five that suit the data.
+        losses: names out of ``steepest.losses.LOSSES``; None: up to five that suit the data; with ``train``, its own.
         optimizers: names out of ``steepest.optim.OPTIMIZERS``; None: the defaults.
         batch_sizes: rows a step, ``"full"`` for all of them; each regime is compared. None: 32, or what the train
             DataLoader has.
         hidden: widths of the hidden layers; ``()`` is a linear model.
         activation: ``relu``, ``tanh``, ``gelu``, ``silu`` or ``sigmoid``.
         metric: what decides, the same for every run; None: ``rmse`` or ``log_loss``. With ``model``, one of your
-            own too: :func:`steepest.metric`, or its name.
+            own too: :func:`steepest.metric`, or its name. With ``train``, what its score is called, and which way it
+            goes: ``"max accuracy"``, ``"min perplexity"``; None: ``"min score"``.
         seeds: how many seeds each learning rate is tuned on, from 3. Confirmation takes at least 10 others.
         budget: about how long it may take: seconds, or ``"60s"``, ``"5m"``, ``"1h"``. The plan is trimmed
             beforehand by a measured speed, and says what it leaves out.
@@ -232,7 +244,7 @@ def compare(
         seed: everything random follows from it.
         num_threads: runs trained at once; None: one a processor. The result does not depend on it.
         plan: a plan or the path of a ``plan.json``, to follow to the letter: it decides the other options.
-        max_epochs: passes over the training rows in each run; None: by the number of rows.
+        max_epochs: passes over the training rows in each run; None: by the number of rows, and 10 with ``train``.
         progress: True draws it as the command line does, on standard error: live in a terminal, a line every few
             seconds elsewhere, as in a notebook. Or an object of your own with the methods of
             :class:`steepest.comparison.progress.Progress`, which is told of every stage and run.
@@ -322,14 +334,24 @@ def compare(
     place = None if out is None else check_directory(out, _MARKERS, _FILES, _WITHIN)
     if place is not None and resume is not None:
         under_way(place)  # refused before the data are looked for, where there is nothing to go on with
-    if place is not None and data is None and model is None and (resume is not None or extend is not None):
+    if (
+        place is not None
+        and data is None
+        and model is None
+        and train is None
+        and (resume is not None or extend is not None)
+    ):
         data, target = _asked_before(place, "extend" if resume is None else "resume")
+    if train is not None:
+        _check_is_of_training(data, target, model, device, together, compile, cluster, given)
     _check_together(together, is_module=model is not None)
     _check_compile(compile, is_module=model is not None)
     if cluster is not None:
         check_cluster(cluster, model)
-    question = Question.of(data, target, model)
-    if model is None:
+    question = Question.of(data, target, model, train)
+    if train is not None:
+        train = training_of(train)
+    elif model is None:
         _check_place(device, cluster)
     else:  # before the plan is read, which may name a metric that comes with the module
         model, data = factory_of(model), data_of(data)
@@ -342,16 +364,23 @@ def compare(
         )
     if data is None and model is not None:
         raise InputError("There are no data to compare on; with model=..., give (train, validation, test).")
-    if data is None:
+    if data is None and train is None:
         raise InputError("There are no data to compare on; give a path, a data frame or a pair (X, y).")
     followed = None if plan is None else _plan_to_follow(plan, given, target, seconds, together)
 
-    prepared: Prepared | PreparedModules
-    if model is None:
+    if followed is not None and (followed.task == OWN) != (train is not None):
+        of = "a training of your own (train)" if followed.task == OWN else "a table or a module"
+        raise InputError(f"The plan was made for {of}; give what it is for, or make a new comparison.")
+    prepared: AnyPrepared
+    if train is not None:
+        prepared = prepare_training(train)
+        given = prepared.options(given)
+    elif model is None:
         table = _read(data, target, given, followed)
         prepared = _prepare(table, given, followed)
     else:
         _check_is_of_modules(given, target)
+        assert not isinstance(model, str)
         prepared = prepare_modules(model, data, task if followed is None else followed.task, device, compile)
         given = prepared.options(given)
     chosen = make_plan(prepared, given) if followed is None else _fitting(followed, prepared)
@@ -361,7 +390,7 @@ def compare(
             together=prepared.together_pays(chosen) if together is None else together,
             module_sha256=prepared.module_sha256,
         )
-    if model is None:
+    if isinstance(prepared, Prepared):
         chosen = _placed(chosen, device, is_new=followed is None)
     observer.data_read(prepared.notes)
     if isinstance(prepared, Prepared):
@@ -372,7 +401,9 @@ def compare(
         first, *others = [Split(one, _engine(one, chosen, pool, device)) for one in (prepared, *fresh)]
         all_splits = Splits(chosen, first, others, pool)
         if seconds is not None:
-            at_once = _runs_at_once(num_threads, pool, is_serial=model is not None or chosen.together)
+            at_once = _runs_at_once(
+                num_threads, pool, is_serial=not isinstance(prepared, Prepared) or chosen.together
+            )
             beside = max(1, _PROBES // len(chosen.optimizers)) if chosen.together else at_once
             speed = measure(chosen, all_splits.first.engine, beside, stop_event)
             left_sec = max(1.0, seconds - (perf_counter() - started))  # kernels took time to compile
@@ -408,9 +439,14 @@ def _asked_before(place: Path, word: str) -> tuple[str | None, str | None]:
     """The data and the target that a directory's comparison is about.
 
     Raises:
-        InputError: it is about a module: code is not run because a directory names it.
+        InputError: it is about a module or a training: code is not run because a directory names it.
     """
     asked = question_of(place) or Question(None, None)
+    if asked.train is not None:
+        words = [f"--{word}", str(place), "--train", asked.train]
+        raise InputError(
+            f"The comparison in {str(place)!r} is of a training of your own; name it again: {shlex.join(words)}."
+        )
     if asked.model is not None:
         words = [f"--{word}", str(place), "--model", asked.model, "--data", str(asked.data)]
         raise InputError(
@@ -453,9 +489,11 @@ def _check_language(lang: str) -> None:
             pass
 
 
-def _engine(prepared: Prepared | PreparedModules, plan: Plan, cluster: Cluster | None, device: str) -> Engine:
+def _engine(prepared: AnyPrepared, plan: Plan, cluster: Cluster | None, device: str) -> Engine:
     """The native engine for a table, here or on a cluster; the torch or the population engine for one's own modules,
-    and the latter for a table elsewhere than on a CPU."""
+    and the latter for a table elsewhere than on a CPU; for a training of one's own, what calls it."""
+    if isinstance(prepared, PreparedTraining):
+        return prepared.start_engine(plan.metric, plan.confirmation_seeds)
     if isinstance(prepared, PreparedModules):
         return prepared.start_engine(plan.metric, plan.together)
     if plan.together:
@@ -531,6 +569,38 @@ def _check_is_of_modules(given: Options, target: str | None) -> None:
             raise InputError(f"With model=..., data holds the three parts already; leave {name} out.")
 
 
+def _check_is_of_training(
+    data: Any,
+    target: str | None,
+    model: object,
+    device: str,
+    together: object,
+    compile: object,
+    cluster: object,
+    given: Options,
+) -> None:
+    """A training of the user's own has its data and its network itself."""
+    default = Options()
+    decided = {
+        "data": data is not None,
+        "target": target is not None,
+        "model": model is not None,
+        "device": device != "cpu",
+        "together": together is not None,
+        "compile": compile is not False,
+        "cluster": cluster is not None,
+        **{
+            name: getattr(given, name) != getattr(default, name)
+            for name in ("task", "hidden", "activation", "group", "time", "rows", "ignore")
+        },
+    }
+    for name, is_given in decided.items():
+        if is_given:
+            raise InputError(
+                f"With train=..., your function has its data and its network itself; leave {name} out."
+            )
+
+
 def _read(data: Any, target: str | None, given: Options, followed: Plan | None) -> Table:
     """The columns that take part, of all rows or some drawn; a plan to follow has decided the target and these."""
     rows, seed, ignored = check.check_count("rows", given.rows), given.seed, check.check_ignore(given.ignore)
@@ -591,8 +661,13 @@ def _plan_to_follow(
     return plan
 
 
-def _fitting(plan: Plan, prepared: Prepared | PreparedModules) -> Plan:
-    """The plan, if it was made for these rows, and for this module."""
+def _fitting(plan: Plan, prepared: AnyPrepared) -> Plan:
+    """The plan, if it was made for these rows, and for this module; or for this training."""
+    if isinstance(prepared, PreparedTraining) and plan.data_sha256 != prepared.data_sha256:
+        raise InputError(
+            f"The plan was made for another training function: the text of {prepared.name} differs from the one it "
+            "was made for; make a new comparison."
+        )
     if plan.data_sha256 != prepared.data_sha256:
         raise InputError(
             "The plan was made for other data: the table's content differs from the one it names "
@@ -617,7 +692,7 @@ def _comparison(
     observer: Progress,
 ) -> Comparison:
     trials, prepared = outcome.trials, splits.first.prepared
-    trains_on = bool(outcome.winners) and not isinstance(prepared, PreparedModules)
+    trains_on = bool(outcome.winners) and isinstance(prepared, Prepared)
     try:
         if trains_on:
             observer.stage_started("model", 0, plan.metric)
@@ -638,7 +713,7 @@ def _comparison(
         trials,
         outcome.contestants,
         outcome.winners,
-        sentence=warning(plan, baseline, prepared.num_rows["test"]) + outcome.sentence,
+        sentence=warning(plan, baseline, prepared.num_rows.get("test", 0)) + outcome.sentence,
         baseline=baseline,
         interrupted=outcome.interrupted,
         notes=[*outcome.notes, *_notes_on_training(plan, splits.first), *notes],
@@ -650,6 +725,8 @@ def _comparison(
 
 def _notes_on_training(plan: Plan, split: Split) -> list[str]:
     of_engine = notes_on_engine(plan, split.engine)
+    if isinstance(split.engine, OwnTrainingEngine):
+        return split.engine.notes()
     if not isinstance(split.prepared, PreparedModules):
         return of_engine
     return [*split.prepared.notes_on(plan.batch_sizes), *of_engine]

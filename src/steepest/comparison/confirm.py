@@ -19,11 +19,10 @@ from steepest.comparison.trials import Trials
 from steepest.comparison.tune import Tuned, best_row
 from steepest.training.calibration import expected_calibration_error, reliability
 from steepest.training.metrics import metrics_of
-from steepest.training.run import Record
+from steepest.training.run import Record, has_classes
 
 if TYPE_CHECKING:
-    from steepest.comparison.modules import PreparedModules
-    from steepest.data import Prepared
+    from steepest.comparison.splits import AnyPrepared
 
 __all__ = [
     "Finalist",
@@ -122,7 +121,7 @@ def _diverged(plan: Plan, trials: Trials, setting: Setting) -> str | None:
 
 def test_names(plan: Plan) -> list[str]:
     """What a finalist is scored by on the test rows: the metrics, and ``"ece"`` for classes."""
-    return [*metrics_of(plan.task, plan.metric), *["ece"] * (plan.task != "regression")]
+    return [*metrics_of(plan.task, plan.metric), *["ece"] * has_classes(plan.task)]
 
 
 def score_on_test(
@@ -138,7 +137,7 @@ def score_on_test(
     )
     usable = [trial for trial in wanted if trials.entries[trial].usable]
     # How often each probability came true is on no record, so runs on classes give their predictions again.
-    known = {trial: trials.known_on_test(trial) if plan.task == "regression" else {} for trial in usable}
+    known = {trial: {} if has_classes(plan.task) else trials.known_on_test(trial) for trial in usable}
     trials.train_again(
         trial for trial in usable if not known[trial] and trials.whole(trial).parameters is None
     )
@@ -150,7 +149,7 @@ def score_on_test(
         elif (record := trials.whole(trial)).parameters is not None:
             given = split.engine.predict(record.run, record.parameters, split.prepared.x_test)
             entry.test = _scores(split.prepared, plan.metric, truth, given)
-            if entry.test and plan.task != "regression":
+            if entry.test and has_classes(plan.task):
                 entry.reliability = reliability(truth, given)
                 entry.test["ece"] = expected_calibration_error(entry.reliability)
 
@@ -161,7 +160,7 @@ def scores_on_test(plan: Plan, split: Split, record: Record) -> dict[str, float]
     return _scores(split.prepared, plan.metric, truth_on_test(split.prepared), given)
 
 
-def truth_on_test(prepared: Prepared | PreparedModules) -> NDArray[Any]:
+def truth_on_test(prepared: AnyPrepared) -> NDArray[Any]:
     """Targets as metrics take them: original units, or class indices."""
     if prepared.task == "regression":
         return np.asarray(prepared.y_test_original, dtype=np.float64)
@@ -169,7 +168,7 @@ def truth_on_test(prepared: Prepared | PreparedModules) -> NDArray[Any]:
 
 
 def _scores(
-    prepared: Prepared | PreparedModules, deciding: str, truth: NDArray[Any], given: NDArray[Any]
+    prepared: AnyPrepared, deciding: str, truth: NDArray[Any], given: NDArray[Any]
 ) -> dict[str, float]:
     predictions = in_original_units(prepared, given)
     if not np.isfinite(predictions).all():
@@ -180,7 +179,7 @@ def _scores(
     }
 
 
-def in_original_units(prepared: Prepared | PreparedModules, given: NDArray[Any]) -> NDArray[np.float64]:
+def in_original_units(prepared: AnyPrepared, given: NDArray[Any]) -> NDArray[np.float64]:
     """What an engine predicts, as metrics take it."""
     predictions = np.asarray(given, dtype=np.float64)
     if prepared.task == "regression":

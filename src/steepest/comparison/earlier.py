@@ -85,7 +85,7 @@ def _trials(row: Mapping[str, Any], plan: Plan) -> list[Trial]:
         return []
     size = row["batch_size"]
     schedule = row.get("schedule") or "constant"  # a comparison of before there were any
-    cell = Cell(row["loss"], row["optimizer"], size if size == "full" else int(size), schedule)
+    cell = Cell(row["loss"], row["optimizer"], int(size) if size.isdigit() else size, schedule)
     lengths = [*((epochs, epochs) for epochs in plan.rung_epochs), (None, plan.epochs)]
     return [
         Setting(cell, row["lr"], epochs).on(row["seed"])

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from steepest.comparison import options as check
 from steepest.comparison.budget import without_names
-from steepest.comparison.plan import Plan, rate_grids, read_plan
+from steepest.comparison.plan import Plan, loss_ranges, rate_grids, read_plan
 from steepest.comparison.statistics import seeds_to_tell
 from steepest.comparison.unfinished import UNFINISHED
 from steepest.errors import MALFORMED, InputError, near_directories
 from steepest.files import check_sums, parse_json, read_bytes
-from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 
 __all__ = ["extended", "finished_plan"]
@@ -87,7 +86,7 @@ def extended(plan: Plan, *, losses: Names, optimizers: Names, more_seeds: int | 
         },
         loss_ranges={
             **plan.loss_ranges,
-            **{name: dict(LOSSES[name].formula.tunable) for name in more_ranges[0]},
+            **loss_ranges(more_ranges[0]),
         },
         optimizer_ranges={
             **plan.optimizer_ranges,

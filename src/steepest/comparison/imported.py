@@ -14,7 +14,7 @@ from torch import nn
 
 from steepest.errors import InputError, near_names, told
 
-__all__ = ["data_of", "factory_of", "imported", "lasting_name", "run_first"]
+__all__ = ["data_of", "factory_of", "imported", "lasting_name", "run_first", "training_of"]
 
 _FILE = ".py"
 
@@ -126,6 +126,18 @@ def factory_of(given: Callable[[], nn.Module] | str) -> Callable[[], nn.Module]:
             f"The model is a {type(model).__name__}; give a function without arguments that gives a fresh nn.Module."
         )
     return model
+
+
+def training_of(given: Callable[[Any], Any] | str) -> Callable[[Any], Any]:
+    """A training function.
+
+    Raises:
+        InputError: it is no name of one.
+    """
+    function: Callable[[Any], Any] = (
+        imported(given, "The training function") if isinstance(given, str) else given
+    )
+    return function
 
 
 def data_of(given: Any) -> Any:

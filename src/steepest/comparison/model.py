@@ -14,6 +14,7 @@ from steepest.comparison.engine import Engine, start_engine
 from steepest.comparison.fitted import FittedModel
 from steepest.comparison.forward import split as split_layers
 from steepest.comparison.modules import PreparedModules, TrainedModule
+from steepest.comparison.own_training import PreparedTraining
 from steepest.comparison.plan import Plan, Trial
 from steepest.comparison.ranking import Contestant, still_improving
 from steepest.comparison.splits import Splits
@@ -48,12 +49,13 @@ def model_of(
     winner's best run on validation rows among its confirmation seeds (its tuning seeds, if interrupted before). Scores
     on different validation rows say nothing of which run is best: with several splits it is the first seed's. After an
     interruption, a run is not repeated for its weights where that would take longer than who asked to stop would wait.
+    What a training function of the user's own makes is its own affair: there is None.
 
     Raises:
         Interrupted: the event was set while the model was being trained.
     """
     was_asked = stop_event is not None and stop_event.is_set()
-    if not winners:
+    if not winners or isinstance(splits.first.prepared, PreparedTraining):
         return None
     trial = _best_trial(plan, trials, winners[0])
     record, own = trials.whole(trial), splits.of(trial.seed)
@@ -69,6 +71,7 @@ def model_of(
         return None
     if isinstance(own.prepared, PreparedModules):
         return own.prepared.trained(record, plan.metric)
+    assert not isinstance(own.prepared, PreparedTraining)
     if winners[0].epochs_to_best > 0:
         record = _trained_on_more(plan, own.prepared, own.engine, record, winners[0], stop_event)
         if stop_event is not None and stop_event.is_set():
@@ -92,7 +95,8 @@ def _trained_on_more(
     data = prepared.all_but_test()
     stop = Stop(max_epochs=_epochs(plan, engine, record, winner, stop_event))
     run = replace(record.run, stop=stop)  # a schedule goes over all of this length
-    if run.schedule == "constant" and run.batch_size != "full" and run.batch_size < len(data.y_train):
+    in_batches = isinstance(run.batch_size, int) and run.batch_size < len(data.y_train)
+    if run.schedule == "constant" and in_batches:
         run = replace(run, schedule=_COMES_TO_REST)
     more = start_engine(data, plan.metric)
     again = more.run_all([run], num_threads=1, stop_event=stop_event)[0]

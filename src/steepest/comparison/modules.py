@@ -280,7 +280,11 @@ class PreparedModules:
     def notes_on(self, batch_sizes: Sequence[BatchSize]) -> list[str]:
         """What is to be said of training in batches of these sizes."""
         rows = len(self.x_train)
-        lone = [str(size) for size in batch_sizes if size != "full" and 1 < size < rows and rows % size == 1]
+        lone = [
+            str(size)
+            for size in batch_sizes
+            if isinstance(size, int) and 1 < size < rows and rows % size == 1
+        ]
         if not self.has_batch_norm or self.x_train.drops_last or not lone:
             return []
         sizes = " and ".join(lone)

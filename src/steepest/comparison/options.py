@@ -12,8 +12,8 @@ from steepest.errors import InputError, near_names
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 from steepest.schedules.course import check_schedule, check_warmup
-from steepest.training.metrics import METRICS, Metric
-from steepest.training.run import Architecture, BatchSize, Task
+from steepest.training.metrics import METRICS, Metric, own_score
+from steepest.training.run import OWN, Architecture, BatchSize, Task
 
 __all__ = ["MIN_SEEDS", "Options", "check_schedule", "check_warmup"]
 
@@ -22,7 +22,12 @@ MAX_SEEDS = 1000
 TRACKS = ("rates", "all")
 DEFAULT_BATCH_SIZE = 32
 
-DEFAULT_METRICS: Mapping[str, str] = {"regression": "rmse", "binary": "log_loss", "multiclass": "log_loss"}
+DEFAULT_METRICS: Mapping[str, str] = {
+    "regression": "rmse",
+    "binary": "log_loss",
+    "multiclass": "log_loss",
+    OWN: "min score",
+}
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,12 @@ def check_losses(given: Sequence[str] | str | None, task: Task) -> tuple[str, ..
 
 
 def check_loss(word: str, task: Task) -> str:
-    """A loss that is known and fits the task."""
+    """A loss that is known and fits the task; a training function of the user's own may take any."""
+    if task == OWN and word == OWN:
+        return word
     if not isinstance(word, str) or word not in LOSSES:
         raise InputError(f"There is no loss {word!r}{near_names(word, LOSSES)}")
-    if task not in LOSSES[word].formula.tasks:
+    if task != OWN and task not in LOSSES[word].formula.tasks:
         fitting = [name for name, loss in LOSSES.items() if task in loss.formula.tasks]
         of_classes = [other for other in LOSSES[word].formula.tasks if other != "regression"]
         hint = f" For classes that come as floats, the task is {of_classes[0]!r}." if of_classes else ""
@@ -99,6 +106,8 @@ def check_metric(given: str | Metric | None, task: Task) -> str:
     """The word of the metric every run is judged by: of the one given, or the task's default."""
     if given is None:
         return DEFAULT_METRICS[task]
+    if task == OWN:
+        return own_score(given).name
     if isinstance(given, Metric):
         if given.is_users_own:
             METRICS[given.name] = given  # another of the name may have been made since
@@ -119,11 +128,11 @@ def check_metric(given: str | Metric | None, task: Task) -> str:
 
 
 def check_batch_sizes(
-    given: Sequence[BatchSize | str] | BatchSize | str | None, num_train_rows: int
+    given: Sequence[BatchSize | str] | BatchSize | str | None, num_train_rows: int | None
 ) -> tuple[BatchSize, ...]:
-    """The batch regimes to compare: those given, or the default."""
+    """The batch regimes to compare: those given, or the default; ``None``: how many rows there are is not known."""
     if given is None:
-        return (default_batch_size(num_train_rows),)
+        return (OWN if num_train_rows is None else default_batch_size(num_train_rows),)
     items = _words(given) if isinstance(given, (str, int)) else tuple(given)
     return _distinct("batch size", [check_batch_size(item, num_train_rows) for item in items])
 
@@ -133,14 +142,16 @@ def default_batch_size(num_train_rows: int) -> int:
     return min(DEFAULT_BATCH_SIZE, num_train_rows)
 
 
-def check_batch_size(given: object, num_train_rows: int) -> BatchSize:
-    """``"full"``, or a whole number of rows that the training part has."""
+def check_batch_size(given: object, num_train_rows: int | None) -> BatchSize:
+    """``"full"``, or a whole number of rows that the training part has, as far as is known."""
     if given == "full":
         return "full"
+    if given == OWN and num_train_rows is None:
+        return OWN
     size = _whole_number(given)
     if size is None or size < 1:
         raise InputError(f"A batch size is 'full' or a positive whole number, not {given!r}.")
-    if size > num_train_rows:
+    if num_train_rows is not None and size > num_train_rows:
         raise InputError(
             f"The batch size {size} is larger than the {num_train_rows} training rows; "
             f"give {num_train_rows} or less, or 'full'."

@@ -24,16 +24,25 @@ from steepest.errors import MALFORMED, InputError
 from steepest.files import parse_json, read_bytes
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
-from steepest.training.metrics import METRICS
+from steepest.training.metrics import METRICS, own_score
 from steepest.training.rates import check_course
-from steepest.training.run import Architecture, BatchSize, Run, Stop, Task, regime
+from steepest.training.run import OWN, Architecture, BatchSize, Run, Stop, Task, has_classes, regime
 from steepest.tuning_range import TuningRange
 
 if TYPE_CHECKING:
-    from steepest.comparison.modules import PreparedModules
-    from steepest.data import Prepared
+    from steepest.comparison.splits import AnyPrepared
 
-__all__ = ["Cell", "OptionValues", "Plan", "Setting", "Trial", "make_plan", "rate_grids", "read_plan"]
+__all__ = [
+    "Cell",
+    "OptionValues",
+    "Plan",
+    "Setting",
+    "Trial",
+    "loss_ranges",
+    "make_plan",
+    "rate_grids",
+    "read_plan",
+]
 
 FORMAT = 1
 VALIDATION = 0.2
@@ -131,7 +140,7 @@ class Plan:
     validation: float
     test: float
     seed: int
-    num_train_rows: int
+    num_train_rows: int | None  # None: a training function of the user's own has rows of its own
     data_sha256: str
     group: str | None = None  # the column whose groups are whole in one part
     time: str | None = None  # the column in whose order the parts follow one another
@@ -326,13 +335,13 @@ class Plan:
         return _plan_of(given)
 
 
-def make_plan(prepared: Prepared | PreparedModules, options: Options) -> Plan:
+def make_plan(prepared: AnyPrepared, options: Options) -> Plan:
     """Decide every run from the data and the options alone.
 
     Raises:
         InputError: an option names nothing known, does not fit the task, or is out of range.
     """
-    num_train_rows = prepared.num_rows["train"]
+    num_train_rows = prepared.num_rows.get("train")
     optimizers = check.check_optimizers(options.optimizers)
     num_seeds = check.check_seeds(options.seeds)
     seed = check.check_seed(options.seed)
@@ -361,7 +370,7 @@ def make_plan(prepared: Prepared | PreparedModules, options: Options) -> Plan:
         rates=rate_grids(optimizers, POINTS_PER_DECADE),
         points_per_decade=POINTS_PER_DECADE,
         default_rates={name: OPTIMIZERS[name].default_lr for name in optimizers},
-        epochs=check.check_count("max_epochs", options.max_epochs) or default_epochs(num_train_rows),
+        epochs=check.check_count("max_epochs", options.max_epochs) or default_epochs(num_train_rows or 1),
         tuning_seeds=tuple(range(first, first + num_seeds)),
         confirmation_seeds=tuple(range(fresh, fresh + num_fresh)),
         confirm_neighbours=True,
@@ -385,18 +394,21 @@ def make_plan(prepared: Prepared | PreparedModules, options: Options) -> Plan:
 
 
 def _check_courses(plan: Plan) -> None:
-    """Every schedule has steps to go over.
+    """Every schedule has steps to go over, as far as it is known how many there are.
 
     Raises:
         InputError: in some batch regime a run has one.
     """
+    num_rows = plan.num_train_rows
+    if num_rows is None:
+        return
     for cell in plan.cells:
         run = plan.run(Setting(cell, 1.0).on(plan.seed))
-        size = plan.num_train_rows if cell.batch_size == "full" else int(cell.batch_size)
-        check_course(run, math.ceil(plan.num_train_rows / size))
+        size = num_rows if cell.batch_size == "full" else int(cell.batch_size)
+        check_course(run, math.ceil(num_rows / size))
 
 
-def _num_splits(prepared: Prepared | PreparedModules, options: Options, num_fresh: int) -> int:
+def _num_splits(prepared: AnyPrepared, options: Options, num_fresh: int) -> int:
     """What was asked for; else for a small table one for each fresh seed, which costs no run more.
 
     Raises:
@@ -404,11 +416,11 @@ def _num_splits(prepared: Prepared | PreparedModules, options: Options, num_fres
     """
     asked = check.check_splits(options.splits, CONFIRMATION_SEEDS)
     fixed = "time has one" if options.time is not None else None
-    fixed = "the parts of a module's data are given" if not hasattr(prepared, "y_train") else fixed
+    fixed = "their parts are given" if not hasattr(prepared, "y_train") else fixed
     if asked is not None and asked > 1 and fixed is not None:
         raise InputError(f"There is one split of these rows ({fixed}); leave splits out.")
     # Whole groups may leave a class out of the training rows: not a risk to take unasked.
-    is_risky = options.group is not None and prepared.task != "regression"
+    is_risky = options.group is not None and has_classes(prepared.task)
     is_small = sum(prepared.num_rows.values()) < SMALL_TABLE
     return asked or (num_fresh if is_small and fixed is None and not is_risky else 1)
 
@@ -418,9 +430,14 @@ def _tuning_beyond_rates(track: str, losses: Sequence[str], optimizers: Sequence
         return {}
     return {
         "num_configurations": CONFIGURATIONS,
-        "loss_ranges": {name: dict(LOSSES[name].formula.tunable) for name in losses},
+        "loss_ranges": loss_ranges(losses),
         "optimizer_ranges": {name: dict(OPTIMIZERS[name].tunable) for name in optimizers},
     }
+
+
+def loss_ranges(losses: Sequence[str]) -> dict[str, dict[str, TuningRange]]:
+    """What of each loss is tuned; nothing of one that only a training function of the user's knows."""
+    return {name: {} if name == OWN else dict(LOSSES[name].formula.tunable) for name in losses}
 
 
 def rate_grids(optimizers: tuple[str, ...], points_per_decade: int) -> dict[str, tuple[float, ...]]:
@@ -486,8 +503,10 @@ def _check_known(given: Mapping[str, Any]) -> None:
     Raises:
         InputError: one is not.
     """
+    if given["task"] == OWN:
+        own_score(given["metric"])
     named = (
-        ("loss", given["losses"], LOSSES),
+        ("loss", given["losses"], (*LOSSES, *([OWN] * (given["task"] == OWN)))),
         ("optimizer", given["optimizers"], OPTIMIZERS),
         ("metric", given["metric"], METRICS),
     )
@@ -506,7 +525,7 @@ def _typed(given: Mapping[str, Any]) -> Plan:
     if task not in check.DEFAULT_METRICS:
         raise InputError(f"The plan's task {task!r} is none of {', '.join(check.DEFAULT_METRICS)}.")
     optimizers = check.check_optimizers(given["optimizers"])
-    num_train_rows = int(given["num_train_rows"])
+    num_train_rows = None if task == OWN else int(given["num_train_rows"])
     return Plan(
         task=task,
         asked_task=str(given["asked_task"]),

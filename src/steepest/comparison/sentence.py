@@ -12,6 +12,7 @@ from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
 from steepest.screen.console import number
 from steepest.training.metrics import METRICS
+from steepest.training.run import OWN
 
 __all__ = ["sentence", "sentence_so_far"]
 
@@ -82,18 +83,21 @@ def _pairs(plan: Plan) -> str:
 def _name(contestant: Contestant) -> str:
     finalist = contestant.finalist
     size = finalist.cell.batch_size
-    batch = "full batch" if size == "full" else f"batch {size}"
+    batch = {"full": ["full batch"], OWN: []}.get(str(size), [f"batch {size}"])
     schedule = [finalist.cell.schedule] * (finalist.cell.schedule != "constant")
     options = [f"{name} {value:g}" for name, value in finalist.setting.options]
+    settings = [*batch, *schedule, *options]
     rate = "its default learning rate" if finalist.kind == "default" else "learning rate"
     return (
         f"{loss_name(finalist.cell.loss)} with {optimizer_name(finalist.cell.optimizer)} "
-        f"at {rate} {finalist.lr:g} ({', '.join([batch, *schedule, *options])})"
+        f"at {rate} {finalist.lr:g}" + (f" ({', '.join(settings)})" if settings else "")
     )
 
 
 def loss_name(word: str) -> str:
     """``"mse"`` as ``"MSE"``, ``"huber"`` as ``"Huber"``: initials in capitals, others by their title."""
+    if word == OWN:
+        return "your own loss"
     title = LOSSES[word].formula.title
     initials = "".join(part[0] for part in re.findall(r"[a-z]+", title.lower()))
     return word.upper() if initials.startswith(word) else title.removesuffix(" loss")

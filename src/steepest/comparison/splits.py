@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from steepest.comparison.engine import Engine
 from steepest.comparison.plan import Plan
@@ -19,7 +19,10 @@ from steepest.training.run import Record, Run
 if TYPE_CHECKING:
     from steepest.comparison.cluster import Cluster
     from steepest.comparison.modules import PreparedModules
+    from steepest.comparison.own_training import PreparedTraining
     from steepest.data import Prepared
+
+    AnyPrepared: TypeAlias = Prepared | PreparedModules | PreparedTraining
 
 __all__ = ["Split", "Splits"]
 
@@ -28,7 +31,7 @@ __all__ = ["Split", "Splits"]
 class Split:
     """Rows in three parts, and the engine that trains on them."""
 
-    prepared: Prepared | PreparedModules
+    prepared: AnyPrepared
     engine: Engine
 
 

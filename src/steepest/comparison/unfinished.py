@@ -38,10 +38,13 @@ class Question(NamedTuple):
     data: str | None  # where the table is; of a module the name of its data
     target: str | None
     model: str | None = None  # the name of a module's factory
+    train: str | None = None  # the name of a training function
 
     @classmethod
-    def of(cls, data: Any, target: str | None, model: Any) -> Question:
+    def of(cls, data: Any, target: str | None, model: Any, train: Any = None) -> Question:
         """Of what ``compare`` was given."""
+        if train is not None:
+            return cls(None, None, None, lasting_name(train) if isinstance(train, str) else None)
         if model is not None:
             named = isinstance(model, str) and isinstance(data, str)
             return cls(lasting_name(data), None, lasting_name(model)) if named else cls(None, None)
@@ -166,7 +169,8 @@ def question_of(place: Path) -> Question | None:
         asked = parse_json(read_bytes(path))
         if asked["format"] != FORMAT:
             raise ValueError
-        question = Question(asked["data"], asked["target"], asked.get("model"))  # earlier ones name no module
+        # Earlier ones name no module, and no training.
+        question = Question(asked["data"], asked["target"], asked.get("model"), asked.get("train"))
         if not all(isinstance(one, str | None) for one in question):
             raise TypeError
         return question

@@ -13,6 +13,7 @@ from steepest.comparison.calibration import calibration_of
 from steepest.comparison.canonical import plain
 from steepest.comparison.confirm import test_names
 from steepest.comparison.modules import PreparedModules
+from steepest.comparison.own_training import PreparedTraining
 from steepest.comparison.plan import Cell, Plan
 from steepest.comparison.prune import facts, in_words
 from steepest.comparison.ranking import Contestant
@@ -23,9 +24,10 @@ from steepest.losses import LOSSES
 from steepest.naming import users_module
 from steepest.optim import OPTIMIZERS
 from steepest.training.metrics import METRICS
+from steepest.training.run import OWN
 
 if TYPE_CHECKING:
-    from steepest.data import Prepared
+    from steepest.comparison.splits import AnyPrepared
 
 __all__ = ["assemble"]
 
@@ -34,7 +36,7 @@ FORMAT = 1
 
 def assemble(
     plan: Plan,
-    prepared: Prepared | PreparedModules,
+    prepared: AnyPrepared,
     trials: Trials,
     contestants: Sequence[Contestant],
     winners: Sequence[Contestant],
@@ -97,14 +99,17 @@ def assemble(
 
 def _users_own(plan: Plan) -> list[str]:
     """The losses and optimizers that a fresh steepest does not know."""
-    classes = [LOSSES[name] for name in plan.losses] + [OPTIMIZERS[name].cls for name in plan.optimizers]
-    names = (*plan.losses, *plan.optimizers)
+    losses = [name for name in plan.losses if name != OWN]
+    classes = [LOSSES[name] for name in losses] + [OPTIMIZERS[name].cls for name in plan.optimizers]
+    names = (*losses, *plan.optimizers)
     return [name for name, cls in zip(names, classes, strict=True) if users_module(cls) is not None]
 
 
-def _architecture(plan: Plan, prepared: Prepared | PreparedModules) -> dict[str, Any]:
+def _architecture(plan: Plan, prepared: AnyPrepared) -> dict[str, Any]:
     if isinstance(prepared, PreparedModules):
         return {"module": prepared.module_name}
+    if isinstance(prepared, PreparedTraining):
+        return {"training": prepared.name}
     return {"hidden": plan.architecture.hidden, "activation": plan.architecture.activation}
 
 

@@ -8,7 +8,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["fit_command", "fit_module_command"]
+from steepest.training.run import OWN
+
+__all__ = ["fit_command", "fit_module_command", "trial_code"]
 
 _USERS_FILE = "FILE.py"  # stands for the one that makes a loss or an optimizer of the user's own
 
@@ -32,6 +34,29 @@ def fit_module_command(verdict: Mapping[str, Any], model: str, data: str, out: s
     """The same of a module of the user's own, by the names of its factory and its data."""
     words = ["steepest", "fit", "--model", model, "--data", data, *_settings(verdict)]
     return shlex.join([*words, "--out", out])
+
+
+def trial_code(verdict: Mapping[str, Any]) -> str:
+    """Lines that call a training function of the user's own with the first winner's settings."""
+    from steepest.optim import OPTIMIZERS  # a report of a table needs no torch
+
+    winner, training = verdict["winners"][0], verdict["architecture"]["training"]
+    named = {"lr": winner["lr"]}
+    if winner["batch_size"] != OWN:
+        named["batch_size"] = winner["batch_size"]
+    named["epochs"] = verdict["epochs"]
+    options = {
+        "loss_options": winner.get("loss_options"),
+        "optimizer_options": OPTIMIZERS[winner["optimizer"]].arguments(winner.get("optimizer_options") or {}),
+        "schedule": None if winner["schedule"] == "constant" else winner["schedule"],
+        "warmup": verdict.get("warmup"),
+    }
+    named |= {name: value for name, value in options.items() if value}
+    loss = None if winner["loss"] == OWN else winner["loss"]
+    given = ", ".join(
+        [repr(loss), repr(winner["optimizer"]), *(f"{name}={value!r}" for name, value in named.items())]
+    )
+    return f"import steepest\n\n{training}(steepest.TrainingTrial({given}))"
 
 
 def _settings(verdict: Mapping[str, Any]) -> list[str]:

@@ -53,13 +53,14 @@ def build(names: tuple[str, str], found: dict[str, Any]) -> str:
 
 def _side(letter: str, name: str, verdict: dict[str, Any]) -> dict[str, Any]:
     rows = sum(verdict["num_rows"].values())
+    counted = [plural(rows, "row")] * bool(rows) + [plural(verdict["num_runs"], "run")]
     return {
         "letter": letter,
         "name": name,
         "sentence": verdict["sentence"],
         "is_interrupted": verdict["status"] == "interrupted",
-        "facts": f"{verdict['metric_title']} of {verdict['target']}, {plural(rows, 'row')}, "
-        f"{plural(verdict['num_runs'], 'run')}, {duration(verdict['seconds'])}",
+        "facts": f"{verdict['metric_title']} of {verdict['target']}, {', '.join(counted)}, "
+        f"{duration(verdict['seconds'])}",
     }
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from steepest.errors import inert
 from steepest.report import charts, summary, tables
-from steepest.report.again import fit_command, fit_module_command
+from steepest.report.again import fit_command, fit_module_command, trial_code
 from steepest.report.language import recorded, say
 from steepest.report.plain_torch import arrays_code, training_code
 from steepest.report.scale import ScoreRange, rate_range, score_range
@@ -26,6 +26,7 @@ from steepest.report.words import (
     score_format,
     significant,
 )
+from steepest.training.run import OWN
 
 __all__ = [
     "calibration",
@@ -49,15 +50,15 @@ def headline(verdict: Context) -> Context:
     """The page's top: quiet facts, the recommended settings, and whether the comparison was interrupted."""
     winners = verdict["winners"]
     written = score_format(cell["score"] for cell in [*winners, *verdict["cells"]])
-    task, sentence = say(TASKS[verdict["task"]]), recorded(verdict["sentence"])
+    sentence = recorded(verdict["sentence"])
     return {
         "facts": [
-            (say("Task"), say("{task} of {target}", task=task, target=verdict["target"])),
+            (say("Task"), _task_in_words(verdict)),
             (
                 say("Judged by"),
                 say("{metric}, {direction}", metric=metric_of(verdict), direction=_direction(verdict)),
             ),
-            (say("Rows"), f"{sum(verdict['num_rows'].values()):,}"),
+            *([(say("Rows"), f"{sum(verdict['num_rows'].values()):,}")] if verdict["num_rows"] else []),
             (say("Runs"), f"{verdict['num_runs']:,}"),
             (say("Time"), duration(verdict["seconds"])),
         ],
@@ -70,6 +71,13 @@ def headline(verdict: Context) -> Context:
         "is_interrupted": verdict["status"] == "interrupted",
         "is_long": len(sentence) > _LONG_SENTENCE,
     }
+
+
+def _task_in_words(verdict: Context) -> str:
+    task = say(TASKS[verdict["task"]])
+    if _is_a_training(verdict):
+        return say("{task}, {name}", task=task, name=verdict["architecture"]["training"])
+    return say("{task} of {target}", task=task, target=verdict["target"])
 
 
 def _direction(verdict: Context) -> str:
@@ -96,7 +104,7 @@ def _choice(winner: Cell, verdict: Context, written: tables.Written) -> list[tup
         (say("Optimizer"), str(winner["optimizer"]), ""),
         (say("Learning rate"), significant(winner["lr"]), rate_detail),
         *((say("Schedule"), name, warmup) for name in course),
-        (say("Batch"), batch, ""),
+        *([] if size == OWN else [(say("Batch"), batch, "")]),
         (metric_of(verdict), written(winner["score"]), between(winner["interval"], written)),
         *_baseline(verdict, written),
     ]
@@ -117,10 +125,13 @@ def standing_and_matrices(verdict: Context) -> Context:
     written = score_format(cell["score"] for cell in cells)
     span = tables.standing_range(cells, winners, greater)
     first = say("best so far") if verdict["status"] == "interrupted" else say("take this")
+    metrics = None  # a training of the user's own has its one score
+    if not _is_a_training(verdict):
+        metrics = tables.metric_matrix(cells, verdict["metric"], greater, verdict.get("baseline"))
     return {
         "standing": tables.standing(cells, winners, span, written, first),
         "pairs": tables.pair_matrices(cells, greater, written),
-        "metrics": tables.metric_matrix(cells, verdict["metric"], greater, verdict.get("baseline")),
+        "metrics": metrics,
     }
 
 
@@ -240,7 +251,8 @@ def curves(verdict: Context, runs: pl.DataFrame) -> Context:
         "batches": batches,
         "first": first,
         "legend": legend,
-        "axes": charts.X_AXES,
+        # What a training of the user's own takes for an example is not known.
+        "axes": [axis for axis in charts.X_AXES if axis != "examples" or not _is_a_training(verdict)],
         "thinned": thinned,
     }
 
@@ -353,8 +365,10 @@ def tried(verdict: Context, plan: Context, found: list[dict[str, Any]]) -> Conte
 def _plan_facts(plan: Context, verdict: Context) -> list[tuple[str, str]]:
     """The plan's entries as words, those apart that the record or the notes tell already."""
     told_elsewhere = {"left_out", "loss_reasons", "module_sha256", "together"}
-    if _is_of_a_module(verdict):
+    if _is_of_a_module(verdict) or _is_a_training(verdict):
         told_elsewhere |= {"validation", "test"}  # shares that tables are cut by; a module's parts were given
+    if _is_a_training(verdict):
+        told_elsewhere |= {"asked_task", "num_train_rows", "architecture"}
     facts: list[tuple[str, str]] = []
     for key, value in plan.items():
         if key in verdict or key in told_elsewhere:
@@ -373,14 +387,18 @@ def _record_facts(verdict: Context) -> list[tuple[str, str]]:
     runs, diverged = f"{verdict['num_runs']:,}", f"{verdict['num_diverged']:,}"
     versions = sorted(verdict["versions"].items())
     encoded = (say("Features after encoding"), f"{verdict['num_features']:,}")
+    is_a_table = not _is_of_a_module(verdict) and not _is_a_training(verdict)
     return [
-        (say("Rows"), ", ".join(rows)),
-        *([] if _is_of_a_module(verdict) else [encoded]),
+        *([(say("Rows"), ", ".join(rows))] if rows else []),
+        *([encoded] if is_a_table else []),
         (say("Model"), _model_in_words(verdict["architecture"])),
         (say("Epochs a run, at most"), fact(verdict["epochs"])),
         (say("Runs"), say("{runs}, of which {diverged} diverged", runs=runs, diverged=diverged)),
         (say("Seed"), str(verdict["seed"])),
-        (say("Data SHA-256"), str(verdict["data_sha256"])),
+        (
+            say("Text's SHA-256") if _is_a_training(verdict) else say("Data SHA-256"),
+            str(verdict["data_sha256"]),
+        ),
         *((say("Version of {name}", name=name), str(version)) for name, version in versions),
     ]
 
@@ -389,7 +407,13 @@ def _is_of_a_module(verdict: Context) -> bool:
     return "module" in verdict["architecture"]
 
 
+def _is_a_training(verdict: Context) -> bool:
+    return "training" in verdict["architecture"]
+
+
 def _model_in_words(architecture: Context) -> str:
+    if "training" in architecture:
+        return say("your own training, {name}", name=architecture["training"])
     if "module" in architecture:
         return say("your own module, {name}", name=architecture["module"])
     hidden = ", ".join(str(width) for width in architecture["hidden"])
@@ -428,6 +452,8 @@ def use(verdict: Context, plan: Context, runs: pl.DataFrame) -> dict[str, str | 
     if not verdict["winners"]:
         return {}
     winner = verdict["winners"][0]
+    if _is_a_training(verdict):
+        return {"trial": trial_code(verdict)}
     if _is_of_a_module(verdict):
         return {
             "python": (

@@ -9,6 +9,7 @@ from typing import Any
 from steepest.report.language import recorded, say
 from steepest.report.scale import ScoreRange, score_range, ticks
 from steepest.report.words import Cell, between, capital, finite, humanise, plural, score_format, significant
+from steepest.training.run import OWN
 
 HOME_METRICS = {
     "mse": "rmse",
@@ -88,6 +89,7 @@ def batch_words(batch_size: Any) -> str:
     size, _, schedule = str(batch_size).partition(" ")
     words = say("full batch") if size == "full" else say("batch {size}", size=size)
     words = say("one row a step") if size == "1" else words
+    words = say("its own batches") if size == OWN else words
     return say("{batch}, {schedule}", batch=words, schedule=schedule) if schedule else words
 
 

@@ -10,7 +10,12 @@ from steepest.report.language import current, say, translated
 
 Cell = Mapping[str, Any]
 
-TASKS = {"regression": "regression", "binary": "two classes", "multiclass": "several classes"}
+TASKS = {
+    "regression": "regression",
+    "binary": "two classes",
+    "multiclass": "several classes",
+    "own": "a training of your own",
+}
 _WORDS = {
     "rmse": "RMSE",
     "mae": "MAE",

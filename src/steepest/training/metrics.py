@@ -7,6 +7,7 @@ test holds the two together. A metric of the user's own has ``compute`` alone, a
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from steepest.backends import cpu
 from steepest.backends.cpu_vocabulary import exp, log1p, softplus
 from steepest.errors import InputError, told
+from steepest.training.run import OWN
 
 __all__ = [
     "LOGIT",
@@ -33,6 +35,7 @@ __all__ = [
     "metric",
     "metric_signature",
     "metrics_of",
+    "own_score",
 ]
 
 # What a loss takes; metrics see the logit before PROBABILITY.
@@ -309,6 +312,28 @@ def metrics_of(task: str, deciding: str) -> dict[str, Metric]:
         for name, one in METRICS.items()
         if task in one.tasks and (name == deciding or not one.is_users_own)
     }
+
+
+def own_score(word: object) -> Metric:
+    """The score that a training function gives itself, ``"max accuracy"`` or ``"min perplexity"``, with that title.
+
+    Raises:
+        InputError: the word does not say which way it goes.
+    """
+    found = re.fullmatch(r"(min|max) (\S.*)", word) if isinstance(word, str) else None
+    if found is None:
+        raise InputError(
+            f"The metric of a training function is what it returns, and whether less or more of it is better: "
+            f"'min loss', 'max accuracy'; not {word!r}."
+        )
+    METRICS[found[0]] = Metric(found[0], found[2], (OWN,), found[1] == "max", _only_number)
+    return METRICS[found[0]]
+
+
+def _only_number(targets: NDArray[Any], predictions: NDArray[Any]) -> float:
+    """What stands for the predictions of a training function is its score."""
+    (score,) = predictions
+    return float(score)
 
 
 def metric(

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Task = Literal["regression", "binary", "multiclass"]
-BatchSize = int | Literal["full"]
+# In place of a task, a loss or a batch size: that is the affair of a training function of the user's own.
+OWN: Final = "own"
+Task = Literal["regression", "binary", "multiclass", "own"]
+BatchSize = int | Literal["full", "own"]
 
 STOP_REASONS = (
     "epochs",  # max_epochs reached
@@ -63,6 +65,11 @@ class Run:
     schedule_epochs: int | None = (
         None  # the schedule goes over; None: the run's own, however early it is stopped
     )
+
+
+def has_classes(task: Task) -> bool:
+    """Whether what is predicted are the probabilities of classes."""
+    return task in ("binary", "multiclass")
 
 
 def regime(batch_size: BatchSize, schedule: str) -> str:
