@@ -184,10 +184,11 @@ def test_a_default_among_the_winners_is_not_called_worse(plan_of: Any, engine: A
 
 @pytest.mark.parametrize(
     ("size", "written"),
-    [(51.0, "51.0 (95% interval 50.0 to 52.0"), (51e3, "51,000 (95% interval 50,000 to 52,000"),
+    [(51e-12, "5.100e-11 (95% interval 5.000e-11 to 5.200e-11"),
+     (51.0, "51.0 (95% interval 50.0 to 52.0"), (51e3, "51,000 (95% interval 50,000 to 52,000"),
      (51e9, "5.100e+10 (95% interval 5.000e+10 to 5.200e+10")],
 )  # fmt: skip
-def test_large_scores_are_written_as_in_the_table(
+def test_scores_of_any_size_are_written_as_in_the_table(
     size: float, written: str, plan_of: Any, engine: Any, judge: Any
 ) -> None:
     plan = plan_of(losses=["mse"], optimizers=["adam"])

@@ -68,6 +68,18 @@ def test_all_scores_get_the_decimals_of_the_smallest() -> None:
     assert score_format([])(1.0) == "1.000"
 
 
+def test_scores_beyond_eight_decimals_keep_their_digits() -> None:
+    """Of farads and of lengths in an atom the report said 0.00000000."""
+    written = score_format([1.4386e-13, 2.2e-6, 0.5])
+    assert [written(score) for score in (1.4386e-13, -2.2e-6, 0.0, 0.5)] == [
+        "1.439e-13",
+        "−2.2e-6",
+        "0.00000000",
+        "0.50000000",
+    ]
+    assert score_format([0.5])(1e-9) == "0.0000", "a difference is written as finely as the scores are"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -133,6 +145,13 @@ def test_a_range_is_never_empty(scores: list[float | None]) -> None:
 
 def test_ticks_are_round_and_inside() -> None:
     assert ticks(score_range([2.0, 2.1, 2.2, 2.3], False), 4) == [2.0, 2.1, 2.2, 2.3]
+
+
+@pytest.mark.parametrize("unit", [1e-13, 1.0, 1e15])
+def test_an_axis_does_not_hang_on_the_unit(unit: float) -> None:
+    span = score_range([2.0 * unit, 2.1 * unit, 2.3 * unit], False)
+    assert [span.percent(2.0 * unit), span.percent(2.3 * unit)] == [4.55, 95.45]
+    assert ticks(span, 4) == pytest.approx([2.0 * unit, 2.1 * unit, 2.2 * unit, 2.3 * unit], rel=1e-9)
 
 
 @pytest.mark.parametrize(("greater_is_better", "inwards"), [(False, 1), (True, -1)])

@@ -17,6 +17,7 @@ from steepest.training.run import OWN
 __all__ = ["sentence", "sentence_so_far"]
 
 _HUGE = 1e9  # nobody counts so many digits
+_MOST_DECIMALS = 8  # nor so many zeros
 
 
 def sentence(plan: Plan, contestants: Sequence[Contestant], winners: Sequence[Contestant]) -> str:
@@ -122,14 +123,16 @@ def _written(contestant: Contestant) -> str:
 
 def _figures(value: float, decimals: int) -> str:
     """With its thousands apart, as in the table below the sentence."""
-    return number(value) if abs(value) >= _HUGE else f"{value:,.{decimals}f}"
+    if abs(value) >= _HUGE or decimals > _MOST_DECIMALS:
+        return number(value)
+    return f"{value:,.{decimals}f}"
 
 
 def _decimals(contestant: Contestant) -> int:
     """As many as the interval's width calls for, and at least three digits of the score."""
     low, high = contestant.interval or (0.0, 0.0)
     finest = min(high - low, abs(contestant.score) / 100) if high > low else abs(contestant.score) / 100
-    return min(8, max(0, -math.floor(math.log10(finest)))) if finest > 0 else 3
+    return max(0, -math.floor(math.log10(finest))) if finest > 0 else 3
 
 
 def _num_seeds(contestant: Contestant) -> str:

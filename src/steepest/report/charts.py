@@ -45,6 +45,10 @@ CONFIG: dict[str, Any] = {
 }
 
 _RATE_LABEL = "format(datum.value, datum.value >= 0.001 && datum.value < 10000 ? '~g' : '~e')"
+_SCORE_LABEL = (
+    "datum.value == 0 ? '0' : abs(datum.value) < 0.00001 || abs(datum.value) >= 10000000"
+    " ? format(datum.value, '~e') : datum.label"
+)
 _AMOUNT_LABEL = "format(datum.value, datum.value >= 1000 ? '~s' : '~g')"
 
 
@@ -244,6 +248,7 @@ def _score_axis(field: str, metric: str, span: ScoreRange, *, ticks: int, clamp:
             titleX=0,
             titleY=-8,
             tickCount=ticks,
+            labelExpr=_SCORE_LABEL,
             grid=True,
         )
     )

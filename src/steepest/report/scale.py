@@ -64,7 +64,7 @@ def score_range(
     best = min(costs[:1] + needed)
     limit = best + max(stretch * (median(costs) - best), least * abs(best)) if costs else best
     worst = max([min(max(costs, default=best), limit), *needed])
-    if worst - best <= 1e-9 * max(1.0, abs(best)):
+    if worst - best <= 1e-9 * abs(best):
         best, worst = best - 0.05 * (abs(best) or 1.0), worst + 0.05 * (abs(worst) or 1.0)
     margin = 0.05 * (worst - best)
     ends = sorted((sign * (best - margin), sign * (worst + margin)))
@@ -78,7 +78,7 @@ def ticks(span: ScoreRange, wanted: int = 5) -> list[float]:
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
     first = math.ceil(span.low / step)
     last = math.floor(span.high / step)
-    return [round(index * step, 12) for index in range(first, last + 1)]
+    return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
 
 
 def rate_range(rates: Sequence[float]) -> tuple[float, float]:

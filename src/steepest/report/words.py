@@ -25,6 +25,7 @@ _WORDS = {
     "sec": "seconds",
     "num": "number of",
 }
+_LEAST_PLAIN = 1e-5  # has four digits in eight decimals
 # Entries of a plan whose names say too little to one who has not read the code.
 _ENTRIES = {
     "asked_task": "task asked for",
@@ -95,16 +96,20 @@ def duration(seconds: Any) -> str:
 
 
 def score_format(scores: Iterable[Any]) -> Callable[[Any], str]:
-    """One way to write all scores: as many decimals as give the smallest of them four digits."""
-    sizes = [abs(score) for score in map(finite, scores) if score]
-    exponent = math.floor(math.log10(min(sizes))) if sizes else 0
-    decimals = min(8, max(0, 3 - exponent))
+    """One way to write all scores: as many decimals as give the smallest of them four digits, up to eight.
+
+    Where that is not enough, what eight decimals would cut has an exponent, as what is huge has.
+    """
+    least = min((abs(score) for score in map(finite, scores) if score), default=1.0)
+    decimals = min(8, max(0, 3 - math.floor(math.log10(least))))
 
     def written(score: Any) -> str:
         number = finite(score)
         if number is None:
             return "–"
-        return significant(number, 4) if abs(number) >= 1e6 else f"{number:,.{decimals}f}".replace("-", "−")
+        if abs(number) >= 1e6 or (least < _LEAST_PLAIN and 0 < abs(number) < _LEAST_PLAIN):
+            return significant(number, 4)
+        return f"{number:,.{decimals}f}".replace("-", "−")
 
     return written
 
