@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from steepest.errors import InputError
@@ -264,6 +265,37 @@ def test_probabilities_have_a_column_for_each_class(
         "prediction,probability_no,probability_sí",
         "no,0.75,0.25",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("p.tsv", lambda path: pl.read_csv(path, separator="\t")),
+        ("p.TXT", pl.read_csv),
+        ("p", pl.read_csv),
+        ("p.parquet", pl.read_parquet),
+    ],
+)
+def test_predictions_are_written_as_their_file_is_named(
+    run: Run, fitted: SimpleNamespace, tmp_path: Path, name: str, read: Callable[[Path], pl.DataFrame]
+) -> None:
+    """CSV in a file called ``.parquet`` was found out by whoever read it next."""
+    assert run("predict", "m", "cars.csv", "--proba", "--out", tmp_path / name).exit_code == 0
+    assert read(tmp_path / name).to_dict(as_series=False) == {
+        "prediction": ["no", "sí", "no"],
+        "probability_no": [0.75, 0.5, 1.0],
+        "probability_sí": [0.25, 0.5, 0.0],
+    }
+
+
+@pytest.mark.parametrize("name", ["p.json", "p.csv.gz", "p.xlsx"])
+def test_predictions_are_not_written_as_what_they_are_not(
+    run: Run, fitted: SimpleNamespace, tmp_path: Path, name: str
+) -> None:
+    ran = run("predict", "m", "cars.csv", "--out", tmp_path / name)
+    assert ran.exit_code == 2
+    assert ran.err.endswith("a name that ends in .csv, .tsv or .parquet would do.\n")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_of_numbers_is_not_asked_for_probabilities(

@@ -1,7 +1,8 @@
-"""``steepest predict``: a saved model's predictions for the rows of a table, as CSV."""
+"""``steepest predict``: a saved model's predictions for the rows of a table, as CSV, TSV or Parquet."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -25,6 +26,17 @@ __all__ = ["predict"]
 
 _ROWS_AT_ONCE = 1 << 18
 
+_CSV, _TSV, _PARQUET = ",", "\t", "parquet"
+_FORMS = {
+    "": _CSV,
+    ".csv": _CSV,
+    ".txt": _CSV,
+    ".tsv": _TSV,
+    ".tab": _TSV,
+    ".parquet": _PARQUET,
+    ".pq": _PARQUET,
+}
+
 
 def predict(
     model_dir: Annotated[
@@ -36,16 +48,22 @@ def predict(
     data: Data,
     out: Annotated[
         Path | None,
-        typer.Option(help="The CSV file to write.", metavar="FILE", show_default="standard output"),
+        typer.Option(
+            help="The file to write: .csv, .tsv or .parquet.",
+            metavar="FILE",
+            show_default="CSV on standard output",
+        ),
     ] = None,
     proba: Annotated[
         bool, typer.Option("--proba", help="A column of probabilities for each class too.")
     ] = False,
 ) -> None:
-    """Write a saved model's predictions for the rows of a table, as CSV."""
+    """Write a saved model's predictions for the rows of a table."""
+    form = _CSV
     if out is not None:
         check_file(out, "--out")
         _check_apart(out, model_dir, data)
+        form = _form(out)
 
     import polars as pl
 
@@ -55,17 +73,19 @@ def predict(
     if proba and not model.classes:
         raise InputError("--proba goes with a model of classes; this one predicts numbers.")
     with _notes_to_stderr():
-        columns = {"prediction": _no_formulas(model.predict(data))}
+        predictions = model.predict(data)
+        columns = {"prediction": predictions if form == _PARQUET else _no_formulas(predictions)}
         if proba:
             probabilities = model.predict_proba(data)
             columns |= {
                 f"probability_{_word(name)}": probabilities[:, c] for c, name in enumerate(model.classes)
             }
-    lines = _csv(pl.DataFrame(columns))
+    frame = pl.DataFrame(columns)
     if out is not None:
-        write_file(out, (text.encode() for text in lines), "--out {path}")
+        content = [_parquet(frame)] if form == _PARQUET else (text.encode() for text in _lines(frame, form))
+        write_file(out, content, "--out {path}")
         return
-    for text in lines:
+    for text in _lines(frame, form):
         if sys.stdout.isatty():
             sys.stdout.write(inert(text))
         else:
@@ -77,10 +97,31 @@ def _word(label: Any) -> str:
     return str(label).lower() if isinstance(label, bool) else str(label)
 
 
-def _csv(frame: pl.DataFrame) -> Iterator[str]:
-    """A frame as CSV, some rows at a time: all of it as text may be far larger than the numbers."""
+def _form(out: Path) -> str:
+    """What a file of this name holds: text, by the character that separates its cells, or Parquet.
+
+    Raises:
+        InputError: the name promises something else.
+    """
+    suffix = out.suffix.lower()
+    if suffix not in _FORMS and (out.is_file() or not out.exists()):  # a device may have any name
+        raise InputError(
+            f"--out {out}: predictions are written as CSV, TSV or Parquet; a name that ends in .csv, .tsv or .parquet "
+            "would do."
+        )
+    return _FORMS.get(suffix, _CSV)
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    whole = io.BytesIO()
+    frame.write_parquet(whole)
+    return whole.getvalue()
+
+
+def _lines(frame: pl.DataFrame, separator: str) -> Iterator[str]:
+    """A frame as text, some rows at a time: all of it may be far larger than the numbers."""
     for first in range(0, max(frame.height, 1), _ROWS_AT_ONCE):
-        yield frame[first : first + _ROWS_AT_ONCE].write_csv(include_header=first == 0)
+        yield frame[first : first + _ROWS_AT_ONCE].write_csv(include_header=first == 0, separator=separator)
 
 
 def _check_apart(out: Path, model_dir: Path, data: str) -> None:
