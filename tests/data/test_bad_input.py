@@ -140,6 +140,16 @@ BAD_FILES = [
     BadFile("t.csv", rows(lambda row: f"{row}", "y"), ["No column of 't.csv'", "only column"]),
     BadFile("t.csv", rows(lambda row: f"7,{row}"), ["No column of 't.csv'", "the same value (7)"]),
     BadFile("t.csv", rows(lambda row: f"id{row},{row}"), ["No column", "a text of its own"]),
+    BadFile(
+        "t.csv",
+        rows(lambda row: f"{row / 7 if row else '#DIV/0!'},{row}"),
+        [
+            "No column",
+            "1 of its 30 values are not numbers, the first is '#DIV/0!' in row 1",
+            "a text of its own",
+        ],
+    ),
+    BadFile("t.csv", rows(lambda row: f"{row},${row}.50"), ["too many for classes (the first is '$0.50')"]),
     BadFile("t.csv", rows(lambda row: f"?,{row}"), ["No column", "no value in the training rows"]),
     BadFile(
         "t.csv",

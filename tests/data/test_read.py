@@ -134,6 +134,7 @@ def test_arrays_become_columns() -> None:
     assert table.target == "y"
     assert_frame_equal(table.frame, pl.DataFrame({"x0": [0, 2, 4], "x1": [1, 3, 5], "y": [1.0, None, 3.0]}))
     assert read(x).columns == ["x0", "x1"]
+    assert_frame_equal(read(x.tolist()).frame, read(x).frame)  # as it may be trained on
 
 
 @pytest.mark.parametrize(
@@ -236,6 +237,35 @@ def test_a_stray_text_among_numbers_is_said(tmp_path: Path) -> None:
     assert (
         note == "Column 'a' is read as text: 1 of its 3 values are not numbers, the first is 'few' in row 3."
     )
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["5.4%", "12 %"],
+        ["$1'234.50", "$3"],
+        ["1 234", "12 345"],
+        ["(3.50)", "(2)"],
+        ["\u22121.5", "\u22122.25"],
+        ["7 €"],
+    ],
+)
+def test_numbers_that_only_a_person_reads_as_such_are_said(cells: list[str], tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a;b\n" + "".join(f"{cell};1\n" for cell in cells), encoding="utf-8")
+    (note,) = read(tmp_path / "t.csv").notes
+    assert f"have signs or thousands' separators ({cells[0]!r} in row 1); write them plainly" in note
+
+
+@pytest.mark.parametrize("cell", ["10.0.0.1", "v1.2", "12-34", "10:05", "030 12 34", "%", "$", "4711 AB"])
+def test_codes_are_not_taken_for_numbers(cell: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"a;b\n{cell};1\n{cell};2\n", encoding="utf-8")
+    assert read(tmp_path / "t.csv").notes == ()
+
+
+@pytest.mark.parametrize("hint", ["sep=;\r\n", '"sep=;"\n', "SEP=;\n"])
+def test_the_line_that_tells_excel_the_separator_is_no_header(hint: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"{hint}a;b\n1;x\n2;y\n", encoding="utf-8-sig")
+    assert read(tmp_path / "t.csv").frame.rows() == [(1, "x"), (2, "y")]
 
 
 def test_decimal_commas_are_read_where_they_are_clear(tmp_path: Path) -> None:

@@ -224,6 +224,10 @@ SENTENCES = [
     f"The 9 groups in 'g' are split 5 in training, 2 in validation, 1 in test rows; {OF_PARTS}",
     "The rows are in the order of 'day': training rows from 1, validation rows from 7, test rows from 9.",
     "Column 'size' is read as text: 2 of its 90 values are not numbers, the first is 'big' in row 7.",
+    (
+        "Column 'size' is read as text: its numbers have signs or thousands' separators ('5.4%' in row 1); write them "
+        "plainly for it to be taken as numbers."
+    ),
     f"Column 'size' is left out: its values lie within 6e-200 of one another, {TOO_LITTLE}",
     "Whether it matters was not measured: mae or huber would have to take part.",
     "Column 'town': 2 of 60 rows hold a category that no training row had ('t1', 't7'); they are taken as infrequent.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,10 @@ from steepest.errors import InputError
 __all__ = ["read_delimited", "read_pieces"]
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+_HINT = re.compile(
+    rb'\A"?sep=[^\r\n]"?\r?\n', re.IGNORECASE
+)  # a line for Excel alone; the separator shows anyhow
 
 MOST_CELL_BYTES = 2**20
 _PIECE_BYTES = 2**24
@@ -166,7 +171,7 @@ def _text_bytes(data: bytes, name: str) -> bytes:
             f"{name} is not a text table: it holds binary data; a CSV, TSV or Parquet file would do."
         )
     _check_utf8(data, name)
-    data = data.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
+    data = _HINT.sub(b"", data.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n"), count=1)
     if not data.strip():
         raise InputError(
             f"{name} is empty; the first line must name the columns, each further line is a row."

@@ -65,6 +65,11 @@ _DECIMAL_COMMA = r"^[+-]?\d+(,\d+)?$"
 _THOUSANDS_COMMA = r"^[+-]?\d{1,3}(,\d{3})*(\.\d+)?$"
 _THOUSANDS_POINT = r"^[+-]?\d{1,3}(\.\d{3})*(,\d+)?$"
 _ALL_POINTED = r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$"  # every point may separate thousands
+# A number with its sign of percent or currency, its thousands apart, in brackets, or with a typographer's minus.
+_DRESSED = (
+    r"^[(+\-\u2212]?\s?[$\u20ac\u00a3\u00a5]?\s?[+\-\u2212]?(\d+|\d{1,3}([.,'\u2019\s]\d{3})+)([.,]\d+)?"
+    r"\s?[%$\u20ac\u00a3\u00a5]?\)?$"
+)
 _BELOW_A_THOUSAND = r"^[+-]?\d{1,3}$"
 _COMMA_FORMS = (_DECIMAL_COMMA, _THOUSANDS_COMMA, _THOUSANDS_POINT)
 
@@ -153,7 +158,7 @@ def typed_text(series: pl.Series, separator: str) -> Typed:
     commas = _typed_commas(series, separator)
     if commas is not None:
         return commas
-    note = _mostly(series, numbers, "numbers")
+    note = _mostly(series, numbers, "numbers") or _dressed(series, numbers)
     return Typed(series, note=note) if note else _typed_words(series)
 
 
@@ -272,6 +277,18 @@ def _mostly(series: pl.Series, read: pl.Series, what: str) -> str | None:
     return (
         f"Column {series.name!r} is read as text: {num_values - num_read:,} of its {num_values:,} values are not "
         f"{what}, the first is {series[row - 1]!r} in row {row}."
+    )
+
+
+def _dressed(series: pl.Series, numbers: pl.Series) -> str | None:
+    """Says so where all values of a text column are numbers to a person."""
+    values = series.drop_nulls()
+    if not values.head(20).str.contains(_DRESSED).all() or not values.str.contains(_DRESSED).all():
+        return None
+    row = first_row(series.is_not_null() & numbers.is_null())
+    return (
+        f"Column {series.name!r} is read as text: its numbers have signs or thousands' separators "
+        f"({series[row - 1]!r} in row {row}); write them plainly for it to be taken as numbers."
     )
 
 

@@ -14,7 +14,7 @@ from steepest.data.encoding import CategoricalColumn, NumericColumn, Part
 from steepest.data.kinds import kind_of
 from steepest.data.moments import LEAST_SPREAD
 from steepest.data.parts import DATE_PARTS, part_values
-from steepest.data.table import which
+from steepest.data.table import told_of, which
 from steepest.errors import InputError
 
 __all__ = ["MAX_LEVELS", "Summary", "categories", "keep_useful", "learn_columns", "too_large", "useless"]
@@ -29,13 +29,14 @@ _INDEX_NAMES = ("", "Unnamed: 0", "__index_level_0__")
 
 
 def learn_columns(
-    rows: pl.DataFrame, source: str
+    rows: pl.DataFrame, source: str, read: Sequence[str] = ()
 ) -> tuple[tuple[NumericColumn | CategoricalColumn, ...], list[str]]:
     """What there is to learn about the feature columns.
 
     Args:
         rows: the training rows, features alone.
         source: what to call the table in a message.
+        read: what reading it had to decide, a sentence each.
 
     Returns:
         The encodings of the columns that can teach a model something, in order, and notes about the rest.
@@ -45,7 +46,7 @@ def learn_columns(
     """
     notes: list[str] = []
     kept = keep_useful(
-        {series.name: useless(_summary(series)) for series in rows.get_columns()}, source, notes
+        {series.name: useless(_summary(series)) for series in rows.get_columns()}, source, notes, read
     )
     return tuple(_learn(rows[name], source, notes) for name in kept), notes
 
@@ -75,8 +76,10 @@ def _summary(series: pl.Series) -> Summary:
     return Summary(series.name, series.dtype, len(series), len(values), values.n_unique(), first, spread)
 
 
-def keep_useful(reasons: Mapping[str, str | None], source: str, notes: list[str]) -> list[str]:
-    """The columns that nothing speaks against; what is left out is noted.
+def keep_useful(
+    reasons: Mapping[str, str | None], source: str, notes: list[str], read: Sequence[str] = ()
+) -> list[str]:
+    """The columns that nothing speaks against; what is left out is noted. What reading said of it may be why.
 
     Raises:
         InputError: no column is left.
@@ -88,7 +91,7 @@ def keep_useful(reasons: Mapping[str, str | None], source: str, notes: list[str]
     found = [f"{which(names)} is left out: {reason}." for reason, names in useless_for.items()]
     notes += found
     if None not in reasons.values():
-        told = " ".join(found) or "The target is its only column."
+        told = " ".join([*told_of(read, list(reasons)), *found]) or "The target is its only column."
         raise InputError(f"No column of {source} is of use as a feature. {told}")
     return [name for name, reason in reasons.items() if reason is None]
 

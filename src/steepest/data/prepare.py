@@ -151,7 +151,8 @@ def prepare(
     decisive = split_column(table, found.name, found.present, group, time)
     frame = table.frame.filter(found.present)
     features_alone = frame if decisive is None else frame.drop(decisive.name)
-    rows = Table(features_alone, table.source, found.name, by_place=table.by_place and decisive is None)
+    by_place = table.by_place and decisive is None
+    rows = Table(features_alone, table.source, found.name, table.notes, by_place=by_place)
     shares = {"validation": validation, "test": test}
     parts, split_notes = _split(found, decisive, shares, (seed, redrawn), by_time=time is not None)
     encoding, learned_notes = _learn(rows, found, parts[0])
@@ -219,7 +220,7 @@ def _check_columns(table: Table) -> None:
 
 def _learn(rows: Table, target: Target, train: Indices) -> tuple[Encoding, list[str]]:
     training_rows = rows.frame.drop(target.name)[train]
-    columns, notes = learn_columns(training_rows, rows.source)
+    columns, notes = learn_columns(training_rows, rows.source, rows.notes)
     mean, scale = _moments(target, train, rows.source)
     num_places = training_rows.width if rows.by_place else None
     return Encoding(target.name, target.task, columns, target.classes, mean, scale, num_places), notes

@@ -31,7 +31,8 @@ def read(data: Any, target: str | None = None) -> Table:
     Args:
         data: the path of a CSV, TSV or Parquet file, of a directory of such, or a pattern of paths; a data frame
             (polars, pandas, pyarrow or another that narwhals knows); a pair ``(X, y)`` of a 2-D array or frame and a
-            1-D array, which become columns ``x0``, ``x1``, ... and ``y``; or a 2-D array alone.
+            1-D array, which become columns ``x0``, ``x1``, ... and ``y``; or a 2-D array alone. Lists of lists are
+            such arrays.
         target: the name of the target column; None where there is none, as in a table to predict, and for a
             pair ``(X, y)``, whose target is ``y``.
 
@@ -60,11 +61,16 @@ def _read(data: Any, target: str | None) -> Table:
     frame = from_frame(data, "the data frame")
     if frame is not None:
         return table_of(frame, "the data frame")
-    if hasattr(data, "__array__"):
+    if hasattr(data, "__array__") or _is_rows(data):
         return replace(table_of(from_matrix(data, "the array"), "the array"), by_place=True)
     raise InputError(
         f"The data are of type {type(data).__name__}; give {TAKEN}, a data frame, or a pair (X, y) of arrays."
     )
+
+
+def _is_rows(data: Any) -> bool:
+    """Whether these are lists in a list, the features that a pair ``(X, y)`` may have too."""
+    return isinstance(data, list) and isinstance(next(iter(data), None), list | tuple)
 
 
 def _read_pair(pair: tuple[Any, ...], target: str | None) -> Table:

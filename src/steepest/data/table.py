@@ -9,7 +9,7 @@ import polars as pl
 
 from steepest.errors import InputError, near_names
 
-__all__ = ["Table", "check_names", "check_not_target", "check_there", "which", "without"]
+__all__ = ["Table", "check_names", "check_not_target", "check_there", "told_of", "which", "without"]
 
 _MOST_NAMED = 10
 
@@ -61,6 +61,12 @@ def which(names: Sequence[str]) -> str:
     return f"Each of the columns {', '.join(map(repr, names[:_MOST_NAMED]))}{more}"
 
 
+def told_of(notes: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """The notes that are about one of these columns."""
+    begins = tuple(f"Column {name!r}{end}" for name in columns for end in (" ", ":"))
+    return [note for note in notes if note.startswith(begins)]
+
+
 def without(table: Table, ignored: Sequence[str]) -> Table:
     """The table less some columns, and less what there was to say about them.
 
@@ -74,11 +80,7 @@ def without(table: Table, ignored: Sequence[str]) -> Table:
     return replace(
         table,
         frame=table.frame.drop(ignored),
-        notes=tuple(
-            note
-            for note in table.notes
-            if not any(note.startswith((f"Column {name!r} ", f"Column {name!r}:")) for name in ignored)
-        ),
+        notes=tuple(note for note in table.notes if note not in told_of(table.notes, ignored)),
         text={name: column for name, column in table.text.items() if name not in ignored},
         problems={name: problem for name, problem in table.problems.items() if name not in ignored},
         by_place=False,

@@ -177,12 +177,14 @@ def _count_classes(
 
 
 def _stray_text(values: pl.Series) -> str:
-    """The usual cause of a target of too many texts: numbers with a stray word among them."""
+    """What may have made text of numbers: a stray word among them, or how they are written."""
     if values.dtype != pl.String:
         return ""
     words = values.filter(values.cast(pl.Float64, strict=False).is_null())
-    if len(words) == 0 or len(words) > 0.5 * len(values):
+    if len(words) == 0:
         return ""
+    if len(words) > 0.5 * len(values):
+        return f" (the first is {words[0]!r})"
     return f" (most are numbers, but {words[0]!r} is not)"
 
 
