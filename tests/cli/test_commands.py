@@ -93,6 +93,22 @@ def test_fit_hands_on_only_what_was_given(run: Run, fitted: SimpleNamespace) -> 
     assert ran.out.startswith("Note: 5 of 60 rows have no target.")  # before the score
 
 
+@pytest.mark.parametrize(("num_epochs", "told"), [(3, "3 epochs"), (1, "1 epoch")])
+def test_a_training_without_validation_rows_tells_of_no_score(
+    run: Run, fitted: SimpleNamespace, num_epochs: int, told: str
+) -> None:
+    """It said "validation RMSE - at epoch 0 of 3"."""
+    record = {
+        **vars(FakeModel.record),
+        "validation_score": math.nan,
+        "best_epoch": 0,
+        "num_epochs": num_epochs,
+    }
+    fitted.model.record = SimpleNamespace(**record)
+    ran = run("fit", "cars.csv", "--target", "price", "--validation", "0", "--out", "m")
+    assert f"batch 32: {told} without validation rows, stopped by" in ran.out
+
+
 def test_every_option_of_fit_reaches_the_library(run: Run, fitted: SimpleNamespace) -> None:
     options = (
         "--task binary --loss bce --optimizer sgd --lr 0.1 --batch-size full --hidden none --activation tanh "

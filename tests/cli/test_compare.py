@@ -23,6 +23,22 @@ def test_only_what_was_given_is_handed_on(run: Run, compare: FakeCompare) -> Non
     ]
 
 
+def test_a_plan_has_decided_the_target(run: Run, compare: FakeCompare) -> None:
+    """A target beside it was to be left out, and without one it was missing."""
+    ran = run("compare", "cars.csv", "--plan", "plan.json", "--quiet")
+    assert ran.exit_code == 0, ran.err
+    assert compare.calls == [
+        {
+            "data": "cars.csv",
+            "target": None,
+            "plan": Path("plan.json"),
+            "out": Path("steepest-cars"),
+            "progress": None,
+        }
+    ]
+    assert "missing argument 'DATA'" in run("compare", "--plan", "plan.json").err
+
+
 def test_every_option_reaches_the_library(run: Run, compare: FakeCompare) -> None:
     options = (
         "--task regression --losses mse,mae --optimizers adam --batch-sizes full,1,32 --hidden 8,4 "

@@ -359,6 +359,7 @@ def compare(
     if extend is None:
         refuse(added, "goes with --extend and a finished comparison")
     goes_on = _goes_on(resume, extend, out)
+    known = {"data": goes_on is not None, "target": goes_on is not None or plan is not None}
     if train is not None:
         refuse(
             {**given(DATA=data, target=target, model=model, device=device), **of_modules, **of_tables},
@@ -366,7 +367,7 @@ def compare(
         )
         question: dict[str, Any] = {"train": train}
     else:
-        question = _question(data, target, model, of_modules, of_tables, is_known=goes_on is not None)
+        question = _question(data, target, model, of_modules, of_tables, known=known)
     place = goes_on or out or Path(f"steepest-{_name_of(data, train or model)}")
 
     from steepest.cli.plan_only import PlanOnly
@@ -416,9 +417,9 @@ def _question(
     of_modules: dict[str, Any],
     of_tables: dict[str, Any],
     *,
-    is_known: bool,
+    known: dict[str, bool],
 ) -> dict[str, Any]:
-    """A table or a module, and what may be asked of that alone; ``is_known``: a table need not be named again.
+    """A table or a module, and what may be asked of that alone; ``known``: what need not be named again.
 
     Raises:
         InputError: it is missing, or options of the one stand beside the other.
@@ -429,9 +430,9 @@ def _question(
             raise InputError("--model needs --data, such as --data my_models:parts.")
         return {"model": model, **of_modules}
     refuse(of_modules, "is for a module of your own, and --model is missing")
-    if data is None and not is_known:
+    if data is None and not known["data"]:
         raise InputError("missing argument 'DATA'; see 'steepest compare --help'.")
-    if target is None and not is_known:
+    if target is None and not known["target"]:
         raise InputError("missing option '--target'; see 'steepest compare --help'.")
     return {"data": data, "target": target, **of_tables}
 

@@ -168,10 +168,12 @@ def print_fit(model: FittedModel, out: Path) -> None:
     run = record.run
     screen = console()
     print_notes(screen, model.notes)
-    score = number(record.validation_score)
+    judged = f"{record.num_epochs:,} epoch{'s' * (record.num_epochs != 1)} without validation rows"
+    if record.best_epoch:
+        score = number(record.validation_score)
+        judged = f"validation {METRICS[model.metric].title} {score} at epoch {record.best_epoch} of {record.num_epochs}"
     screen.print(
-        f"{run.loss} with {run.optimizer}, rate {run.lr:.3g}{in_course(run)}, batch {run.batch_size}: "
-        f"validation {METRICS[model.metric].title} {score} at epoch {record.best_epoch} of {record.num_epochs}, "
+        f"{run.loss} with {run.optimizer}, rate {run.lr:.3g}{in_course(run)}, batch {run.batch_size}: {judged}, "
         f"stopped by {record.stop_reason} after {record.num_steps:,} steps and {record.seconds:.1f} s.",
         markup=False,
     )
