@@ -93,6 +93,14 @@ def test_fit_hands_on_only_what_was_given(run: Run, fitted: SimpleNamespace) -> 
     assert ran.out.startswith("Note: 5 of 60 rows have no target.")  # before the score
 
 
+def test_an_interrupted_fit_keeps_the_model_and_is_no_success(run: Run, fitted: SimpleNamespace) -> None:
+    """``steepest fit ... && deploy`` went on after Ctrl-C."""
+    fitted.model.record = SimpleNamespace(**{**vars(FakeModel.record), "stop_reason": "interrupted"})
+    ran = run("fit", "cars.csv", "--target", "price", "--out", "m")
+    assert (ran.exit_code, fitted.model.saved) == (130, [Path("m")])
+    assert "at epoch 7 of 9, interrupted after 1,234 steps" in ran.out
+
+
 @pytest.mark.parametrize(("num_epochs", "told"), [(3, "3 epochs"), (1, "1 epoch")])
 def test_a_training_without_validation_rows_tells_of_no_score(
     run: Run, fitted: SimpleNamespace, num_epochs: int, told: str

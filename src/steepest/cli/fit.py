@@ -325,3 +325,7 @@ def _fit_table(data: str, target: str, out: Path, options: dict[str, Any]) -> No
         model = run_fit(data, target, progress=told, **options)
     model.save(out)
     print_fit(model, out)
+    if (
+        model.record.stop_reason == "interrupted"
+    ):  # what it had learned is kept, but it is not what was asked for
+        raise typer.Exit(130)

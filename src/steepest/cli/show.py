@@ -172,9 +172,11 @@ def print_fit(model: FittedModel, out: Path) -> None:
     if record.best_epoch:
         score = number(record.validation_score)
         judged = f"validation {METRICS[model.metric].title} {score} at epoch {record.best_epoch} of {record.num_epochs}"
+    reason = record.stop_reason
+    ended = reason if reason == "interrupted" else f"stopped by {reason}"
     screen.print(
         f"{run.loss} with {run.optimizer}, rate {run.lr:.3g}{in_course(run)}, batch {run.batch_size}: {judged}, "
-        f"stopped by {record.stop_reason} after {record.num_steps:,} steps and {record.seconds:.1f} s.",
+        f"{ended} after {record.num_steps:,} steps and {record.seconds:.1f} s.",
         markup=False,
     )
     screen.print(f"Model: {out}", markup=False, soft_wrap=True)
