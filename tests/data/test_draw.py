@@ -107,6 +107,17 @@ def test_wrong_input_is_said_as_by_reading(tmp_path: Path, frame: pl.DataFrame) 
         draw(tmp_path / "torn.parquet", "y", 10, 0)
 
 
+def test_text_of_which_rows_are_drawn_is_read_as_all_of_it_is(tmp_path: Path) -> None:
+    """Rows of a file whose numbers have thousands' points and decimal commas were drawn with 2.064 for 2064."""
+    rows = "".join(f"{1 + row // 900}.{100 + row % 900};{row},5;{row}%\n" for row in range(300))
+    (tmp_path / "cars.csv").write_text(f"a;b;c\n{rows}", encoding="utf-8")
+    whole, drawn = read(tmp_path / "cars.csv"), draw(tmp_path / "cars.csv", "b", 50, seed=0)
+    assert drawn.problems == whole.problems
+    assert list(drawn.problems) == ["a"]
+    assert drawn.notes[1:] == whole.notes
+    assert len(whole.notes) == 2
+
+
 def test_text_is_called_by_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "cars.csv").write_text("a,b\n1,x\n2,y\n3,z\n", encoding="utf-8")
     assert draw(tmp_path / "cars.csv", "b", 2, seed=0).source == "'cars.csv'"

@@ -235,7 +235,8 @@ def test_text_becomes_the_columns_that_reading_it_whole_gives(tmp_path: Path, pi
     path = tmp_path / "rows.csv"
     rows.write_csv(path)
     (tmp_path / "parts").mkdir()
-    parts, digest = as_parquet([path], tmp_path / "parts", piece_bytes=piece_bytes)
+    parts, digest, notes = as_parquet([path], tmp_path / "parts", piece_bytes=piece_bytes)
+    assert notes == []
     assert len(parts) == 1 or piece_bytes < 1 << 24
     assert pl.concat([pl.read_parquet(part) for part in parts]).equals(read(path).frame)
     assert digest == batches_module.files_sha256([path])
@@ -258,15 +259,45 @@ def test_text_files_are_streamed_too(tmp_path: Path) -> None:
     assert list(dict.fromkeys(said)) == ["Reading text", "Reading", "Encoding"]
 
 
+@pytest.mark.parametrize("empty", ["0.csv", "9.csv"])
+def test_a_file_among_others_may_have_no_rows(tmp_path: Path, empty: str) -> None:
+    """Read whole, it was refused, and streamed it was not."""
+    (tmp_path / empty).write_text("a;b\n", encoding="utf-8")
+    (tmp_path / "5.csv").write_text("b;a\n1,5;x\n2,5;y\n", encoding="utf-8")
+    whole = read(tmp_path).frame
+    assert sorted(whole.columns) == ["a", "b"]
+    assert whole["b"].to_list() == [1.5, 2.5]
+    with open_batches(sorted(tmp_path.iterdir())) as batches:
+        ((_, batch),) = batches
+        assert batch.frame["b"].to_list() == [1.5, 2.5]
+    (tmp_path / "5.csv").write_text("a;b\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"^the 2 files from '\d.csv' on have a header but no rows"):
+        read(tmp_path)
+
+
+def test_decimal_commas_are_told_of_however_the_text_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a;b\n" + "".join(f"{row};{row},5\n" for row in range(NUM_ROWS)), encoding="utf-8")
+    *_, notes = as_parquet([path], tmp_path, piece_bytes=500)
+    assert notes == list(read(path).notes)
+    with open_batches([path]) as batches, prepare_streamed(batches, "a", layout=Layout(16, 2)) as prepared:
+        assert prepared.notes[0] == notes[0]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        (
+            # Read whole, it is refused too: in one piece the points stand, in another the commas.
+            "a;b\n" + "2.064;7\n" * 200 + "2.064;1,5\n" * 200,
+            r"In 'bad.csv', column 'a' holds numbers whose points may separate thousands",
+        ),
         (
             "a,y\n" + "1,2\n" * 200 + "1,2,3\n",
             r"Row \d+ of 'bad.csv' \(counted from its line \d+\) has 3 cells",
         ),
         ("a,y\n" + "1,2\n" * 200 + '1,"2\n', "double quote"),
-        ("a,y\n", "have a header but no rows"),
+        ("a,y\n", "has a header but no rows"),
         ("", "is empty"),
         ("a,y\n" + '"1,234",2\n' * 200, "numbers with commas"),
     ],

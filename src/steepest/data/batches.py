@@ -12,7 +12,7 @@ import polars as pl
 from steepest.backends.available import available_bytes
 from steepest.data.files import common_schema, is_parquet, told_files
 from steepest.data.read import table_of
-from steepest.data.table import Table, check_there
+from steepest.data.table import Table, check_there, told_of
 from steepest.errors import InputError
 from steepest.files.parquet import decoded, headers
 
@@ -76,6 +76,7 @@ class Batches:
         ignored: columns to pass over.
         digest: of the files they were made from; None: they are what the user has.
         source: what to call the files they were made from.
+        notes: what making them had to decide, a sentence each.
 
     Raises:
         InputError: a file is no Parquet file, their schemas differ, or there is no such column to pass over.
@@ -87,8 +88,10 @@ class Batches:
         digest: str | None = None,
         ignored: Sequence[str] = (),
         source: str | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self._digest = digest
+        self.notes = [note for note in notes if note not in told_of(notes, ignored)]
         self._are_made = source is not None
         self.paths, self.source = list(paths), source or told_files(paths)
         self._stamps = [_Stamp.of(path) for path in self.paths]

@@ -43,12 +43,13 @@ _MAGIC = {
 }
 
 
-def read_delimited(path: Path) -> tuple[pl.DataFrame, str]:
+def read_delimited(path: Path, *, is_one_of_many: bool = False) -> tuple[pl.DataFrame, str]:
     """The cells of a text file, as stripped text with nulls for what is missing.
 
     Args:
         path: the file. Its first line names the columns. A tab separates the cells of ``.tsv`` and ``.tab``;
             for other names the separator is found: a comma, a semicolon, a tab or a bar.
+        is_one_of_many: whether it may have no rows; the others have some.
 
     Returns:
         The cells, and the separator.
@@ -61,7 +62,7 @@ def read_delimited(path: Path) -> tuple[pl.DataFrame, str]:
     data = _text_bytes(_bytes_of(path, name), name)
     separator = _separator_of(path, data)
     frame = _table_of(data, separator, name)
-    if frame.height == 0:
+    if frame.height == 0 and not is_one_of_many:
         raise InputError(f"{name} has a header but no rows; each line after the first is a row.")
     return frame, separator
 

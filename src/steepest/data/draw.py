@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from steepest.backends.available import available_bytes, in_words
 from steepest.data.batches import Batches, bytes_in_memory
-from steepest.data.files import is_compressed
+from steepest.data.files import is_compressed, is_parquet
 from steepest.data.read import read, table_of
 from steepest.data.source import check_fits, files_of, open_batches
 from steepest.data.table import Table
@@ -26,7 +28,7 @@ _AT_ONCE = 1 << 20
 def draw(data: Any, target: str | None, num_rows: int, seed: int) -> Table:
     """Read a table, and keep so many of its rows, in their order; each is as likely to be kept.
 
-    Files are gone through a batch at a time: all of them may be far larger than memory. Which rows are kept depends on
+    Files that are too large for memory, and Parquet, are gone through a batch at a time. Which rows are kept depends on
     their numbers and the seed alone.
 
     Args:
@@ -38,7 +40,7 @@ def draw(data: Any, target: str | None, num_rows: int, seed: int) -> Table:
         InputError: the data are no table, or even so many rows are too large for memory.
     """
     paths = files_of(data)
-    if not paths or is_compressed(paths[0]):
+    if not paths or is_compressed(paths[0]) or _is_text_that_fits(paths):
         check_fits(data)
         table = read(data, target)
         return _kept(table, drawn_rows(table.num_rows, num_rows, seed))
@@ -47,6 +49,11 @@ def draw(data: Any, target: str | None, num_rows: int, seed: int) -> Table:
         _check_fits(batches, len(numbers))
         table = read(table_of(_gathered(batches, numbers), batches.source), target)
     return _noted(table, batches.num_rows)
+
+
+def _is_text_that_fits(paths: Sequence[Path]) -> bool:
+    """Whether all cells can be looked at together: what they are, and what there is to say of it, hangs on all."""
+    return not is_parquet(paths[0]) and bytes_in_memory(paths, 0) <= available_bytes()
 
 
 def drawn_rows(total: int, num_rows: int, seed: int) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ __all__ = [
     "PARQUET",
     "TAKEN",
     "TEXT",
+    "check_any_rows",
     "common_schema",
     "expanded",
     "is_parquet",
@@ -29,6 +30,19 @@ PARQUET = (".parquet", ".pq")
 TAKEN = "a CSV, TSV or Parquet file (.csv .tsv .tab .txt, also with .gz, .parquet .pq)"
 
 _NUMBERS = "numbers"
+
+
+def check_any_rows(num_rows: int, paths: Sequence[Path]) -> None:
+    """Text files have rows, if not each of them.
+
+    Raises:
+        InputError: they have none.
+    """
+    if not num_rows:
+        have = "has" if len(paths) == 1 else "have"
+        raise InputError(
+            f"{told_files(paths)} {have} a header but no rows; each line after the first is a row."
+        )
 
 
 def many_files(data: Any) -> list[Path] | None:

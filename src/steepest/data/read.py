@@ -13,7 +13,16 @@ import polars as pl
 
 from steepest.backends.available import available_bytes, in_words
 from steepest.data.delimited import read_delimited
-from steepest.data.files import PARQUET, TAKEN, TEXT, common_schema, is_parquet, many_files, told_files
+from steepest.data.files import (
+    PARQUET,
+    TAKEN,
+    TEXT,
+    check_any_rows,
+    common_schema,
+    is_parquet,
+    many_files,
+    told_files,
+)
 from steepest.data.frames import TARGET_OF_ARRAYS, from_arrays, from_frame, from_matrix
 from steepest.data.kinds import Typed, typed, typed_text
 from steepest.data.table import Table, check_names
@@ -139,10 +148,12 @@ def _read_files(paths: list[Path]) -> Table:
         frames = []
         for path in paths:
             try:
-                cells, separator = read_delimited(path)
+                cells, found = read_delimited(path, is_one_of_many=True)
             except OSError as error:
                 raise InputError(f"{str(path)!r} cannot be read ({error.strerror or error}).") from None
+            separator = found if cells.height else separator
             frames.append(cells)
+        check_any_rows(sum(cells.height for cells in frames), paths)
     schema = common_schema([path.name for path in paths], [dict(frame.schema) for frame in frames])
     columns = [pl.col(name).cast(dtype) for name, dtype in schema.items()]
     frame = pl.concat([frame.select(columns) for frame in frames])

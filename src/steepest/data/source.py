@@ -89,5 +89,5 @@ def open_batches(
         yield Batches(paths, ignored=ignored)
         return
     with tempfile.TemporaryDirectory(prefix="steepest-", dir=temporary_directory()) as directory:
-        parts, digest = as_parquet(paths, Path(directory), told)
-        yield Batches(parts, digest, ignored, told_files(paths))
+        parts, digest, notes = as_parquet(paths, Path(directory), told)
+        yield Batches(parts, digest, ignored, told_files(paths), notes)

@@ -119,7 +119,7 @@ def prepare_streamed(
             target=encoding.target,
             encoding=encoding,
             num_rows={"train": num_train, "validation": num_validation, "test": 0},
-            notes=learned.notes,
+            notes=[*batches.notes, *learned.notes],
             data_sha256=batches.sha256(),
             rows=StreamedData(
                 task=encoding.task,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from steepest.data.delimited import read_pieces
-from steepest.data.files import check_unpacked, common_schema, told_files
+from steepest.data.files import check_any_rows, check_unpacked, common_schema, told_files
 from steepest.data.kinds import DATETIME, Typed, typed_text
 from steepest.errors import InputError
 
@@ -23,7 +24,7 @@ def as_parquet(
     directory: Path,
     told: Callable[[str, float], None] | None = None,
     piece_bytes: int = _PIECE_BYTES,
-) -> tuple[list[Path], str]:
+) -> tuple[list[Path], str, list[str]]:
     """Write text files as Parquet files into a directory that exists.
 
     A column's type is settled by all of its cells, as when a file is read whole; so cells are first written as text.
@@ -35,14 +36,14 @@ def as_parquet(
         piece_bytes: how much is read at a time.
 
     Returns:
-        The Parquet files, and the digest of the text files' bytes.
+        The Parquet files, the digest of the text files' bytes, and what there is to say of decimal commas.
 
     Raises:
         InputError: a file is no such table, or their columns differ.
     """
     digest = hashlib.sha256()
     parts: list[Path] = []
-    types: dict[str, pl.DataType] = {}
+    settled: dict[str, _Settled] = {}
     separators: list[str] = []
     total, done = sum(path.stat().st_size for path in paths), 0
     header: dict[str, pl.DataType] = {}
@@ -56,7 +57,7 @@ def as_parquet(
                 if cells.height:
                     header = header or dict(cells.schema)
                     common_schema([paths[0].name, path.name], [header, dict(cells.schema)])
-                    _settle(types, cells, separator, path)
+                    _settle(settled, cells, separator, path)
                     parts.append(directory / f"part-{len(parts):06d}.parquet")
                     cells.select(list(header)).write_parquet(parts[-1], compression="lz4")
                     separators.append(separator)
@@ -67,23 +68,50 @@ def as_parquet(
                 f"{str(path)!r} cannot be read or turned into Parquet ({error.strerror or error})."
             ) from None
         digest.update(of_file.digest())
-    if not parts:
-        raise InputError(
-            f"{told_files(paths)} have a header but no rows; each line after the first is a row."
-        )
+    check_any_rows(len(parts), paths)
+    notes = _decimal_commas(settled, told_files(paths))
     for part, separator in zip(parts, separators, strict=True):
         cells = pl.read_parquet(part)
-        columns = {column.name: _as(column, types[column.name], separator) for column in cells.get_columns()}
+        columns = {
+            column.name: _as(column, settled[column.name].dtype, separator) for column in cells.get_columns()
+        }
         pl.DataFrame(columns).write_parquet(part, compression="lz4")
-    return parts, digest.hexdigest()
+    return parts, digest.hexdigest(), notes
 
 
-def _settle(types: dict[str, pl.DataType], cells: pl.DataFrame, separator: str, path: Path) -> None:
+@dataclass
+class _Settled:
+    """What the pieces of a column have shown so far."""
+
+    dtype: pl.DataType = field(default_factory=pl.Null)
+    commas: str | None = None  # the note on its decimal commas
+    pointed: str | None = None  # the problem with its points, if the files' decimals have commas
+    is_pointed: bool = True  # in every piece
+
+
+def _settle(settled: dict[str, _Settled], cells: pl.DataFrame, separator: str, path: Path) -> None:
     """Widen each column's type by what a piece holds."""
     for column in cells.get_columns():
-        found = _typed(column, separator, path)
-        before = types.get(column.name, pl.Null())
-        types[column.name] = _wider(before, found.series.dtype)
+        found, so_far = _typed(column, separator, path), settled.setdefault(column.name, _Settled())
+        so_far.dtype = _wider(so_far.dtype, found.series.dtype)
+        if found.has_decimal_commas:
+            so_far.commas = found.note
+        if found.series.dtype != pl.Null:
+            so_far.pointed = so_far.pointed or found.if_decimal_commas
+            so_far.is_pointed &= found.if_decimal_commas is not None
+
+
+def _decimal_commas(settled: dict[str, _Settled], source: str) -> list[str]:
+    """The notes on columns whose commas are decimal ones.
+
+    Raises:
+        InputError: beside one stands a column whose points may separate thousands, as when the files are read whole.
+    """
+    notes = [column.commas for column in settled.values() if column.commas and column.dtype == pl.Float64]
+    for column in settled.values():
+        if notes and column.pointed and column.is_pointed:
+            raise InputError(f"In {source}, {column.pointed}.")
+    return notes
 
 
 def _typed(column: pl.Series, separator: str, path: Path) -> Typed:
