@@ -671,7 +671,8 @@ def _fitting(plan: Plan, prepared: AnyPrepared) -> Plan:
     if plan.data_sha256 != prepared.data_sha256:
         raise InputError(
             "The plan was made for other data: the table's content differs from the one it names "
-            f"(sha256 {plan.data_sha256[:12]}..., not {prepared.data_sha256[:12]}...); leave the plan out."
+            f"(sha256 {plan.data_sha256[:12]}..., not {prepared.data_sha256[:12]}...); give the data that it was made "
+            "for, or make a new comparison."
         )
     # Plans of before say nothing of the module.
     if isinstance(prepared, PreparedModules) and plan.module_sha256 not in (None, prepared.module_sha256):
