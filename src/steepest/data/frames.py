@@ -100,10 +100,20 @@ def _target(target: Any) -> pl.Series:
         shape = f"y must be 1-D, one value a row; it has shape {array.shape}"
         if array.ndim == 2 and array.shape[1] == 1:
             raise InputError(f"{shape}: y.ravel() would do.")
+        if array.ndim == 2 and _are_shares(array):
+            raise InputError(f"{shape}, one-hot or probabilities: y.argmax(axis=1) gives classes.")
         raise InputError(
-            f"{shape}. One-hot or probability targets are not taken yet: y.argmax(axis=1) gives classes."
+            f"{shape}. One target is predicted at a time, such as y[:, 0]; a module of your own may have several "
+            "(compare(model=...))."
         )
     return _from_numpy(TARGET_OF_ARRAYS, array)
+
+
+def _are_shares(array: NDArray[Any]) -> bool:
+    """Whether each row adds up to 1, as the probabilities of classes do."""
+    if array.dtype.kind not in "biuf" or not array.size or not (array >= 0).all():
+        return False
+    return bool(np.allclose(array.sum(axis=1), 1.0, atol=1e-3))
 
 
 def from_objects(name: str, values: Sequence[Any]) -> pl.Series:

@@ -25,7 +25,7 @@ from steepest.data.files import (
 )
 from steepest.data.frames import TARGET_OF_ARRAYS, from_arrays, from_frame, from_matrix
 from steepest.data.kinds import Typed, typed, typed_text
-from steepest.data.table import Table, check_names
+from steepest.data.table import Table, check_names, no_such_target
 from steepest.errors import InputError, near_names
 from steepest.files.parquet import decoded, unpacked_bytes
 
@@ -53,9 +53,7 @@ def read(data: Any, target: str | None = None) -> Table:
         return table
     target = str(target)
     if target not in table.columns:
-        raise InputError(
-            f"There is no column {target!r} in {table.source}{near_names(target, table.columns)}"
-        )
+        raise no_such_target(target, table.columns, table.source)
     return replace(table, target=target)
 
 

@@ -17,10 +17,10 @@ from steepest.data.learn_streamed import ColumnsLearner
 from steepest.data.memory import resident_bytes
 from steepest.data.parts import check_finite
 from steepest.data.split import check_options, check_rows
-from steepest.data.table import Table
+from steepest.data.table import Table, no_such_target
 from steepest.data.target import check_spread
 from steepest.data.target_streamed import TargetLearner, encoded, present
-from steepest.errors import InputError, near_names
+from steepest.errors import InputError
 from steepest.training.random import SPLIT, hashed
 from steepest.training.rows_on_disk import RowFile, check_room
 from steepest.training.scatter import ScatterWriter
@@ -144,9 +144,7 @@ def _target_of(batches: Batches, target: str | None) -> str:
         listed = ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "")
         raise InputError(f"No target was given; name the column of {batches.source} to predict: {listed}.")
     if target not in columns:
-        raise InputError(
-            f"There is no column {target!r} in {batches.source}{near_names(str(target), columns)}"
-        )
+        raise no_such_target(target, columns, batches.source)
     return target
 
 

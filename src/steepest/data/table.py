@@ -9,7 +9,16 @@ import polars as pl
 
 from steepest.errors import InputError, near_names
 
-__all__ = ["Table", "check_names", "check_not_target", "check_there", "told_of", "which", "without"]
+__all__ = [
+    "Table",
+    "check_names",
+    "check_not_target",
+    "check_there",
+    "no_such_target",
+    "told_of",
+    "which",
+    "without",
+]
 
 _MOST_NAMED = 10
 
@@ -47,6 +56,16 @@ class Table:
     def columns(self) -> list[str]:
         """The names of the columns, in order."""
         return self.frame.columns
+
+
+def no_such_target(target: str, columns: Sequence[str], source: str) -> InputError:
+    """That there is no such column to predict; several with commas between are told that it is one at a time."""
+    several = [name.strip() for name in target.split(",")]
+    if len(several) > 1 and set(several) <= set(columns):
+        return InputError(
+            f"One column is predicted at a time, and {target!r} names {len(several)}; give one of them."
+        )
+    return InputError(f"There is no column {target!r} in {source}{near_names(target, columns)}")
 
 
 def which(names: Sequence[str]) -> str:
