@@ -175,7 +175,7 @@ def pull_far_off(formula: Any) -> str:
 
     ``"grows"``, ``"bounded"`` or ``"fades"``; a dash where no single number is ever farther off.
     """
-    starts = {"real": 0.0, "logit": 1.0, "margin": 1.0, "log_rate": 1.0, "logits": 0.0}
+    starts = {"real": 0.0, "logit": 1.0, "margin": 1.0, "distance": 1.0, "log_rate": 1.0, "logits": 0.0}
     if formula.gradient is None or formula.prediction not in starts:
         return "–"
     parameters = tuple(formula.parameters.values())

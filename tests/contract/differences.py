@@ -34,6 +34,13 @@ DIFFERENCES = {
         ours="the limit: 0 for a right answer, infinity for a wrong one",
         why="masks are written as infinities",
     ),
+    "directions": Difference(
+        "Directions and distances",
+        torch="the cosine taken from 1; squares that leave the range",
+        ours="half the square of the two directions' difference; lengths measured within the range",
+        why="vectors that are nearly parallel are where the training of an embedding ends",
+        names=("CosineEmbeddingLoss", "TripletMarginLoss"),
+    ),
     "masked": Difference(
         "Branches not taken",
         torch="NaN in a gradient where a formula's other branch, not taken there, has none",
@@ -73,6 +80,21 @@ DIFFERENCES = {
         torch="class indices are int64 (or uint8); other losses want the input's own type",
         ours="integers of any width",
         why="a table's integers come as they are; no index is changed by its width",
+    ),
+    "signs": Difference(
+        "Targets that are signs",
+        torch="any number: the terms of both signs, or of none, or a hinge of another slope",
+        ours="refused: a target is -1 or 1",
+        why="classes 0 and 1 would teach nothing of one of them, and nobody would notice",
+        message=r"targets are -1 or 1",
+        names=(
+            "HingeEmbeddingLoss",
+            "hinge_embedding_loss",
+            "MarginRankingLoss",
+            "margin_ranking_loss",
+            "CosineEmbeddingLoss",
+            "cosine_embedding_loss",
+        ),
     ),
     "weights": Difference(
         "Weights of another type",

@@ -172,10 +172,15 @@ def test_functional_weights_equal_torch(word: str, reduction: str) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=0)
 
 
-# torch has no such gradient of the soft margin; of the divergence it has NaN where the target is 0, and ours is held
-# in test_losses_of_torch.py.
+# torch has no such gradient of the soft margin and of a hinge of distances; of the divergence it has NaN where the
+# target is 0, and ours is held in test_losses_of_torch.py.
 @pytest.mark.parametrize(
-    "name", [name for name in WITH_PEER if name in POINTWISE and name not in ("soft_margin", "kl_div")]
+    "name",
+    [
+        name
+        for name in WITH_PEER
+        if name in POINTWISE and name not in ("soft_margin", "hinge_embedding", "kl_div")
+    ],
 )
 def test_the_gradient_by_the_target_equals_torchs(name: str) -> None:
     """Label smoothing, distillation and mixing learn through targets; 0 and 1 are the ones that matter."""
@@ -398,6 +403,10 @@ OF_WHOLE_TENSORS = {
     "NLLLoss": lambda x, c, y: (x.log_softmax(1), c),
     "MultiMarginLoss": lambda x, c, y: (x, c),
     "GaussianNLLLoss": lambda x, c, y: (x, y, torch.ones_like(y)),
+    "MarginRankingLoss": lambda x, c, y: (x, y, x.sign()),
+    "CosineEmbeddingLoss": lambda x, c, y: (x, y, c % 2 * 2 - 1),
+    "TripletMarginLoss": lambda x, c, y: (x, y, y.roll(2, 0)),
+    "MultiLabelMarginLoss": lambda x, c, y: (x.float(), torch.stack([c, -c - 1, c], 1).clamp(min=-1)),
 }
 
 
@@ -442,16 +451,27 @@ def drawn(word: str) -> tuple[Tensor, Tensor]:
         return torch.ones(4, 5), torch.tensor([0, 1, 2, 0])
     if word in ("dice", "tversky", "nll", "multi_margin"):
         return torch.ones(4, 3), torch.tensor([0, 1, 2, 0])
+    if word == "multilabel_margin":
+        return torch.ones(4, 3), torch.tensor([[0, 1, -1]]).expand(4, 3)
     return draw(word, (4, 3))
 
 
-@pytest.mark.parametrize("which", ["input", "target"])
+def tensors_of(word: str) -> list[str]:
+    """What a loss calls its tensors; a variance may be a number."""
+    names = [
+        name for name in inspect.signature(LOSSES[word].forward).parameters if name not in ("self", "var")
+    ]
+    return names if len(names) > 2 else ["input", "target"]
+
+
 @pytest.mark.parametrize("kind", ["list", "ndarray", "NoneType", "sparse"])
-@pytest.mark.parametrize("word", losses.LOSSES)
+@pytest.mark.parametrize(("word", "which"), [(word, name) for word in LOSSES for name in tensors_of(word)])
 def test_what_is_no_dense_tensor_is_named(word: str, kind: str, which: str) -> None:
     is_linear = word == "linear_cross_entropy"
     loss: Any = losses.LinearCrossEntropyLoss(5, 3) if is_linear else loss_of(word, (4, 3))
-    given: dict[str, Any] = dict(zip(("input", "target"), drawn(word), strict=True))
+    names = tensors_of(word)
+    tensors = drawn(word) if names == ["input", "target"] else [torch.ones(4, 3)] * 3
+    given: dict[str, Any] = dict(zip(names, tensors, strict=True))
     other: dict[str, Any] = {
         "list": given[which].tolist(),
         "ndarray": given[which].numpy(),
@@ -465,7 +485,7 @@ def test_what_is_no_dense_tensor_is_named(word: str, kind: str, which: str) -> N
         loss(*given.values(), *more)
 
 
-@pytest.mark.parametrize("word", ["hinge", "squared_hinge", "gaussian_nll"])
+@pytest.mark.parametrize("word", ["hinge", "squared_hinge", "hinge_embedding", "gaussian_nll"])
 def test_truth_values_are_no_targets_of_these(word: str) -> None:
     more = [torch.ones(3)] if word == "gaussian_nll" else []
     loss: Any = loss_of(word, (3,))

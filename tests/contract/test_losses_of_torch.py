@@ -27,12 +27,17 @@ from steepest.backends import reference_losses
 from steepest.errors import InputError
 from steepest.losses import kl_div as kl_module
 from steepest.losses import poisson_nll as poisson_module
+from steepest.losses.cosine_embedding import CosineEmbeddingLoss, cosine_embedding_loss
 from steepest.losses.formula import LossFormula
 from steepest.losses.gaussian_nll import GaussianNLLLoss, gaussian_nll_loss
+from steepest.losses.hinge_embedding import FORMULA as HINGE_EMBEDDING
+from steepest.losses.hinge_embedding import HingeEmbeddingLoss, hinge_embedding_loss
 from steepest.losses.kl_div import KLDivLoss, kl_div
 from steepest.losses.l1 import l1_loss
 from steepest.losses.linear_cross_entropy import LinearCrossEntropyLoss, linear_cross_entropy
+from steepest.losses.margin_ranking import MarginRankingLoss, margin_ranking_loss
 from steepest.losses.multi_margin import MultiMarginLoss, multi_margin_loss
+from steepest.losses.multilabel_margin import MultiLabelMarginLoss, multilabel_margin_loss
 from steepest.losses.multilabel_soft_margin import MultiLabelSoftMarginLoss, multilabel_soft_margin_loss
 from steepest.losses.nll import NLLLoss, nll_loss
 from steepest.losses.poisson_nll import PoissonNLLLoss, poisson_nll_loss
@@ -40,6 +45,11 @@ from steepest.losses.smooth_l1 import FORMULA as SMOOTH_L1
 from steepest.losses.smooth_l1 import SmoothL1Loss, smooth_l1_loss
 from steepest.losses.soft_margin import FORMULA as SOFT_MARGIN
 from steepest.losses.soft_margin import SoftMarginLoss, soft_margin_loss
+from steepest.losses.triplet_margin import TripletMarginLoss, triplet_margin_loss
+from steepest.losses.triplet_margin_with_distance import (
+    TripletMarginWithDistanceLoss,
+    triplet_margin_with_distance_loss,
+)
 
 from . import truth_torch
 from .exact import ONE, ZERO, mp
@@ -71,6 +81,7 @@ POINTWISE: dict[str, tuple[LossFormula, Any, Any, dict[str, Any], tuple[float, .
         poisson_module.FULL_RATE_FORMULA, poisson_nll_loss, F.poisson_nll_loss,
         {"log_input": False, "full": True, "eps": 1e-3}, (1e-3,),
     ),
+    "hinge_embedding": (HINGE_EMBEDDING, hinge_embedding_loss, F.hinge_embedding_loss, {"margin": 0.75}, (0.75,)),
     "soft_margin": (SOFT_MARGIN, soft_margin_loss, F.soft_margin_loss, {}, ()),
 }  # fmt: skip
 TRUTHS = {**truth_torch.KNOWN, **truth_torch.VARIANTS}
@@ -181,6 +192,7 @@ def test_the_formula_is_the_published_one(name: str) -> None:
         assert abs(slope(*row) - true_slope) <= (1 + abs(true_slope)) * mp.mpf(10) ** -60, row
         difference = (TRUTHS[name][0](row[0] + step, *row[1:]) - truth) / step
         kink = name == "smooth_l1" and (row[0] == row[1] or abs(abs(row[0] - row[1]) - given[0]) < 1e-30)
+        kink = kink or (name == "hinge_embedding" and row[0] == given[0])
         at_an_end = name.endswith("rate") and row[0] < 1e-9
         if not kink and not at_an_end:
             assert abs(difference - true_slope) < 1e-20 * (1 + abs(true_slope) * (1 + abs(row[1]))), row
@@ -326,6 +338,14 @@ def ordinary(name: str, dtype: str = "float64", shape: tuple[int, ...] = (6, 5))
         ),  # torch's slope at a count of 0 is NaN
         "poisson_nll rate": (np.abs(x) + 0.3, rng.integers(0, 9, shape).astype(float)),
         "poisson_nll full rate": (np.abs(x) + 0.3, rng.integers(2, 9, shape).astype(float)),
+        "hinge_embedding": (np.abs(x), rng.choice([-1, 1], shape)),
+        "margin_ranking": (x, rng.normal(size=shape), rng.choice([-1.0, 1.0], shape)),
+        "cosine_embedding": (x, rng.normal(size=shape), rng.choice([-1, 1], shape[:-1])),
+        "triplet_margin": (x, rng.normal(size=shape), rng.normal(size=shape)),
+        "multilabel_margin": (
+            x * 2,
+            rng.integers(-1, max((1, *shape[-1:])), shape),
+        ),  # one listed twice, and none, among them
         "soft_margin": (x * 2, rng.choice([-1.0, 1.0], shape)),
         "gaussian_nll": (x, rng.normal(size=shape), rng.uniform(0.3, 3, shape)),
         "multilabel_soft_margin": (x * 2, rng.integers(0, 2, shape).astype(float)),
@@ -350,10 +370,40 @@ ALIKE: list[tuple[str, Any, Any, dict[str, Any]]] = [
     ("multi_margin", multi_margin_loss, F.multi_margin_loss, {}),
     ("multi_margin", multi_margin_loss, F.multi_margin_loss, {"p": 2, "margin": 0.4, "weight": FIVE}),
     ("multi_margin", multi_margin_loss, F.multi_margin_loss, {"margin": -3.14}),
+    ("margin_ranking", margin_ranking_loss, F.margin_ranking_loss, {}),
+    ("margin_ranking", margin_ranking_loss, F.margin_ranking_loss, {"margin": 0.75}),
+    ("hinge_embedding", hinge_embedding_loss, F.hinge_embedding_loss, {"margin": -0.5}),
+    ("cosine_embedding", cosine_embedding_loss, F.cosine_embedding_loss, {}),
+    ("cosine_embedding", cosine_embedding_loss, F.cosine_embedding_loss, {"margin": 0.3}),
+    ("triplet_margin", triplet_margin_loss, F.triplet_margin_loss, {}),
+    ("triplet_margin", triplet_margin_loss, F.triplet_margin_loss, {"swap": True, "margin": 0.5, "eps": 0.1}),
+    ("triplet_margin", triplet_margin_loss, F.triplet_margin_loss, {"p": 1.0, "margin": 2.0}),
+    ("triplet_margin", triplet_margin_loss, F.triplet_margin_loss, {"p": 3.5, "swap": True}),
+    ("triplet_margin", triplet_margin_loss, F.triplet_margin_loss, {"p": math.inf}),
+    *(
+        ("triplet_margin", triplet_margin_with_distance_loss, F.triplet_margin_with_distance_loss, options)
+        for options in (
+            {},
+            {"distance_function": nn.PairwiseDistance(p=1.0, keepdim=True)},
+            {
+                "distance_function": lambda x, z: 1 - torch.cosine_similarity(x, z, -1),
+                "swap": True,
+                "margin": 0.5,
+            },
+        )
+    ),
+    ("multilabel_margin", multilabel_margin_loss, F.multilabel_margin_loss, {}),
     ("nll", nll_loss, F.nll_loss, {}),
     ("nll", nll_loss, F.nll_loss, {"weight": FIVE, "ignore_index": 2}),
 ]
 ALIKE_NAMES = [f"{name} {sorted(options)}" for name, _, _, options in ALIKE]
+# A distance of one's own has digits of its own.
+OWN = [
+    case
+    for case in ALIKE
+    if not callable(case[3].get("distance_function")) or isinstance(case[3]["distance_function"], nn.Module)
+]
+OWN_NAMES = [f"{name} {sorted(options)}" for name, _, _, options in OWN]
 CLOSE = {"float32": {"rtol": 3e-6, "atol": 2e-6}, "float64": {"rtol": 6e-15, "atol": 4e-15}}
 
 
@@ -377,7 +427,7 @@ def value_and_gradients(
 
 def learning(name: str) -> int:
     """How many tensors torch's loss has a gradient by."""
-    return 1 if name == "soft_margin" else 3
+    return 1 if name in ("soft_margin", "hinge_embedding") else 3
 
 
 def in_dtype(options: dict[str, Any], dtype: str) -> dict[str, Any]:
@@ -405,7 +455,7 @@ def test_equals_torch_well_inside_the_range(
 
 
 @pytest.mark.parametrize("dtype", CLOSE)
-@pytest.mark.parametrize(("name", "ours", "theirs", "options"), ALIKE, ids=ALIKE_NAMES)
+@pytest.mark.parametrize(("name", "ours", "theirs", "options"), OWN, ids=OWN_NAMES)
 def test_reductions_are_exact(name: str, ours: Any, theirs: Any, options: dict[str, Any], dtype: str) -> None:
     """Mean and sum of 700 rows against the exact sum of what float64 gives row by row; backward included."""
     tensors = ordinary(name, dtype, (700, 5))
@@ -435,7 +485,7 @@ def test_reductions_are_exact(name: str, ours: Any, theirs: Any, options: dict[s
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize(("name", "ours", "theirs", "options"), ALIKE, ids=ALIKE_NAMES)
+@pytest.mark.parametrize(("name", "ours", "theirs", "options"), OWN, ids=OWN_NAMES)
 def test_half_types_are_never_further_off_than_torch(
     name: str, ours: Any, theirs: Any, options: dict[str, Any], dtype: str
 ) -> None:
@@ -469,13 +519,20 @@ CLASSES: list[tuple[type[nn.Module], str, list[dict[str, Any]]]] = [
     (PoissonNLLLoss, "poisson_nll full rate", [{}, {"log_input": False, "full": True, "eps": 0.1}]),
     (GaussianNLLLoss, "gaussian_nll", [{}, {"full": True, "eps": 0.5}]),
     (SoftMarginLoss, "soft_margin", [{}]),
+    (HingeEmbeddingLoss, "hinge_embedding", [{}, {"margin": 0.5}]),
+    (MarginRankingLoss, "margin_ranking", [{}, {"margin": 0.5}]),
+    (TripletMarginLoss, "triplet_margin", [{}, {"p": 1.0, "swap": True}, {"margin": 2.0, "eps": 0.1}]),
+    (TripletMarginWithDistanceLoss, "triplet_margin", [{}, {"swap": True}]),
+    (CosineEmbeddingLoss, "cosine_embedding", [{}, {"margin": 0.5}]),
+    (MultiLabelMarginLoss, "multilabel_margin", [{}]),
     (MultiLabelSoftMarginLoss, "multilabel_soft_margin", [{}, {"weight": FIVE}]),
     (MultiMarginLoss, "multi_margin", [{}, {"p": 2, "margin": 0.5, "weight": FIVE}]),
     (NLLLoss, "nll", [{}, {"weight": FIVE, "ignore_index": 1}]),
 ]
 FUNCTIONS = [
     smooth_l1_loss, kl_div, poisson_nll_loss, gaussian_nll_loss, soft_margin_loss, multilabel_soft_margin_loss,
-    multi_margin_loss, nll_loss, linear_cross_entropy,
+    multi_margin_loss, nll_loss, linear_cross_entropy, hinge_embedding_loss, margin_ranking_loss, triplet_margin_loss,
+    triplet_margin_with_distance_loss, cosine_embedding_loss, multilabel_margin_loss,
 ]  # fmt: skip
 
 
@@ -518,7 +575,7 @@ LEGACY = [(True, None, "mean"), (False, None, "sum"), (None, False, "none"), (Fa
 
 
 @pytest.mark.parametrize(("size_average", "reduce", "reduction"), LEGACY)
-@pytest.mark.parametrize("cls", [case[0] for case in CLASSES if case[0] is not GaussianNLLLoss])
+@pytest.mark.parametrize("cls", [c[0] for c in CLASSES if "reduce" in inspect.signature(c[0]).parameters])
 def test_deprecated_arguments_keep_their_meaning(
     cls: Any, size_average: Any, reduce: Any, reduction: str
 ) -> None:
@@ -545,9 +602,12 @@ def test_the_mean_of_a_divergence_warns_as_torchs() -> None:
 # --- shapes and types --------------------------------------------------------------------------------------------
 
 SHAPED = [
-    *((case[1], case[0], shape) for case in CLASSES[:5] for shape in [(), (4,), (2, 3, 4), (0, 3), (3, 0)]
+    *((case[1], case[0], shape) for case in CLASSES[:7] for shape in [(), (4,), (2, 3, 4), (0, 3), (3, 0)]
       if not (case[0] is GaussianNLLLoss and shape == ())),
-    *((case[1], case[0], shape) for case in CLASSES[5:6] for shape in [(4,), (2, 3, 4), (0, 3)]),
+    *((name, cls, shape) for cls, name, _ in CLASSES[7:9] for shape in [(4,), (1, 4), (2, 3, 4), (0, 3), (3, 0)]),
+    *(("cosine_embedding", CosineEmbeddingLoss, shape) for shape in [(4,), (3, 4), (0, 3), (3, 0)]),
+    *(("multilabel_margin", MultiLabelMarginLoss, shape) for shape in [(), (4,), (3, 4), (1, 4)]),
+    *(("multilabel_soft_margin", MultiLabelSoftMarginLoss, shape) for shape in [(4,), (2, 3, 4), (0, 3)]),
     *(("multi_margin", MultiMarginLoss, shape) for shape in [(4,), (3, 4), (1, 4)]),
     *(("nll", NLLLoss, shape) for shape in [(4,), (3, 4), (2, 4, 3), (2, 4, 3, 2), (2, 3, 1, 2, 2), (0, 4), (2, 4, 0)]),
 ]  # fmt: skip
@@ -630,6 +690,12 @@ def test_normalizers_divide_whatever_way_a_loss_takes() -> None:
         ("multi_margin", multi_margin_loss),
         ("nll", nll_loss),
         ("gaussian_nll", gaussian_nll_loss),
+        ("margin_ranking", margin_ranking_loss),
+        ("hinge_embedding", hinge_embedding_loss),
+        ("cosine_embedding", cosine_embedding_loss),
+        ("triplet_margin", triplet_margin_loss),
+        ("triplet_margin", triplet_margin_with_distance_loss),
+        ("multilabel_margin", multilabel_margin_loss),
         ("kl_div", kl_div),
     ):
         tensors = ordinary(name)
@@ -724,6 +790,30 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: MultiMarginLoss(p=3), ValueError, "p == 1 and p == 2"),
     (lambda: multi_margin_loss(ROW, FOUR[:, 0], margin=math.inf), InputError, "margin is inf"),
     (lambda: multi_margin_loss(ROW, FOUR[:, 0] + 4), IndexError, "4 to 4"),
+    (lambda: margin_ranking_loss(ROW, ROW[0], ROW + 1), InputError, r"input1 .*\(5, 4\), the input2 \(4,\) and"),
+    (lambda: margin_ranking_loss(ROW, ROW, ROW[0] + 1), InputError, r"and the target \(4,\).*strict_shape"),
+    (lambda: margin_ranking_loss(ROW, ROW, ROW), InputError, "a target is 0; .*equal rank"),
+    (lambda: margin_ranking_loss(ROW, FOUR, ROW + 1), InputError, "input2 is torch.int64"),
+    (lambda: margin_ranking_loss(ROW, ROW, ROW > 0), InputError, "torch.bool"),
+    (lambda: margin_ranking_loss(ROW, ROW, ROW + 1, margin=math.inf), InputError, "margin is inf"),
+    (lambda: hinge_embedding_loss(ROW, ROW), InputError, "a target is 0"),
+    (lambda: hinge_embedding_loss(ROW, ROW[0]), InputError, "strict_shape"),
+    (lambda: cosine_embedding_loss(ROW, ROW, ROW + 1), InputError, r"\(5, 4\) and the target \(5, 4\)"),
+    (lambda: cosine_embedding_loss(ROW, ROW, torch.ones(4)), InputError, r"target \(4,\)"),
+    (lambda: cosine_embedding_loss(ROW, ROW[0], torch.ones(5)), InputError, "strict_shape"),
+    (lambda: cosine_embedding_loss(ROW[None], ROW[None], torch.ones(1, 5)), InputError, r"\(1, 5, 4\)"),
+    (lambda: cosine_embedding_loss(ROW, ROW, torch.zeros(5)), InputError, "a target is 0"),
+    (lambda: triplet_margin_loss(ROW, ROW, ROW[0]), InputError, "the negative .*strict_shape"),
+    (lambda: triplet_margin_loss(ROW, ROW, FOUR), InputError, "the negative is torch.int64"),
+    (lambda: triplet_margin_loss(ROW, ROW, ROW, margin=0.0), ValueError, "margin must be greater than 0"),
+    (lambda: TripletMarginLoss(margin=-1.0), InputError, "margin is -1"),
+    (lambda: TripletMarginWithDistanceLoss(margin=0.0), InputError, "margin is 0"),
+    (lambda: triplet_margin_with_distance_loss(ROW, ROW[0], ROW), InputError, "the positive .*strict_shape"),
+    (lambda: multilabel_margin_loss(ROW, FOUR[0]), InputError, r"\(5, 4\) and the target \(4,\)"),
+    (lambda: multilabel_margin_loss(ROW[:, :0], FOUR[:, :0]), InputError, r"\(5, 0\)"),
+    (lambda: multilabel_margin_loss(ROW, ROW), InputError, "integer class indices"),
+    (lambda: multilabel_margin_loss(ROW, FOUR - 2), IndexError, "-2 to -2"),
+    (lambda: multilabel_margin_loss(ROW, FOUR + 4), IndexError, "4 to 4"),
     (lambda: nll_loss(ROW, FOUR[:, 0] + 4), IndexError, "4 to 4"),
     (lambda: nll_loss(ROW, FOUR[:, 0] - 1), IndexError, "-1 to -1"),
     (lambda: nll_loss(ROW, TWO), ValueError, r"\(5, 4\).*\(2,\)"),
@@ -758,6 +848,12 @@ def test_wrong_input_is_refused(call: Callable[[], Any], error: type[Exception],
 def smooth(name: str) -> tuple[Tensor, ...]:
     """Inputs away from every kink."""
     tensors = ordinary(name, "float64", (3, 4))
+    if name == "margin_ranking":
+        return (*tensors[:2], tensors[2].to(torch.int8))  # a sign has no neighbours
+    if name == "multilabel_margin":
+        return torch.tensor([[0.3, 1.2, -0.9, 2.05], [1.0, -1.3, 0.4, 0.15]]).double(), torch.tensor(
+            [[1, 3, -1, 0], [2, -1, 0, 0]]
+        )
     if name == "multi_margin":  # no hinge near its bend
         return (
             torch.tensor([[0.3, 1.2, -0.9, 2.05], [1.0, -1.3, 0.4, 0.15], [2.0, 1.6, 0.2, -0.65]]).double(),

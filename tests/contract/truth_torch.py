@@ -66,6 +66,10 @@ KNOWN: dict[str, tuple[Truth, Truth]] = {
     ),
     "kl_div": (_kl, lambda x, t: -t),
     "poisson_nll": (_poisson, lambda x, t: mp.exp(x) - t),
+    "hinge_embedding": (
+        lambda x, y, m: NAN if mp.isnan(x) else x if y == 1 else max(ZERO, m - x),
+        lambda x, y, m: ONE if y == 1 else -ONE if x <= m else ZERO,
+    ),
     "soft_margin": (lambda x, y: softplus(-y * x), lambda x, y: -y * sigmoid(-y * x)),
 }
 
@@ -268,6 +272,23 @@ def margin_pairs(rng: np.random.Generator, info: Any, n: int) -> Columns:
     return _stack(n, (x, _signs(rng, n)), (bends, 1.0), (-bends, 1.0), (bends, -1.0), (-bends, -1.0))
 
 
+def distance_pairs(rng: np.random.Generator, info: Any, n: int) -> Columns:
+    """Distances and signs, distances at the margin and beside it among them."""
+    m = n // 4
+    margin = np.asarray(0.75, info.dtype)
+    x = np.concatenate(
+        [
+            np.abs(rng.normal(size=n - 2 * m)),
+            10.0 ** rng.uniform(np.log10(float(info.tiny)) - 2, 8, m),
+            0.75 * (1 + _signs(rng, m) * 10.0 ** rng.uniform(-16, 0, m)),
+        ]
+    )
+    ends = np.array(
+        [0.0, 0.75, float(np.nextafter(margin, 0)), float(np.nextafter(margin, 1)), np.inf, -np.inf]
+    )
+    return _stack(n, (x, _signs(rng, n)), (ends, 1.0), (ends, -1.0))
+
+
 PAIRS: dict[str, Callable[..., Columns]] = {
     "smooth_l1": real_pairs,
     "kl_div": kl_pairs,
@@ -277,6 +298,7 @@ PAIRS: dict[str, Callable[..., Columns]] = {
     "poisson_nll rate": rate_pairs,
     "poisson_nll full rate": rate_pairs,
     "soft_margin": margin_pairs,
+    "hinge_embedding": distance_pairs,
 }
 
 

@@ -91,7 +91,8 @@ def test_values_at_points_known_by_hand() -> None:
         ("mae", 1, [(0.0, 0.0)]),
         ("quantile", 3, [(0.0, 0.0)]),
         ("hinge", 2, []),  # the point itself belongs to the flat side
-        *((name, 0, []) for name in DRAWN if name not in ("mae", "quantile", "hinge")),
+        ("hinge_embedding", 1, []),
+        *((name, 0, []) for name in DRAWN if name not in ("mae", "quantile", "hinge", "hinge_embedding")),
     ],
 )
 def test_a_kink_is_drawn_as_a_jump_with_its_own_point(

@@ -173,6 +173,13 @@ POINTWISE = {
         lambda x, y, m: -2 * y * max(0, m - y * x),
         ((0.0,), (2.5,)),
     ),
+    "hinge_embedding": Said(
+        "mean of x where y = 1, max(0, m - x) where y = -1",
+        "1 where y = 1; -1 where y = -1 and x ≤ m, else 0",
+        lambda x, y, m: x if y == 1 else max(0, m - x),
+        lambda x, y, m: 1.0 if y == 1 else -1.0 if x <= m else 0.0,
+        ((0.4,), (2.5,)),
+    ),
     "kl_div": Said(
         "mean of y (log y - x), x a log-probability; summed over classes it is the divergence",
         "-y",
@@ -204,6 +211,7 @@ POINTS = {
     "logit": [(-2.0, 1.0), (0.0, 0.25), (1.5, 0.0), (3.0, 1.0), (-4.0, 0.0)],
     "probability": [(0.1, 1.0), (0.5, 0.25), (0.9, 0.0), (0.7, 1.0)],
     "margin": [(-2.0, 1.0), (0.0, 1.0), (0.0, -1.0), (1.0, 1.0), (-1.0, -1.0), (3.0, 1.0), (0.4, -1.0)],
+    "distance": [(0.0, 1.0), (0.0, -1.0), (0.4, -1.0), (1.0, -1.0), (1.5, 1.0), (3.0, -1.0)],
     "log_probability": [(-0.1, 1.0), (-2.0, 0.25), (-0.7, 0.0), (-30.0, 0.6)],
     "log_rate": [(-2.0, 1.0), (0.0, 3.0), (1.5, 0.5), (0.7, 2.0)],
 }
@@ -544,10 +552,132 @@ def test_gaussian_nll_is_what_its_page_says(eps: float) -> None:
     assert by_variance == pytest.approx((1 - (m - y) ** 2 / v) / (2 * v) / 3)
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.7])
+def test_margin_ranking_is_what_its_page_says(margin: float) -> None:
+    check_texts(
+        "margin_ranking",
+        "mean of max(0, m - y (x₁ - x₂))",
+        "-y by x₁ and y by x₂ where y (x₁ - x₂) ≤ m, else 0",
+    )
+    first, second, y = ([0.5, 2.0, 1.0, -1.0], [0.0, 1.0, 1.0, 1.0], [1.0, -1.0, 1.0, -1.0])
+    x = [leaf(first), leaf(second)]
+    value = LOSSES["margin_ranking"](margin)(*x, tensor_of(y))
+    gaps = [margin - c * (a - b) for a, b, c in zip(first, second, y, strict=True)]
+    assert value.item() == pytest.approx(sum(max(0, gap) for gap in gaps) / 4)
+    told = (
+        np.array([-c if c * (a - b) <= margin else 0.0 for a, b, c in zip(first, second, y, strict=True)]) / 4
+    )
+    by_first, by_second = gradients(value, *x)
+    assert by_first == pytest.approx(told)
+    assert by_second == pytest.approx(-told)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.3])
+def test_cosine_embedding_is_what_its_page_says(margin: float) -> None:
+    check_texts(
+        "cosine_embedding",
+        "mean over pairs of 1 - c where y = 1, max(0, c - m) where y = -1; c = a·b / √((a·a + ε) (b·b + ε))",
+        "(c u - v) / |a| by a where y = 1, (v - c u) / |a| where y = -1 and c ≥ m, else 0; |a| is √(a·a + ε), "
+        "u = a / |a|, v = b / |b|; by b alike",
+    )
+    assert "ε is 1e-12" in LOSSES["cosine_embedding"].formula.domain
+    a, b = (
+        np.array([[1.0, 2.0], [3.0, -1.0], [1.0, 0.5], [1e-6, 0.0]]),
+        np.array([[2.0, 1.0], [1.0, 1.0], [-1.0, 0.25], [2e-6, 1e-6]]),
+    )
+    y = [1.0, -1.0, -1.0, 1.0]
+    x = [leaf(a), leaf(b)]
+    value = LOSSES["cosine_embedding"](margin)(*x, tensor_of(y))
+    whole, told = 0.0, [np.zeros((4, 2)), np.zeros((4, 2))]
+    for row, (p, q, sign) in enumerate(zip(a, b, y, strict=True)):
+        lengths = math.sqrt(p @ p + 1e-12), math.sqrt(q @ q + 1e-12)
+        u, v = p / lengths[0], q / lengths[1]
+        c = float(u @ v)
+        whole += 1 - c if sign == 1 else max(0, c - margin)
+        factor = 1.0 if sign == 1 else -float(c >= margin)
+        told[0][row], told[1][row] = factor * (c * u - v) / lengths[0], factor * (c * v - u) / lengths[1]
+    assert value.item() == pytest.approx(whole / 4)
+    for mine, its in zip(gradients(value, *x), told, strict=True):
+        assert mine == pytest.approx(its / 4)
+
+
+TRIPLETS = [
+    np.array([[0.0, 0.0], [1.0, 2.0], [0.5, 0.5]]),
+    np.array([[1.0, 1.0], [2.0, 1.0], [9.0, 0.5]]),
+    np.array([[1.5, -1.0], [9.0, 9.0], [0.5, 0.0]]),
+]
+
+
+@pytest.mark.parametrize(("p", "eps"), [(2.0, 1e-6), (2.0, 0.25), (3.0, 0.1)])
+def test_triplet_margin_is_what_its_page_says(p: float, eps: float) -> None:
+    check_texts(
+        "triplet_margin",
+        "mean over triplets of max(0, m + ‖a - p + ε‖ - ‖a - n + ε‖)",
+        "u - w by a, -u by p, w by n where the hinge is not below 0, else 0; of the Euclidean norm "
+        "u = (a - p + ε) / ‖a - p + ε‖, w = (a - n + ε) / ‖a - n + ε‖",
+    )
+    x = [leaf(part) for part in TRIPLETS]
+    value = LOSSES["triplet_margin"](margin=0.8, p=p, eps=eps)(*x)
+    whole, told = 0.0, [np.zeros((3, 2)) for _ in x]
+    for row, (a, b, c) in enumerate(zip(*TRIPLETS, strict=True)):
+        near, far = a - b + eps, a - c + eps
+        lengths = [float((np.abs(d) ** p).sum()) ** (1 / p) for d in (near, far)]
+        gap = 0.8 + lengths[0] - lengths[1]
+        whole += max(0, gap)
+        u, w = (
+            np.sign(d) * (np.abs(d) / length) ** (p - 1)
+            for d, length in zip((near, far), lengths, strict=True)
+        )
+        if p == 2:
+            assert u == pytest.approx(near / lengths[0])
+        for part, slope in zip(told, (u - w, -u, w), strict=True):
+            part[row] = slope * (gap >= 0)
+    assert value.item() == pytest.approx(whole / 3)
+    for mine, its in zip(gradients(value, *x), told, strict=True):
+        assert mine == pytest.approx(its / 3)
+
+
+def test_triplet_margin_with_distance_is_what_its_page_says() -> None:
+    check_texts(
+        "triplet_margin_with_distance",
+        "mean of max(0, m + d(a, p) - d(a, n)), d the distance that is given",
+        "that of d(a, p) less that of d(a, n) where the hinge is not below 0, else 0",
+    )
+    x = [leaf(part) for part in TRIPLETS]
+    value = LOSSES["triplet_margin_with_distance"](
+        distance_function=lambda a, b: ((a - b) ** 2).sum(-1), margin=1.5
+    )(*x)
+    a, b, c = TRIPLETS
+    gaps = 1.5 + ((a - b) ** 2).sum(-1) - ((a - c) ** 2).sum(-1)
+    assert value.item() == pytest.approx(np.maximum(gaps, 0).mean())
+    assert gradients(value, *x)[0] == pytest.approx((2 * (a - b) - 2 * (a - c)) * (gaps >= 0)[:, None] / 3)
+
+
+def test_multilabel_margin_is_what_its_page_says() -> None:
+    check_texts(
+        "multilabel_margin",
+        "mean over rows of 1/C Σ_{k∈Y} Σ_{j∉Y} max(0, 1 - x_k + x_j), Y the row's classes",
+        "1/C by x_j and -1/C by x_k for each pair with 1 - x_k + x_j above 0, else 0",
+    )
+    x = leaf(X)
+    value = LOSSES["multilabel_margin"]()(x, torch.tensor([[2, 0, -1], [1, -1, 0]]))
+    told, whole = np.zeros((2, 3)), 0.0
+    for row, own in enumerate(({2, 0}, {1})):
+        for k in own:
+            for j in {0, 1, 2} - own:
+                gap = 1 - X[row][k] + X[row][j]
+                whole += max(0, gap) / 3
+                told[row, j] += (gap > 0) / 3
+                told[row, k] -= (gap > 0) / 3
+    assert value.item() == pytest.approx(whole / 2)
+    assert gradients(value, x)[0] == pytest.approx(told / 2)
+
+
 def test_every_loss_is_held_to_its_words() -> None:
     with_weights = {"logit_adjusted", "class_balanced"}
     of_whole_tensors = {
         "nll", "multi_margin", "multilabel_soft_margin", "linear_cross_entropy", "dice", "tversky", "gaussian_nll",
+        "margin_ranking", "cosine_embedding", "triplet_margin", "triplet_margin_with_distance", "multilabel_margin",
     }  # fmt: skip
     assert set(POINTWISE) == {name for name in LOSSES if LOSSES[name].formula.family == "pointwise"}
     assert set(SOFTMAX) | with_weights == {n for n in LOSSES if LOSSES[n].formula.family == "softmax"}

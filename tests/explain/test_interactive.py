@@ -368,7 +368,7 @@ def test_a_losss_curves_and_fit_are_the_librarys(name: str, opened: Open) -> Non
         (drawn,) = [own for own in gradient.lines if own.series >= 0 and own.name == line.name]
         assert page.evaluate(jumps, target) == sum(map(math.isnan, drawn.y))
     if not page.evaluate("Boolean(fit)"):
-        assert formula.prediction == "log_probability"
+        assert formula.prediction in ("log_probability", "distance")
         return
     # No line near the one that is shown costs less, but for what a thousand steps leave on flat ground.
     own, beside = page.evaluate("world.fits.map(({ w }) => w)")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steepest.losses import GaussianNLLLoss, gaussian_nll
+from steepest.losses import GaussianNLLLoss, several
 
 NAN, INF = float("nan"), float("inf")
 EDGES = [0.0, 1.0, -2.0, NAN, INF, -INF, 1e-3, 1e20]
@@ -19,9 +19,9 @@ VARIANCES = [0.0, 1e-7, 1e-6, 1.0, NAN, INF, 1e-30, 1e30]
 def both_ways(loss: Any, tensors: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> list[list[Tensor]]:
     """Values and gradients, by the kernel and without it."""
     found = []
-    for takes in (gaussian_nll._kernel_takes, lambda *_: False):
+    for takes in (several.takes, lambda *_: False):
         with monkeypatch.context() as patched:
-            patched.setattr(gaussian_nll, "_kernel_takes", takes)
+            patched.setattr(several, "takes", takes)
             value = loss(*tensors)
             upstream = torch.linspace(0.5, 2, value.numel(), dtype=value.dtype).reshape(value.shape)
             wanted = [tensor for tensor in tensors if tensor.requires_grad]
@@ -65,11 +65,7 @@ def test_gradients_where_they_are_wanted(
 
 def test_the_kernel_is_what_runs_and_others_go_the_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[int] = []
-    monkeypatch.setattr(
-        gaussian_nll,
-        "_run_by_mean",
-        lambda *given: (ran.append(1), 3.0)[1],  # a sum that shows
-    )
+    monkeypatch.setattr(several.Part, "run", lambda *given: (ran.append(1), 3.0)[1])  # a sum that shows
     mean, var = torch.ones(4, 3), torch.ones(4, 3)
     assert float(GaussianNLLLoss(reduction="sum")(mean, mean, var)) == 3.0
     others = [(mean, var[:, 0]), (mean.half(), var.half()), (mean, var.double()), (mean[:0], var[:0])]

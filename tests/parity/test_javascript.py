@@ -177,6 +177,7 @@ def rows_for(formula: LossFormula) -> list[list[float]]:
         "logit": [0.0, 745.0, -745.0, 40.0, -40.0],
         "probability": [0.0, 1.0, 1e-300, 0.5],
         "margin": [0.0, 1.0, -1.0, 745.0, -745.0],
+        "distance": [0.0, 1.0, 5e-324, 1e300],
         "log_rate": [0.0, 700.0, -700.0],
         "log_probability": [-0.0, -745.0, -1e-20],
     }[formula.prediction]

@@ -33,6 +33,7 @@ __all__ = [
     "ENGINE_LOSS",
     "address",
     "engine_loss",
+    "label_margins",
     "margins",
     "num_kept",
     "num_kept_of",
@@ -615,6 +616,69 @@ def margins(dtype: str) -> cpu.Kernel:
         _DOUBLES,
     )  # fmt: skip
     return cpu.compile_kernel(_margins, signature)
+
+
+def _label_margins(
+    scores: Any,
+    lists: Any,
+    output: Any,
+    rows: int,
+    num_classes: int,
+    scale: float,
+    mode: int,
+    sum_of_all: Any,
+) -> None:
+    x = carray(scores, rows * num_classes)
+    y = carray(lists, rows * num_classes)
+    out = carray(output, rows if mode == VALUES else rows * num_classes)
+    room = np.empty((2, num_classes))
+    is_other, slopes = room[0], room[1]
+    total = 0.0
+    lost_of_total = 0.0
+    for row in range(rows):
+        start = row * num_classes
+        logits = x[start : start + num_classes]
+        labels = y[start : start + num_classes]
+        is_other[:] = 1.0
+        slopes[:] = 0.0
+        num_labels = 0
+        while num_labels < num_classes and labels[num_labels] >= 0:
+            is_other[labels[num_labels]] = 0.0
+            num_labels += 1
+        loss: Any = 0.0
+        for k in range(num_labels):
+            own = np.float64(logits[labels[k]])
+            # 1 - own and what it lost, which shows where another score nearly cancels it.
+            lead = 1.0 - own
+            back = lead + own
+            lost: Any = (1.0 - back) - (own - (back - lead))
+            lost = lost if abs(lost) < np.inf else 0.0
+            slope_of_own = 0.0
+            for j in range(num_classes):
+                missing: Any = (np.float64(logits[j]) + lead) + lost
+                missing = 0.0 if missing <= 0.0 or is_other[j] == 0.0 else missing
+                slope = 0.0 if missing == 0.0 else 1.0
+                loss += missing
+                slopes[j] += slope
+                slope_of_own += slope
+            slopes[labels[k]] -= slope_of_own
+        loss /= num_classes
+        if mode == GRADIENT:
+            ob = out[start : start + num_classes]
+            for j in range(num_classes):
+                ob[j] = slopes[j] / num_classes * scale
+        if mode == VALUES:
+            out[row] = loss
+        total, lost_of_total = _add(total, lost_of_total, loss)
+    carray(sum_of_all, 1)[0] = total + lost_of_total
+
+
+@cache
+def label_margins(dtype: str) -> cpu.Kernel:
+    """The kernel of the multi-label margin loss of (N, C) scores and lists of classes, each ended by -1."""
+    pointer, integers, integer = _pointer(dtype), types.CPointer(types.int64), types.int64
+    signature = types.void(pointer, integers, pointer, integer, integer, types.float64, integer, _DOUBLES)
+    return cpu.compile_kernel(_label_margins, signature)
 
 
 # --- the native engine's form: one micro-batch, outputs x rows ------------------------------------------------

@@ -30,6 +30,7 @@ _MULTIPLES = (0.5, 1.0, 2.0)
 _AXES = {
     "logit": ("logit x", (1.0, 0.0)),
     "margin": ("x", (1.0, -1.0)),
+    "distance": ("distance x", (1.0, -1.0)),
     "log_rate": ("log of the mean x", (1.0, 3.0)),
     "log_probability": ("log-probability x", (0.25, 0.75)),
     "probability": ("probability p", (1.0, 0.0)),
@@ -63,7 +64,7 @@ def axis_of(formula: LossFormula) -> Axis:
         low, high = math.log(low), math.log(high)
     elif formula.prediction != "probability":
         high = _FARTHEST_LOGIT if formula.prediction == "logit" else _FARTHEST_ERROR
-        low = -high
+        low = 0.0 if formula.prediction == "distance" else -high
     return Axis("prediction", title, low, high, targets, "")
 
 
@@ -119,6 +120,8 @@ def _of_two_targets(formula: LossFormula) -> Figure:
         x, limits = _probabilities(), (0.0, 1.0)
     elif formula.prediction == "log_probability":
         x = torch.log(_probabilities())
+    elif formula.prediction == "distance":
+        x = _around_zero(_FARTHEST_ERROR / 2) + _FARTHEST_ERROR / 2
     else:
         x = _around_zero(_FARTHEST_LOGIT if formula.prediction == "logit" else _FARTHEST_ERROR)
     options = tuple(formula.parameters.values())

@@ -21,14 +21,25 @@ _OUTPUTS = {
     "log_probability": "the logarithm x of a probability",
     "log_rate": "the logarithm x of the mean",
     "margin": "a real number x; its sign is the class",
+    "distance": "a distance x of the two of a pair",
+    "two scores": "a score for each of a pair, x₁ and x₂",
+    "two vectors": "a vector for each of a pair, a and b",
+    "three vectors": "a vector for each of a triplet: the anchor a, the positive p, the negative n",
 }
 _TARGETS = {
     "real": "a real number y",
     "probability": "a probability y, or a class 0 or 1",
     "class": "a class index, or a probability y_c for each class",
+    "classes": "a row's class indices, ended by -1",
     "sign": "a class, y = 1 or y = -1",
     "count": "a count y, 0 or more",
     "positive": "an amount y above 0",
+    "none": "none; which vector is which says it",
+}
+_OF_PAIRS = {
+    "distance": "y = 1 for two that belong together, y = -1 for two that do not",
+    "two vectors": "y = 1 for two that belong together, y = -1 for two that do not",
+    "two scores": "y = 1 where the first is to score higher, y = -1 where the second is",
 }
 _DEPRECATED = ("size_average", "reduce")  # torch's own word for them
 
@@ -41,7 +52,7 @@ def loss_page(loss: Any) -> Explanation:
         ("gradient", (formula.gradient_formula,)),
         ("domain", (formula.domain,)),
         ("model gives", (_OUTPUTS[formula.prediction],)),
-        ("target is", (_TARGETS[formula.target],)),
+        ("target is", (_target(formula),)),
         ("for", (", ".join(formula.tasks) or "PyTorch code of your own",)),
         ("defaults", (", ".join(settings(loss, leave_out=_DEPRECATED)),)),
         ("options", tuple(_option(formula, name) for name in formula.parameters)),
@@ -58,6 +69,12 @@ def loss_page(loss: Any) -> Explanation:
         make_figure=None if formula.family == "composite" else lambda: loss_figure(formula),
         make_page=lambda page: loss_web_page(formula, page),
     )
+
+
+def _target(formula: LossFormula) -> str:
+    if formula.target == "sign" and formula.prediction in _OF_PAIRS:
+        return _OF_PAIRS[formula.prediction]
+    return _TARGETS[formula.target]
 
 
 def _option(formula: LossFormula, name: str) -> str:

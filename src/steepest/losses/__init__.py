@@ -14,6 +14,7 @@ from steepest.losses.binary_focal import BinaryFocalLoss
 from steepest.losses.cauchy import CauchyLoss
 from steepest.losses.charbonnier import CharbonnierLoss
 from steepest.losses.class_balanced import ClassBalancedCrossEntropyLoss
+from steepest.losses.cosine_embedding import CosineEmbeddingLoss
 from steepest.losses.cross_entropy import CrossEntropyLoss
 from steepest.losses.dice import DiceLoss
 from steepest.losses.focal import FocalLoss
@@ -23,14 +24,17 @@ from steepest.losses.gamma import GammaNLLLoss
 from steepest.losses.gaussian_nll import GaussianNLLLoss
 from steepest.losses.generalized_cross_entropy import GeneralizedCrossEntropyLoss
 from steepest.losses.hinge import HingeLoss
+from steepest.losses.hinge_embedding import HingeEmbeddingLoss
 from steepest.losses.huber import HuberLoss
 from steepest.losses.kl_div import KLDivLoss
 from steepest.losses.l1 import L1Loss
 from steepest.losses.linear_cross_entropy import LinearCrossEntropyLoss
 from steepest.losses.log_cosh import LogCoshLoss
 from steepest.losses.logit_adjusted import LogitAdjustedCrossEntropyLoss
+from steepest.losses.margin_ranking import MarginRankingLoss
 from steepest.losses.mse import MSELoss
 from steepest.losses.multi_margin import MultiMarginLoss
+from steepest.losses.multilabel_margin import MultiLabelMarginLoss
 from steepest.losses.multilabel_soft_margin import MultiLabelSoftMarginLoss
 from steepest.losses.nll import NLLLoss
 from steepest.losses.poisson_nll import PoissonNLLLoss
@@ -40,6 +44,8 @@ from steepest.losses.smooth_l1 import SmoothL1Loss
 from steepest.losses.soft_margin import SoftMarginLoss
 from steepest.losses.squared_hinge import SquaredHingeLoss
 from steepest.losses.switches import Switches
+from steepest.losses.triplet_margin import TripletMarginLoss
+from steepest.losses.triplet_margin_with_distance import TripletMarginWithDistanceLoss
 from steepest.losses.tukey import TukeyLoss
 from steepest.losses.tversky import TverskyLoss
 from steepest.losses.tweedie import TweedieLoss
@@ -53,6 +59,7 @@ __all__ = [
     "CauchyLoss",
     "CharbonnierLoss",
     "ClassBalancedCrossEntropyLoss",
+    "CosineEmbeddingLoss",
     "CrossEntropyLoss",
     "DiceLoss",
     "FocalLoss",
@@ -60,6 +67,7 @@ __all__ = [
     "GaussianNLLLoss",
     "GeneralRobustLoss",
     "GeneralizedCrossEntropyLoss",
+    "HingeEmbeddingLoss",
     "HingeLoss",
     "HuberLoss",
     "Interval",
@@ -70,6 +78,8 @@ __all__ = [
     "LogitAdjustedCrossEntropyLoss",
     "LossFormula",
     "MSELoss",
+    "MarginRankingLoss",
+    "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
@@ -80,6 +90,8 @@ __all__ = [
     "SoftMarginLoss",
     "SquaredHingeLoss",
     "Switches",
+    "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
     "TukeyLoss",
     "TverskyLoss",
     "TweedieLoss",
@@ -87,7 +99,8 @@ __all__ = [
     "functional",
 ]
 
-# In the order in which a comparison takes them: regression, two classes, many classes, counts and amounts.
+# In the order in which a comparison takes them: regression, two classes, many classes, counts and amounts,
+# pairs and triplets.
 LOSSES: dict[str, Any] = {
     loss.formula.name: loss
     for loss in (
@@ -109,6 +122,7 @@ LOSSES: dict[str, Any] = {
         HingeLoss,
         SquaredHingeLoss,
         MultiLabelSoftMarginLoss,
+        MultiLabelMarginLoss,
         CrossEntropyLoss,
         FocalLoss,
         GeneralizedCrossEntropyLoss,
@@ -125,5 +139,10 @@ LOSSES: dict[str, Any] = {
         GammaNLLLoss,
         TweedieLoss,
         GaussianNLLLoss,
+        MarginRankingLoss,
+        HingeEmbeddingLoss,
+        CosineEmbeddingLoss,
+        TripletMarginLoss,
+        TripletMarginWithDistanceLoss,
     )
 }

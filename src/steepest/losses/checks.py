@@ -15,11 +15,14 @@ from steepest.losses.formula import LossFormula
 
 __all__ = [
     "check_classes",
+    "check_dense",
+    "check_floating",
     "check_operands",
     "check_parameters",
     "check_reduction",
     "check_tensors",
     "check_weight",
+    "in_one_shape",
     "is_concrete",
     "number",
     "same_shape",
@@ -81,22 +84,27 @@ def check_operands(formula: LossFormula, input: Tensor, weight: Any, parameters:
             ) from None
 
 
-def check_tensors(name: str, input: Any, target: Any) -> None:
-    """Both are dense tensors, and no arrays, lists or numbers."""
-    for word, given in (("input", input), ("target", target)):
-        if not isinstance(given, Tensor):
-            kind = type(given).__name__
+def check_dense(name: str, **given: Any) -> None:
+    """All are dense tensors, and no arrays, lists or numbers; the sentence calls each by its word here."""
+    for word, one in given.items():
+        if not isinstance(one, Tensor):
+            kind = type(one).__name__
             raise InputError(
                 f"{name}: the {word} is of type {kind}; it must be a torch.Tensor (torch.as_tensor makes one)."
             )
-        if given.layout in _SPARSE:
-            raise InputError(f"{name}: the {word} is sparse ({given.layout}); give {word}.to_dense().")
+        if one.layout in _SPARSE:
+            raise InputError(f"{name}: the {word} is sparse ({one.layout}); give {word}.to_dense().")
 
 
-def check_floating(name: str, input: Tensor) -> None:
+def check_tensors(name: str, input: Any, target: Any) -> None:
+    """The same of an input and a target."""
+    check_dense(name, input=input, target=target)
+
+
+def check_floating(name: str, input: Tensor, word: str = "input") -> None:
     """Predictions are floating: a mean of integers would be cut to an integer."""
     if not input.is_floating_point():
-        raise InputError(f"{name}: the input is {input.dtype}; predictions are floating (float32, say).")
+        raise InputError(f"{name}: the {word} is {input.dtype}; predictions are floating (float32, say).")
 
 
 def same_shape(name: str, input: Tensor, target: Tensor, strict: bool) -> tuple[Tensor, Tensor]:
@@ -105,13 +113,24 @@ def same_shape(name: str, input: Tensor, target: Tensor, strict: bool) -> tuple[
     check_floating(name, input)
     if input.shape == target.shape:
         return input, target
-    if strict:
-        raise InputError(
-            f"{name}: the input has shape {tuple(input.shape)} and the target {tuple(target.shape)}; "
-            "they must be equal (reshape one of them, or pass strict_shape=False to broadcast as torch does)."
-        )
-    broadcast: Any = torch.broadcast_tensors(input, target)
+    broadcast = in_one_shape(name, strict, input=input, target=target)
     return broadcast[0], broadcast[1]
+
+
+def in_one_shape(name: str, strict: bool, **given: Tensor) -> list[Tensor]:
+    """Tensors as they are where their shapes are equal, broadcast if that was asked for, else refused."""
+    (first_word, first), *others = given.items()
+    if all(other.shape == first.shape for _, other in others):
+        return list(given.values())
+    if strict:
+        shapes = ", ".join(f"the {word} {tuple(other.shape)}" for word, other in others[:-1])
+        last_word, last = others[-1]
+        raise InputError(
+            f"{name}: the {first_word} has shape {tuple(first.shape)}{shapes and ', '}{shapes} and the {last_word} "
+            f"{tuple(last.shape)}; they must be equal (reshape one of them, or pass strict_shape=False to broadcast as "
+            "torch does)."
+        )
+    return list(torch.broadcast_tensors(*given.values()))
 
 
 def check_classes(

@@ -11,7 +11,7 @@ from steepest.losses.kernels import SoftmaxSettings, softmax_divisor
 
 __all__ = ["denominator"]
 
-_BY_ELEMENT = ("gaussian_nll",)
+_BY_ELEMENT = ("gaussian_nll", "margin_ranking", "cosine_embedding")  # of the target
 _BY_ROW = ("multi_margin", "multilabel_soft_margin")
 _BY_CLASS = ("nll", "linear_cross_entropy")
 
@@ -30,7 +30,7 @@ def denominator(loss: Any, target: Tensor) -> float:
         The denominator, 0 where no row is kept.
 
     Raises:
-        InputError: the loss is not a sum over rows (Dice, Tversky), or reduces otherwise.
+        InputError: the loss is not a sum over rows (Dice, Tversky), has no targets (triplets), or reduces otherwise.
 
     >>> import torch
     >>> from steepest.losses import CrossEntropyLoss
@@ -56,6 +56,10 @@ def denominator(loss: Any, target: Tensor) -> float:
         return float(softmax_divisor(target, settings, target.numel() // classes))
     if formula.family == "pointwise" or name in _BY_ELEMENT:
         return float(target.numel())
+    if name == "multilabel_margin":  # a row's list has a place for each class
+        return float(target.numel() // target.shape[-1] if target.dim() else 1)
+    if formula.target == "none":
+        raise InputError(f"{name}: it has no targets to count; give normalizer= the number of values.")
     if name in _BY_ROW:
         return float(len(target) if target.dim() else 1)
     raise InputError(

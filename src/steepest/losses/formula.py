@@ -53,9 +53,13 @@ class LossFormula:
     family: Literal["pointwise", "softmax", "composite"]
     value: Callable[..., Any]
     gradient: Callable[..., Any] | None  # None: autograd's
-    # What the model's output means; a margin is a real number whose sign is the class.
-    prediction: Literal["real", "logit", "probability", "logits", "log_probability", "log_rate", "margin"]
-    target: Literal["real", "probability", "class", "sign", "count", "positive"]
+    # What the model's output means; a margin is a real number whose sign is the class, and what comes in pairs or
+    # triplets are as many tensors.
+    prediction: Literal[
+        "real", "logit", "probability", "logits", "log_probability", "log_rate", "margin",
+        "distance", "two scores", "two vectors", "three vectors",
+    ]  # fmt: skip
+    target: Literal["real", "probability", "class", "classes", "sign", "count", "positive", "none"]
     tasks: tuple[str, ...]  # where a comparison may use it: regression, binary, multiclass; () is nowhere
     formula: str
     gradient_formula: str

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from steepest.backends import cpu_losses
-from steepest.backends.cuda_devices import runs_on
 from steepest.backends.reference import log, maximum
 from steepest.errors import InputError
-from steepest.losses import fused, kernels
+from steepest.losses import several
 from steepest.losses.apply import composite_loss
 from steepest.losses.base import LossModule
 from steepest.losses.checks import check_reduction, is_concrete, same_shape
 from steepest.losses.formula import Interval, LossFormula
-from steepest.losses.kernels import bare
 from steepest.losses.switches import Switches, check_switches
 
 __all__ = ["GaussianNLLLoss", "gaussian_nll_loss"]
@@ -89,11 +85,13 @@ def gaussian_nll_loss(
 
         return composite_loss(FORMULA, compute, (mean, target, var), reduction=reduction, **switches)
 
-    if _kernel_takes(input, target, var, switches):
-        work = _Work(in_operations, eps, _HALF_LOG_2_PI if full else 0.0, reduction, switches)
-        loss: Tensor = _Fused.apply(input, target, var, work)  # type: ignore[no-untyped-call]
-        return loss
-    return in_operations(input, target, var)
+    tensors = (input, target, var)
+    if several.takes(tensors, switches):
+        by_mean = several.Part(_OF_MEAN, (0, 1, 2), (eps, _HALF_LOG_2_PI if full else 0.0))
+        by_variance = several.Part(_OF_VARIANCE, (2, 1, 0), (eps,))
+        work = several.Element((by_mean, None, by_variance), in_operations, reduction, switches)
+        return several.several(work, *tensors)
+    return in_operations(*tensors)
 
 
 # --- the kernel: pointwise by the mean, and once more by the variance -------------------------------------------
@@ -119,94 +117,6 @@ def _slope_by_variance(v: Any, y: Any, m: Any, eps: Any) -> Any:
 
 _OF_MEAN = replace(FORMULA, family="pointwise", value=_by_mean, gradient=_slope_by_mean)
 _OF_VARIANCE = replace(FORMULA, family="pointwise", value=_nothing, gradient=_slope_by_variance)
-
-
-class _Work(NamedTuple):
-    """A call, without its tensors."""
-
-    in_operations: Callable[[Tensor, Tensor, Tensor], Tensor]
-    eps: float
-    constant: float
-    reduction: str
-    switches: Switches
-
-
-def _kernel_takes(mean: Tensor, target: Tensor, var: Tensor, switches: Switches) -> bool:
-    """Whether all three, by each of which there may be a gradient, are plain tensors of one shape on a CPU."""
-    return (
-        mean.is_cpu
-        and not runs_on(mean)
-        and mean.shape == var.shape
-        and switches.get("output_dtype") in (None, mean.dtype)
-        and kernels.takes(mean.detach(), (target.detach(), var.detach()))
-    )
-
-
-class _Fused(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, mean: Tensor, target: Tensor, var: Tensor, work: _Work) -> Tensor:
-        ctx.work, ctx.gradients = work, None
-        ctx.save_for_backward(mean, target, var)
-        if work.reduction == "none":
-            values = torch.empty_like(mean, memory_format=torch.contiguous_format)
-            _run_by_mean(mean, target, var, work, values, cpu_losses.VALUES, 1.0)
-            return values
-        divisor, scale = _divisor_and_scale(mean, work)
-        ctx.gradients, total = _slopes(mean, target, var, work, scale, ctx.needs_input_grad)
-        if total is None:
-            total = _run_by_mean(mean, target, var, work, mean, cpu_losses.SUM, 1.0)
-        return kernels.mean_of(total, divisor, mean, mean.dtype, zero_on_empty=_zero_on_empty(work))
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        given, work, wanted = ctx.saved_tensors, ctx.work, ctx.needs_input_grad[:3]
-        if torch.is_grad_enabled():
-            with torch.enable_grad():
-                leaves = [tensor for tensor, asked in zip(given, wanted, strict=True) if asked]
-                loss = work.in_operations(*given)
-                found = iter(torch.autograd.grad(loss, leaves, grad_output, create_graph=True))
-            return (*(next(found) if asked else None for asked in wanted), None)
-        gradients, ctx.gradients = ctx.gradients, None  # handed out once
-        if gradients is None:
-            scale = 1.0 if work.reduction == "none" else _divisor_and_scale(given[0], work)[1]
-            mean, target, var = given
-            gradients, _ = _slopes(mean, target, var, work, scale, wanted)
-        return (*(None if g is None else fused.times(g, grad_output) for g in gradients), None)
-
-
-def _slopes(
-    mean: Tensor, target: Tensor, var: Tensor, work: _Work, scale: float, wanted: tuple[bool, ...]
-) -> tuple[tuple[Tensor | None, ...], float | None]:
-    """The gradients by mean, target and variance, where wanted, and the sum if it came along."""
-    by_mean = by_target = by_var = total = None
-    if wanted[0] or wanted[1]:
-        by_mean = torch.empty_like(mean, memory_format=torch.contiguous_format)
-        total = _run_by_mean(mean, target, var, work, by_mean, cpu_losses.GRADIENT, scale)
-        by_target = -by_mean if wanted[1] else None
-    if wanted[2]:
-        by_var = torch.empty_like(var, memory_format=torch.contiguous_format)
-        tensors, operands = (bare(var), bare(target), by_var), (None, mean, None)
-        kernels.run_pointwise(_OF_VARIANCE, (0.0, work.eps), operands, *tensors, cpu_losses.GRADIENT, scale)
-    return (by_mean if wanted[0] else None, by_target, by_var), total
-
-
-def _run_by_mean(
-    mean: Tensor, target: Tensor, var: Tensor, work: _Work, out: Tensor, mode: int, scale: float
-) -> float:
-    numbers, operands = (0.0, work.eps, work.constant), (None, var, None, None)
-    return float(
-        kernels.run_pointwise(_OF_MEAN, numbers, operands, bare(mean), bare(target), out, mode, scale)
-    )
-
-
-def _divisor_and_scale(mean: Tensor, work: _Work) -> tuple[float, float]:
-    own = float(mean.numel()) if work.reduction == "mean" else 1.0
-    divisor = float(kernels.divisor_of(work.switches, own, work.reduction, mean))
-    return divisor, float(kernels.scale_of(divisor, zero_on_empty=_zero_on_empty(work)))
-
-
-def _zero_on_empty(work: _Work) -> bool:
-    return work.switches.get("on_empty") == "zero"
 
 
 def _variances(input: Tensor, var: Tensor | float) -> Tensor:

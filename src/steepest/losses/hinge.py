@@ -68,7 +68,7 @@ FORMULA = LossFormula(
 )
 
 
-def check_signs(name: str, target: Tensor) -> None:
+def check_signs(name: str, target: Tensor, remedy: str = "of classes 0 and 1 take 2 * target - 1") -> None:
     """Refuse others than -1 and 1 in one sentence; on a GPU, which is not waited for, their losses are NaN."""
     if target.dtype == torch.bool:
         raise InputError(
@@ -80,9 +80,7 @@ def check_signs(name: str, target: Tensor) -> None:
         low, high = (float(bound) for bound in torch.aminmax(part.abs()))
         if not low == high == 1.0:
             odd = part[part.abs() != 1]
-            raise InputError(
-                f"{name}: a target is {float(odd[0]):g}; targets are -1 or 1 (of classes 0 and 1 take 2 * target - 1)."
-            )
+            raise InputError(f"{name}: a target is {float(odd[0]):g}; targets are -1 or 1 ({remedy}).")
 
 
 def hinge_loss(

@@ -34,6 +34,7 @@ __all__ = [
     "integers",
     "mean_of",
     "number_like",
+    "run_label_margins",
     "run_margins",
     "run_picked",
     "run_pointwise",
@@ -303,6 +304,17 @@ def run_margins(
         is_squared, float(margin), float(scale), mode, ctypes.addressof(total),
     )  # fmt: skip
     run_together(cpu_losses.margins(DTYPES[x.dtype]), arguments, 1)
+    return total.value
+
+
+def run_label_margins(x: Tensor, target: Tensor, out: Tensor, mode: int, scale: Sum = 1.0) -> float:
+    """The multi-label margin loss's kernel over contiguous scores (N, C) of a CPU; its sum."""
+    lists = target.to(torch.int64).contiguous()
+    total = ctypes.c_double()
+    arguments = (
+        x.data_ptr(), lists.data_ptr(), out.data_ptr(), *x.shape, float(scale), mode, ctypes.addressof(total),
+    )  # fmt: skip
+    run_together(cpu_losses.label_margins(DTYPES[x.dtype]), arguments, 1)
     return total.value
 
 

@@ -58,7 +58,7 @@ def _loss(program: Program, formula: LossFormula) -> dict[str, Any]:
 
 def _fit(program: Program, formula: LossFormula) -> dict[str, Any] | None:
     """Rows, and what a line through them means; ``None`` where a loss is for something else."""
-    kind = {"real": "line", "log_rate": "rate", "log_probability": None}.get(formula.prediction, "classes")
+    kind = _FITS.get(formula.prediction, "classes")
     if kind is None:
         return None
     entry = OPTIMIZERS["adam"]
@@ -101,6 +101,8 @@ def _classes() -> dict[str, Any]:
     )
 
 
+# What a model gives, where that is no logit or margin of a class, and the fit it is shown by.
+_FITS = {"real": "line", "log_rate": "rate", "log_probability": None, "distance": None}
 _ROWS = {"line": _line, "rate": _rate, "classes": _classes}
 
 
