@@ -171,7 +171,7 @@ def _triplets(
                 other = distance(p[start:stop], n[start:stop], eps, between, products)
                 of_p = 0.5 if other == far else (1.0 if other < far else 0.0)
                 of_n = 1.0 - of_p
-                far = other if other < far or np.isnan(other) else far
+                far = other if other < far else far
             loss: Any = (near - far) + margin
             share: Any = scale
             if loss < 0.0:

@@ -73,6 +73,8 @@ def hinge_embedding_loss(
         reduction = _reduction.legacy_get_string(size_average, reduce)
     same_shape(FORMULA.name, input, target, switches.get("strict_shape", True))
     check_signs(FORMULA.name, target)
+    if not target.is_floating_point():
+        target = target.to(input.dtype)
     return pointwise_loss(FORMULA, input, target, (margin,), reduction=reduction, **switches)
 
 
