@@ -604,7 +604,7 @@ def test_the_mean_of_a_divergence_warns_as_torchs() -> None:
 SHAPED = [
     *((case[1], case[0], shape) for case in CLASSES[:7] for shape in [(), (4,), (2, 3, 4), (0, 3), (3, 0)]
       if not (case[0] is GaussianNLLLoss and shape == ())),
-    *((name, cls, shape) for cls, name, _ in CLASSES[7:9] for shape in [(4,), (1, 4), (2, 3, 4), (0, 3), (3, 0)]),
+    *((name, cls, shape) for cls, name, _ in CLASSES[7:9] for shape in [(), (4,), (1, 4), (2, 3, 4), (0, 3), (3, 0)]),
     *(("cosine_embedding", CosineEmbeddingLoss, shape) for shape in [(4,), (3, 4), (0, 3), (3, 0)]),
     *(("multilabel_margin", MultiLabelMarginLoss, shape) for shape in [(), (4,), (3, 4), (1, 4)]),
     *(("multilabel_soft_margin", MultiLabelSoftMarginLoss, shape) for shape in [(4,), (2, 3, 4), (0, 3)]),
@@ -806,6 +806,9 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: triplet_margin_loss(ROW, ROW, ROW[0]), InputError, "the negative .*strict_shape"),
     (lambda: triplet_margin_loss(ROW, ROW, FOUR), InputError, "the negative is torch.int64"),
     (lambda: triplet_margin_loss(ROW, ROW, ROW, margin=0.0), ValueError, "margin must be greater than 0"),
+    (lambda: triplet_margin_loss(ROW, ROW, ROW, margin=None), InputError, "margin is None"),
+    (lambda: triplet_margin_loss(ROW, ROW, ROW, p="2"), InputError, "p is '2'"),
+    (lambda: triplet_margin_loss(ROW, ROW, ROW, eps=None), InputError, "eps is None"),
     (lambda: TripletMarginLoss(margin=-1.0), InputError, "margin is -1"),
     (lambda: TripletMarginWithDistanceLoss(margin=0.0), InputError, "margin is 0"),
     (lambda: triplet_margin_with_distance_loss(ROW, ROW[0], ROW), InputError, "the positive .*strict_shape"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, Unpack
 
 import torch
@@ -105,6 +106,8 @@ def triplet_margin_loss(
     check_reduction(reduction)
     check_switches(name, switches, reduction)
     check_parameters(FORMULA, (margin, eps))
+    if not isinstance(p, Real):
+        raise InputError(f"{name}: p is {p!r}; it must be a number, the degree of a norm.")
     strict = switches.get("strict_shape", True)
     tensors = in_one_shape(name, strict, anchor=anchor, positive=positive, negative=negative)
     return of_distances(FORMULA, tensors, margin, float(p), float(eps), swap, reduction, switches)
@@ -121,6 +124,8 @@ def of_distances(
     switches: Switches,
 ) -> Tensor:
     """The loss of three tensors of one shape by torch's own distance."""
+    if not tensors[0].dim():  # as torch, a number is a vector of one entry
+        tensors = [tensor.reshape(1) for tensor in tensors]
     widest = tensors[0].dtype
     for tensor in tensors[1:]:
         widest = torch.promote_types(widest, tensor.dtype)
@@ -149,9 +154,9 @@ def check_triplet(name: str, anchor: Any, positive: Any, negative: Any) -> None:
 
 
 def check_margin(name: str, margin: float) -> None:
-    """Above 0."""
-    if not margin > 0:
-        raise InputError(f"{name}: margin is {margin}; margin must be greater than 0.")
+    """A number above 0."""
+    if not isinstance(margin, Real | Tensor) or not margin > 0:
+        raise InputError(f"{name}: margin is {margin!r}; margin must be greater than 0.")
 
 
 class TripletMarginLoss(LossModule, nn.TripletMarginLoss):
