@@ -89,9 +89,9 @@ def _in_python(loss: Any) -> str:
 
 def _command(loss: Any) -> str:
     formula: LossFormula = loss.formula
+    word = formula.name + importing(loss)
     if not formula.tasks:
-        return "none: comparisons do not take it"
+        return f"--losses {word}; a comparison takes it only in a training of your own (--train)"
     if formula.compared_by_default:
         return f"--loss {formula.name}; a comparison takes it by itself"
-    word = formula.name + importing(loss)
     return f"--loss {word}; a comparison takes it only if named (--losses {formula.name},...)"
