@@ -275,7 +275,8 @@ def optimizers_index() -> str:
         "# Optimizers",
         "The word is what `steepest compare --optimizers` and `steepest explain` take; the class is in "
         "`steepest.optim`. [How to choose](../../how-to-choose.md) says which to use when.",
-        'The column "State" is memory: how many numbers the optimizer keeps for each parameter, counted after a step.',
+        'The column "State" is memory: how many numbers the optimizer keeps for each parameter, counted after a step; '
+        "averages of a matrix's rows and columns are so few that they count as none.",
         _table(("word", "class", "default rate", "State", "torch has it"), rows),
         _toctree([*optim.OPTIMIZERS, *(cls.__name__ for cls in unnamed_optimizers())]),
     )

@@ -129,4 +129,10 @@ DIFFERENCES = {
         ours="a variance is never below 0",
         why="a constant gradient has variance 0",
     ),
+    "factored": Difference(
+        "Adafactor",
+        torch="squares norms and multiplies averages in the parameter's type",
+        ours="added up in float64, the root taken of each average",
+        why="float16 holds gradients whose squares it does not hold",
+    ),
 }

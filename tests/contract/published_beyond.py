@@ -1,4 +1,4 @@
-"""The published rules of the optimizers beyond torch (and Muon's) in plain numpy, and the options to vary.
+"""The published rules of the optimizers beyond torch, Adafactor and Muon in plain numpy, and the options to vary.
 
 For the schedule-free ones the parameter is ``y``; the average ``x`` is in the state.
 """
@@ -143,6 +143,25 @@ def schedule_free_adamw(p: Wide, g: Wide, s: State, t: int, o: Options) -> Wide:
     return _average(p, s, t, o, beta1, step + o["weight_decay"] * p)
 
 
+def adafactor(p: Wide, g: Wide, s: State, t: int, o: Options) -> Wide:
+    # Shazeer and Stern 2018, algorithms 4 and 5, with means for sums; as torch.optim.Adafactor's documentation has it:
+    # rho = min(lr, 1 / sqrt(t)), eps1 a bound from below in two places and not added to g^2, a decay of lr
+    one = p.dtype.type(1)
+    g = _uphill(g, o)
+    eps1, eps2 = (o["spacing"] if o["eps"][0] is None else o["eps"][0]), o["eps"][1]
+    fresh = (one * t) ** (one * o["beta2_decay"])
+    rms = lambda x: np.sqrt(np.mean(x**2))  # noqa: E731
+    alpha = max(one * eps2, rms(p)) * min(one * o["lr"], 1 / np.sqrt(one * t))
+    if p.ndim > 1:
+        s["r"] = (1 - fresh) * s.get("r", 0) + fresh * np.mean(g**2, axis=-1, keepdims=True)
+        s["c"] = (1 - fresh) * s.get("c", 0) + fresh * np.mean(g**2, axis=-2, keepdims=True)
+        v = s["r"] * s["c"] / np.maximum(np.mean(s["r"], axis=-2, keepdims=True), eps1)
+    else:
+        s["v"] = v = (1 - fresh) * s.get("v", 0) + fresh * g**2
+    u = g / np.maximum(np.sqrt(v), eps1)
+    return (1 - one * o["lr"] * o["weight_decay"]) * p - alpha * u / max(one, rms(u) / o["d"])
+
+
 def muon(p: Wide, g: Wide, s: State, t: int, o: Options) -> Wide:
     # torch.optim.Muon's documentation, with its moving average for the momentum: the polynomial of each iteration
     # acts on the singular values, x = U S V'
@@ -171,6 +190,7 @@ PUBLISHED: dict[str, Callable[..., Wide]] = {
     "LARS": lars,
     "ScheduleFreeSGD": schedule_free_sgd,
     "ScheduleFreeAdamW": schedule_free_adamw,
+    "Adafactor": adafactor,
     "Muon": muon,
 }
 
@@ -186,5 +206,11 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     "LARS": {**_COMMON, "momentum": (0.9, 0.0), "nesterov": (False, True)},
     "ScheduleFreeSGD": _AVERAGE,
     "ScheduleFreeAdamW": _AVERAGE,
+    "Adafactor": {
+        **_COMMON,
+        "eps": ((None, 1e-3), (1e-30, 0.5)),
+        "d": (1.0, 1.5),
+        "beta2_decay": (-0.8, -0.01),
+    },
     "Muon": {**_DECAY, "nesterov": (True, False), "adjust_lr_fn": (None, "match_rms_adamw")},
 }

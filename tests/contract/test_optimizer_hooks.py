@@ -14,7 +14,14 @@ from torch.profiler import ProfilerActivity, profile
 
 from steepest import optim
 
-CLASSES = ["SGD", "Adam", "Lion", "Muon", "ScheduleFreeSGD"]  # torch's step, none, and steps of their own
+CLASSES = [
+    "SGD",
+    "Adam",
+    "Lion",
+    "Adafactor",
+    "Muon",
+    "ScheduleFreeSGD",
+]  # torch's step, none, and steps of their own
 
 
 def optimizer_of(name: str) -> Any:

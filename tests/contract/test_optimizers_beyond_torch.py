@@ -1,4 +1,4 @@
-"""The optimizers beyond torch, and Muon: against the published rules, through a save, in every kind of tensor."""
+"""The optimizers beyond torch, Adafactor and Muon: against the published rules, through a save, in all tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from steepest.errors import InputError
-from steepest.optim import OPTIMIZERS, adan, ademamix, adopt, lamb, lars, lion, muon, schedule_free
+from steepest.optim import OPTIMIZERS, adafactor, adan, ademamix, adopt, lamb, lars, lion, muon, schedule_free
 from steepest.training.modules import build_module
 from steepest.training.native import NativeEngine
 from steepest.training.run import Architecture, Run, Stop, TrainingData
@@ -23,7 +23,7 @@ from steepest.training.run import Architecture, Run, Stop, TrainingData
 from .published_beyond import CHOICES, PUBLISHED
 from .samples import DTYPES, generator
 
-MODULES = (lion, adopt, ademamix, adan, lamb, lars, schedule_free, muon)
+MODULES = (lion, adopt, ademamix, adan, lamb, lars, schedule_free, adafactor, muon)
 CLASSES: dict[str, Any] = {
     name: getattr(module, name) for module in MODULES for name in module.__all__ if name != "ENTRIES"
 }
@@ -69,6 +69,7 @@ USED = [
     ("LARS", {"momentum": 0.0}),
     ("ScheduleFreeSGD", {"weight_decay": 0.1, "warmup_steps": 7}),
     ("ScheduleFreeAdamW", {"weight_decay": 0.1, "warmup_steps": 7}),
+    ("Adafactor", {"weight_decay": 0.1}),
     ("Muon", {}),
 ]
 each = pytest.mark.parametrize("name", CLASSES)
@@ -124,6 +125,7 @@ def true_paths(name: str, options: dict[str, Any], dtype: torch.dtype) -> tuple[
     wide = np.longdouble if dtype == torch.float64 else np.float64
     signature = inspect.signature(CLASSES[name]).parameters.values()
     given = {parameter.name: parameter.default for parameter in signature} | {"lr": rate(name)} | options
+    given["spacing"] = torch.finfo(dtype).eps
     as_wide = lambda tensor: tensor.double().numpy().astype(wide)  # noqa: E731
     paths, states = [], []
     for i, start in enumerate(starts(name, dtype)):

@@ -7,6 +7,7 @@ meant to differ stands in ``differences.py``.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -217,3 +218,56 @@ def test_numbers_in_the_state_keep_their_digits() -> None:
         error[cls] = abs(float(optimizer.state[parameter]["mu_product"]) / truth - 1)
     assert error[optim.NAdam] < 1e-14
     assert error[torch.optim.NAdam] > 1e-9
+
+
+def adafactors(start: Tensor, gradient: Tensor, **options: Any) -> list[Tensor]:
+    """How far ours moves and torch's."""
+    moves = []
+    for cls in (optim.Adafactor, torch.optim.Adafactor):
+        parameter = nn.Parameter(start.clone())
+        parameter.grad = gradient.clone()
+        cls([parameter], **options).step()
+        moves.append((parameter.detach() - start).double())
+    return moves
+
+
+def test_adafactor_in_float16_with_ordinary_gradients() -> None:
+    """torch's product of two mean squares leaves the type: above it, nothing moves; below, digits are lost."""
+    start, even = torch.ones(8, 8, dtype=torch.float16), torch.ones(8, 8, dtype=torch.float16)
+    ours, theirs = adafactors(start, 20.0 * even, lr=0.1)
+    assert (ours + 0.1).abs().max() < 1e-3
+    assert not theirs.any()
+
+    rows = even.clone()
+    rows[4:] /= 4  # rows of a quarter of the others' gradient take the same step
+    ours, theirs = adafactors(start, 0.05 * rows, lr=0.1)
+    assert (ours + 0.1).abs().max() < 1e-3
+    assert (theirs + 0.1).abs().max() > 3e-3
+
+
+def test_adafactor_in_float16_of_long_rows() -> None:
+    """The root of 300 squares of 16 is 277, and torch squares it in float16."""
+    parameter = nn.Parameter(torch.ones(2, 300, dtype=torch.float16))
+    parameter.grad = torch.full_like(parameter, 16.0)
+    optimizer, peer = optim.Adafactor([parameter]), torch.optim.Adafactor([parameter])
+    optimizer.step()
+    assert (optimizer.state[parameter]["row_var"] == 256).all()
+    peer.step()
+    assert not peer.state[parameter]["row_var"].isfinite().any()
+
+
+def test_adafactor_with_the_papers_eps_where_a_gradient_is_0() -> None:
+    start, gradient = torch.ones(2, 2), torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    ours, theirs = adafactors(start, gradient, eps=(1e-30, 1e-3))
+    assert not ours[0].any()
+    assert (ours[1] < 0).all()
+    assert theirs.isnan().any()
+
+
+def test_adafactors_lengths_of_many_numbers_keep_their_digits() -> None:
+    start = torch.full((2000, 1500), 0.1)
+    gradient = torch.ones_like(start)
+    ours, theirs = adafactors(start, gradient, lr=0.5)
+    truth = -0.5 * float(start[0, 0])
+    assert (ours / truth - 1).abs().max() < 2e-7
+    assert (theirs / truth - 1).abs().max() > 1e-4

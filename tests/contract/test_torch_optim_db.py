@@ -26,9 +26,10 @@ from steepest.errors import InputError
 from .differences import DIFFERENCES
 from .samples import generator
 
-# Every optimizer of torch that steps from gradients alone, less Adafactor and SparseAdam.
+# Every optimizer of torch that steps from gradients alone.
 TORCHS = {
-    "ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD",
+    "ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam", "RAdam", "RMSprop",
+    "Rprop", "SGD",
 }  # fmt: skip
 CLASSES = sorted(name for name in optim.__all__ if isinstance(getattr(torch.optim, name, None), type))
 STEPS = 8

@@ -28,6 +28,7 @@ def classes() -> dict[str, Any]:
     }
     made["schedule_free_sgd"] = lambda params: optim.ScheduleFreeSGD(params, lr=0.1)
     made["schedule_free_adamw"] = lambda params: optim.ScheduleFreeAdamW(params, lr=0.1)
+    made["adafactor"] = lambda params: optim.Adafactor(params, weight_decay=0.1)
     made["kahan"] = lambda params: optim.AdamW(params, rounding="kahan", state_dtype=torch.float32)
     return made
 

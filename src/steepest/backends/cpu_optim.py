@@ -83,6 +83,11 @@ _sums = njit(fastmath={"contract", "reassoc", "nsz"}, forceinline=True, **AS_PAR
 
 
 @_sums
+def _add(total: float, x: float) -> float:
+    return total + x
+
+
+@_sums
 def _add_square(total: float, x: Any) -> float:
     return total + np.float64(x) * np.float64(x)
 

@@ -23,6 +23,7 @@ from steepest.optim import (
     sgd,
 )
 from steepest.optim.adadelta import Adadelta
+from steepest.optim.adafactor import Adafactor
 from steepest.optim.adagrad import Adagrad
 from steepest.optim.adam import Adam
 from steepest.optim.adamax import Adamax
@@ -54,6 +55,7 @@ __all__ = [
     "SGD",
     "AdEMAMix",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 from steepest.tuning_range import TuningRange
 
-__all__ = ["OptimizerEntry", "Rule"]
+__all__ = ["FactoredRule", "OptimizerEntry", "Rule"]
 
 _BETA = re.compile(r"beta[1-9]")
 
@@ -56,6 +56,48 @@ class Rule:
     def scalars_at_first(self, hyperparameters: Mapping[str, float]) -> list[float]:
         """Where the scalars begin."""
         return [float(self.begins_at(name, hyperparameters)) for name in self.scalars]
+
+
+@dataclass(frozen=True)
+class FactoredRule:
+    """An update rule that keeps, of the squares of a matrix's gradient, averages over rows and columns alone.
+
+    A tensor of two dimensions or more is matrices in its last two; one of fewer keeps an average for every element,
+    and what is said of a column is meant of an element. Lengths are of whole tensors.
+
+    ``coefficients(step, smallest, largest, *hyperparameters)`` gives, once a step, the numbers that the others use, in
+    the order of ``names``; ``smallest`` is the parameter's type's distance from 1 to the next number, ``largest`` the
+    largest number of the type computed in. Each of the others takes those that it names, after
+
+    * ``average(old, mean square)``: a new average;
+    * ``of_row(average, mean of all rows')`` and ``of_column(average)``: what the two have in an element's scale;
+    * ``scale(of_row, of_column)``: what an element's gradient is multiplied by (``of_row`` is 1 in a vector);
+    * ``length(root mean square of the parameter, of the scaled gradient)``: the step's, one a tensor;
+    * ``update(parameter, gradient, scale, length)``: the new parameter.
+    """
+
+    coefficients: Callable[..., tuple[float, ...]]
+    names: tuple[str, ...]
+    average: Callable[..., Any]
+    of_row: Callable[..., Any]
+    of_column: Callable[..., Any]
+    scale: Callable[..., Any]
+    length: Callable[..., Any]
+    update: Callable[..., Any]
+    hyperparameters: tuple[str, ...]
+    slots: tuple[str, ...]  # rows' and columns'
+    vector_slots: tuple[str, ...]  # elements'
+    scalars: tuple[str, ...] = ()
+    averages: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+
+    def for_dimensions(self, count: int) -> FactoredRule:
+        """The rule as a tensor of so many dimensions keeps it."""
+        return self if count > 1 else replace(self, slots=self.vector_slots)
+
+    def places(self, function: Callable[..., Any]) -> list[int]:
+        """Which of the coefficients a function of the rule takes."""
+        taken = function.__code__.co_varnames[: function.__code__.co_argcount]
+        return [self.names.index(word) for word in taken if word in self.names]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from steepest.backends.cpu_storage import BLOCK, EIGHT_BIT, Layout, has_float16
 from steepest.backends.cpu_tensors import Order, order_of
 from steepest.backends.cuda_devices import runs_on
 from steepest.errors import InputError
-from steepest.optim.rule import Rule
+from steepest.optim.rule import FactoredRule, Rule
 from steepest.optim.sharded import is_sharded
 from steepest.optim.table import StepTable
 
@@ -49,7 +49,7 @@ class Storage:
     rounding: str = "nearest"
 
     @staticmethod
-    def of(name: str, rule: Rule, options: Mapping[str, Any]) -> Storage:
+    def of(name: str, rule: Rule | FactoredRule, options: Mapping[str, Any]) -> Storage:
         """What a group's options ask for.
 
         Raises:
@@ -74,7 +74,7 @@ class Storage:
         """Whether all is as torch keeps it."""
         return self == Storage()
 
-    def form(self, rule: Rule, slot: str) -> str | None:
+    def form(self, rule: Rule | FactoredRule, slot: str) -> str | None:
         """How a slot is kept, in the words of :class:`Layout`; None: as it comes."""
         if self.state_type == torch.float32:
             return "float32"
@@ -84,7 +84,7 @@ class Storage:
             return f"{rule.averages[slot]}8"
         return "stochastic_bfloat16"
 
-    def entries(self, rule: Rule, parameter: Tensor) -> tuple[str, ...]:
+    def entries(self, rule: Rule | FactoredRule, parameter: Tensor) -> tuple[str, ...]:
         """The state's names for what a step needs, in the order of a table's row."""
         kept = [(slot, self.form(rule, slot) in EIGHT_BIT) for slot in rule.slots]
         slots = [_codes(slot) if narrow else slot for slot, narrow in kept]
@@ -123,7 +123,7 @@ class Storage:
                 "channels_last. Take torch.bfloat16, or leave it out."
             )
 
-    def keep(self, rule: Rule, state: MutableMapping[str, Any], parameter: Tensor) -> None:
+    def keep(self, rule: Rule | FactoredRule, state: MutableMapping[str, Any], parameter: Tensor) -> None:
         """Bring a parameter's state, fresh or loaded, into the form asked for.
 
         Raises:
@@ -148,14 +148,28 @@ class Storage:
         else:
             state.pop(LOST, None)
 
-    def layout(self, rule: Rule, tensors: Sequence[Tensor]) -> Layout | None:
-        """How a row's tensors lie in memory, or None if no kernel steps such."""
+    def layout(
+        self,
+        rule: Rule | FactoredRule,
+        tensors: Sequence[Tensor],
+        shapes: Sequence[tuple[int, ...]] | None = None,
+    ) -> Layout | None:
+        """How a row's tensors lie in memory, or None if no kernel steps such.
+
+        Args:
+            rule, tensors: as a step has them.
+            shapes: of the slots, where they are not the parameter's; all is contiguous then.
+        """
         parameter, gradient, *slots = tensors[: 2 + len(rule.slots)]
         if gradient.dtype != parameter.dtype or not all(map(_lies_well, tensors)):
             return None
-        if any(t.shape != parameter.shape for t in (gradient, *slots)):
+        if [t.shape for t in (gradient, *slots)] != [
+            parameter.shape,
+            *(shapes or [parameter.shape] * len(slots)),
+        ]:
             return None
-        if any(order_of(t) != order_of(parameter) for t in (gradient, *slots)):
+        order = order_of(parameter) if shapes is None else Order.CONTIGUOUS
+        if any(order_of(t) != order for t in (parameter, gradient, *slots)):
             return None
         forms = [
             self.form(rule, name) or _DTYPES.get(t.dtype) for name, t in zip(rule.slots, slots, strict=True)

@@ -21,7 +21,7 @@ from steepest.backends import cpu_optim
 from steepest.backends.cpu_storage import Layout
 from steepest.backends.cpu_tensors import KeptPlaces, Places
 from steepest.backends.threads import run_together
-from steepest.optim.rule import Rule
+from steepest.optim.rule import FactoredRule, Rule
 
 __all__ = ["GroupTable", "Part", "StepTable"]
 
@@ -62,6 +62,7 @@ class StepTable:
         if layout.is_random:
             self._table[:, -2] = np.array(streams, dtype=np.int64)[self._owner]
             self._table[:, -1] = first
+        self._whole = self._table  # the rows that one call steps
         self._places = self._owner  # of the rows' gradients among those of the group
         self._num_threads = 0
         self._parts = np.empty((0, 2), dtype=np.int64)
@@ -88,6 +89,9 @@ class StepTable:
 
     def num_parts(self, num_threads: int) -> int:
         """Into how many parts so many threads take a step; 1: it is not worth a second one."""
+        return self._num_parts_of_whole(num_threads)
+
+    def _num_parts_of_whole(self, num_threads: int) -> int:
         if num_threads != self._num_threads:
             self._num_threads, self._parts = num_threads, self._cut_in_parts(num_threads)
         return len(self._parts)
@@ -97,9 +101,9 @@ class StepTable:
         num_numbers = len(numbers)
         given = (ctypes.c_double * num_numbers)(*numbers)
         num_threads = torch.get_num_threads()
-        num_parts = self.num_parts(num_threads)
+        num_parts = self._num_parts_of_whole(num_threads)
         if num_parts < 2:
-            whole = (step, len(self._table), self._table.ctypes.data, ctypes.addressof(given))
+            whole = (step, len(self._whole), self._whole.ctypes.data, ctypes.addressof(given))
             run_together(self.kernel, whole, 1)
             return given[self.num_hyper :]
         moved, counter = (ctypes.c_double * num_numbers)(), ctypes.c_int64(0)
@@ -115,14 +119,14 @@ class StepTable:
 
     def _cut_in_parts(self, num_threads: int) -> Any:
         """Runs of rows of about equal size: how many rows, and where they begin."""
-        ends = np.cumsum(self._table[:, 0])
+        ends = np.cumsum(self._whole[:, 0])
         total = int(ends[-1]) if len(ends) else 0
         num_parts = min(num_threads, 1 + total // _WORTH_A_THREAD)
         if num_parts > 1:
             num_parts = min(num_threads * _PARTS, total // _PIECE)
         inner = np.searchsorted(ends, np.linspace(0, total, num_parts + 1)[1:-1]) + 1
         bounds = np.unique(np.clip([0, *inner, len(ends)], 0, len(ends)))
-        starts = self._table.ctypes.data + bounds[:-1] * self._table.strides[0]
+        starts = self._whole.ctypes.data + bounds[:-1] * self._whole.strides[0]
         return np.stack([np.diff(bounds), starts], axis=1).astype(np.int64)
 
 
@@ -182,7 +186,7 @@ class GroupTable:
 
     def __init__(
         self,
-        rule: Rule,
+        rule: Rule | FactoredRule,
         storage: Any,
         parameters: Sequence[Tensor],
         parts: Sequence[Part],
@@ -231,7 +235,7 @@ class GroupTable:
         self._gradients: list[Tensor] = []
 
     @staticmethod
-    def can_keep(rule: Rule, state: Mapping[str, Any], *, counts_steps: bool) -> bool:
+    def can_keep(rule: Rule | FactoredRule, state: Mapping[str, Any], *, counts_steps: bool) -> bool:
         """Whether a parameter's step count and scalars are of the kind that the kernel moves on."""
         return all(
             type(state[name]) is Tensor
