@@ -296,7 +296,11 @@ def _num_kept(cls: Any, options: Mapping[str, Any]) -> int:
     parameter = torch.nn.Parameter(torch.zeros(2, 3))
     optimizer = cls([parameter], **options)
     parameter.grad = torch.ones_like(parameter)
-    optimizer.step()
+    try:
+        optimizer.step()
+    except InputError:  # its gradients are sparse
+        parameter.grad = parameter.grad.to_sparse(1)
+        optimizer.step()
     return sum(
         getattr(kept, "shape", None) == parameter.shape for kept in optimizer.state[parameter].values()
     )

@@ -28,11 +28,12 @@ SMALL = (
 )  # fmt: skip
 # Cut into pieces: elements, rows, columns, parts of several matrices, several matrices a piece; uneven ends.
 LARGE = ((270_001,), (1201, 307), (307, 1201), (300_007, 1), (1, 300_007), (2, 601, 701), (1001, 20, 19))
-OPTIONS: dict[str, Any] = {"lr": 0.05, "weight_decay": 0.1}
+OPTIONS: dict[str, Any] = {"lr": 0.3, "weight_decay": 0.1}  # from step 12 on 1 / sqrt(t) is the smaller
 NUM_STEPS = 20
-# In roundings of what a parameter and its steps add up to. Measured at worst: 8 (float32, float64) and 11 (half types);
-# torch 704 in float32, whose norms add up one number after the other.
+# In roundings of what a parameter and its steps add up to. Measured at worst: 9, and 18 in float16, which holds few
+# digits of small gradients' squares; torch 658 in float32, whose norms add up one number after the other.
 BAR = 12.0
+FLOAT16S_BAR = 20.0
 
 
 @contextmanager
@@ -108,7 +109,8 @@ def test_every_shape_against_the_published_rule_and_torch(
     for shape, mine, its in zip(shapes, ours, theirs, strict=True):
         path = truth(held, shape, steps)
         off, torchs = roundings_off(path, held, mine), roundings_off(path, held, its)
-        assert np.max(off) <= BAR, f"{shape}: {np.max(off):.2f} roundings off"
+        bar = FLOAT16S_BAR if held == torch.float16 else BAR
+        assert np.max(off) <= bar, f"{shape}: {np.max(off):.2f} roundings off"
         # Of a few numbers one may be right by luck, and torch's are NaN where its squares leave the type.
         if held.itemsize == 2 and mine.numel() > 60:
             assert not np.mean(off) > np.mean(torchs), (
@@ -149,7 +151,9 @@ def test_empty_parameters_are_left_alone() -> None:
     optimizer, given = walked(Adafactor, torch.float32, shapes, 3)
     _, alone = walked(Adafactor, torch.float32, shapes[-1:], 3)
     assert torch.equal(given[-1], alone[0])
-    assert all(optimizer.state[parameter]["step"] == 3 for parameter in given)
+    for parameter in given:
+        assert optimizer.state[parameter]["step"] == 3
+        assert all(kept.isfinite().all() for kept in optimizer.state[parameter].values())
     with pytest.raises(ZeroDivisionError):
         walked(torch.optim.Adafactor, torch.float32, shapes, 1)
 
@@ -274,6 +278,21 @@ def test_half_precision_with_wide_averages(shape: tuple[int, ...], dtype: str, r
     assert grown == pytest.approx(0.0 if rounding == "nearest" else 5.0 * place, abs=0.5 * place)
 
 
+def test_random_rounding_is_each_parameters_own_and_the_same_in_every_run() -> None:
+    ends = []
+    for number in (1, 3):
+        with threads(number):
+            given = [nn.Parameter(torch.ones(700, 500, dtype=torch.bfloat16)) for _ in range(2)]
+            optimizer = Adafactor(given, lr=1e-3, rounding="stochastic")
+            for parameter in given:
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+            ends += given
+    assert torch.equal(ends[0], ends[2])
+    assert torch.equal(ends[1], ends[3])
+    assert not torch.equal(ends[0], ends[1])
+
+
 def test_wide_averages_of_a_state_are_kept_and_torchs_are_widened() -> None:
     theirs, given = walked(torch.optim.Adafactor, torch.bfloat16, ((4, 5), (6,)), 3)
     wide = Adafactor(given, state_dtype=torch.float32)
@@ -304,7 +323,7 @@ def test_kept_forms_are_refused_where_no_kernel_goes() -> None:
     optimizer = Adafactor([parameter], rounding="kahan")
     parameter.grad = torch.ones_like(parameter)
     with pytest.raises(
-        InputError, match=r"^Adafactor: state_dtype and rounding are for contiguous .*\(2, 3, 4, 5\)"
+        InputError, match=r"^Adafactor: state_dtype and rounding are for whole, contiguous .*\(2, 3, 4, 5\)"
     ):
         optimizer.step()
     assert (parameter == 1).all()

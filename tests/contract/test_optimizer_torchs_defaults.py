@@ -16,7 +16,7 @@ from steepest.optim.table import GroupTable
 
 NAMES = [
     name for name in optim.__all__ if isinstance(getattr(optim, name), type) and name not in ("OptimizerEntry", "Rule",
-    "OptimizerSwitches")
+    "OptimizerSwitches", "SparseAdam")  # which counts its steps by a plain number
 ]  # fmt: skip
 AVERAGING = ["Adam", "LAMB", "Lion", "AdEMAMix"]
 

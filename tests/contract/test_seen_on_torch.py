@@ -220,6 +220,18 @@ def test_numbers_in_the_state_keep_their_digits() -> None:
     assert error[torch.optim.NAdam] > 1e-9
 
 
+def test_sparse_adam_in_float16_of_a_small_gradient_is_finite() -> None:
+    """torch's eps of 1e-8 is 0 in float16, and so is the average of squares."""
+    ends = []
+    for cls in (optim.SparseAdam, torch.optim.SparseAdam):
+        parameter = nn.Parameter(torch.ones(2, 1, dtype=torch.float16))
+        parameter.grad = torch.full((2, 1), 1e-3, dtype=torch.float16).to_sparse(1)
+        cls([parameter], lr=1e-9).step()
+        ends.append(parameter.detach())
+    assert ends[0].isfinite().all()
+    assert not ends[1].isfinite().any()
+
+
 def adafactors(start: Tensor, gradient: Tensor, **options: Any) -> list[Tensor]:
     """How far ours moves and torch's."""
     moves = []

@@ -29,7 +29,7 @@ from .samples import generator
 # Every optimizer of torch that steps from gradients alone.
 TORCHS = {
     "ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam", "RAdam", "RMSprop",
-    "Rprop", "SGD",
+    "Rprop", "SGD", "SparseAdam",
 }  # fmt: skip
 CLASSES = sorted(name for name in optim.__all__ if isinstance(getattr(torch.optim, name, None), type))
 STEPS = 8

@@ -155,7 +155,7 @@ def test_memory_is_counted() -> None:
         parameter = torch.nn.Parameter(torch.zeros(1))
         group = entry.cls([parameter], **entry.options).param_groups[0]
         assert kept.pop(word) == len(entry.cls.rule_of(group).slots)
-    assert kept == {"Adafactor": 0, "Muon": 1, "ScheduleFreeAdamW": 2, "ScheduleFreeSGD": 1}
+    assert kept == {"Adafactor": 0, "Muon": 1, "ScheduleFreeAdamW": 2, "ScheduleFreeSGD": 1, "SparseAdam": 2}
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,14 @@ def own_loop(rank: int) -> None:
     parameter = next(ours.parameters())
     with pytest.raises(InputError, match="8bit"):
         optim.Adam([nn.Parameter(parameter.detach().float())], state_dtype="8bit")
+    with pytest.raises(InputError, match="lies in parts"):
+        optim.SparseAdam([parameter]).step()
+    wide = optim.Adafactor([nn.Parameter(parameter.detach().float())], state_dtype=torch.float32)
+    wide.param_groups[0]["params"][0].grad = torch.ones_like(wide.param_groups[0]["params"][0])
+    with pytest.raises(
+        InputError, match="for whole, contiguous parameters and gradients in the CPU's memory"
+    ):
+        wide.step()
     careful.state[parameter] = {
         "step": torch.tensor(1.0),
         "exp_avg": torch.zeros(7, 5),

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from steepest.optim.rule import Rule
 
 __all__ = [
-    "ENGINE_STEP", "GroupPart", "in_parts", "optimizer_step", "step_group", "stored_step", "tell_group",
+    "ENGINE_STEP", "GroupPart", "in_parts", "optimizer_step", "step_bindings", "step_group", "stored_step",
+    "tell_group",
 ]  # fmt: skip
 
 # step number, number of tensors, table of addresses, hyperparameters and then scalars (which the step advances)
@@ -363,6 +364,14 @@ def optimizer_step(rule: Rule, dtype: str) -> cpu.Kernel:
 @cache
 def stored_step(rule: Rule, layout: Layout) -> cpu.Kernel:
     """The same for tensors that lie in memory as ``layout`` says."""
+    return cpu.compile_kernel(
+        _step if rule.measure is None else _measured_step, ENGINE_STEP, step_bindings(rule, layout)
+    )
+
+
+@cache
+def step_bindings(rule: Rule, layout: Layout) -> dict[str, Any]:
+    """What a template's names stand for in the kernels of a rule, on tensors that lie as ``layout`` says."""
     number = np.dtype(layout.computed_in).type
     slots, num_scalars, num_coefficients = range(len(rule.slots)), len(rule.scalars), rule.num_coefficients
     num_hyper = len(rule.hyperparameters)
@@ -388,12 +397,12 @@ def stored_step(rule: Rule, layout: Layout) -> cpu.Kernel:
         "start_at_gradient": _chain(_nothing, _and_gradient, at_gradient),
     }
     if rule.measure is None or rule.trust is None:
-        return cpu.compile_kernel(_step, ENGINE_STEP, bindings)
+        return bindings
     measured = {
         "measure": cpu.bind(rule.measure), "trust": cpu.bind(rule.trust), "add_square": _add_square,
         "float_type": number,
     }  # fmt: skip
-    return cpu.compile_kernel(_measured_step, ENGINE_STEP, {**bindings, **measured})
+    return {**bindings, **measured}
 
 
 @cache

@@ -45,6 +45,7 @@ from steepest.optim.rprop import Rprop
 from steepest.optim.rule import OptimizerEntry, Rule
 from steepest.optim.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from steepest.optim.sgd import SGD
+from steepest.optim.sparse_adam import SparseAdam
 
 __all__ = [
     "ADOPT",
@@ -72,6 +73,7 @@ __all__ = [
     "Rule",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
+    "SparseAdam",
     "from_rule",
 ]
 

@@ -73,8 +73,9 @@ class FactoredStep(FusedStep):
                     own_parts(type(self).__name__, parameter, parameter.grad, [])
                 _reference_step(own_rule, step, list(hyper.values()), tensors)
             else:
+                name = type(self).__name__
                 raise InputError(
-                    f"{type(self).__name__}: state_dtype and rounding are for contiguous parameters and gradients in "
+                    f"{name}: state_dtype and rounding are for whole, contiguous parameters and gradients in "
                     f"the CPU's memory; one of shape {tuple(parameter.shape)} is not."
                 )
         parts = []
@@ -114,7 +115,7 @@ def _reference_step(rule: FactoredRule, step: float, numbers: Sequence[float], t
     parameter, slots = tensors[0], tensors[2:]
     if parameter.numel() == 0:
         return
-    # In float32 at least, and in float64 where that is as good as free.
+    # In float32 at least, as the kernels do, and in the widest type the state has.
     compute = reduce(torch.promote_types, (t.dtype for t in tensors), torch.float32)
     smallest, largest = torch.finfo(parameter.dtype).eps, torch.finfo(compute).max
     c = rule.coefficients(step, smallest, largest, *numbers)
