@@ -147,5 +147,5 @@ class Adafactor(FactoredStep, torch.optim.Adafactor):
         return {name: float(given[name]) for name in _RULE.hyperparameters}
 
 
-# No entries: the engine that comparisons run in steps element by element.
+# No entries: the engine that comparisons run in knows rules of elements and of layers.
 ENTRIES: tuple[OptimizerEntry, ...] = ()
