@@ -147,6 +147,7 @@ def test_its_own_loss_and_one_score_for_all(tmp_path: Path) -> None:
         (3.0, [], 3.0, 3.0),
         (3.0, [5.0, 4.0], 4.0, 3.0),
         ((6.0, 3.0), [5.0, 4.0], 6.0, 3.0),
+        (torch.tensor(3.0, requires_grad=True), [torch.tensor([[4.0]])], 4.0, 3.0),
         (None, [5.0, 4.0], 4.0, 4.0),
         (torch.tensor([3.0]), [np.float32(4.0)], 4.0, 3.0),
     ],
@@ -162,6 +163,37 @@ def test_which_score_is_which(returned: Any, reported: list[Any], validation: fl
     assert record.validation_score == validation
     assert float(record.parameters["test_score"]) == test
     assert record.curve.validation_score.tolist() == [float(score) for score in reported]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (torch.tensor([1.0, 2.0]), "a Tensor of shape \\(2,\\)"),
+        (torch.tensor(1.0, device="meta"), "a Tensor"),
+        (torch.tensor(1j), "a complex"),
+        (np.complex64(1j), "a complex"),
+        (np.zeros((2, 3)), "a ndarray of shape \\(2, 3\\)"),
+        (10**400, "a int"),
+        (torch.tensor(True), "True"),
+        (np.bool_(True), "True"),
+        (np.array("1.5"), "'1.5'"),
+        ({"accuracy": 1.0}, "a dict"),
+        ([1.0], "a list"),
+    ],
+)
+def test_what_is_no_number_is_no_score(given: Any, said: str) -> None:
+    def returns(trial: TrainingTrial) -> Any:
+        trial.optimizer([nn.Parameter(torch.zeros(1))])
+        return given
+
+    def reports(trial: TrainingTrial) -> float:
+        trial.report(given)
+        return 1.0
+
+    with pytest.raises(InputError, match=f"The training function returned {said}; a score is a number"):
+        record_of(returns)
+    with pytest.raises(InputError, match=f"trial.report was given {said}; a score is a number"):
+        record_of(reports)
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
@@ -313,12 +345,22 @@ def takes_nothing() -> float:
     return 1.0
 
 
+async def promises(trial: TrainingTrial) -> float:
+    return fits_a_line(trial)
+
+
+def yields(trial: TrainingTrial) -> Any:
+    yield fits_a_line(trial)
+
+
 @pytest.mark.parametrize(
     ("function", "options", "said"),
     [
         (fails, {}, r"failed \(sgd, learning rate .*\): ValueError: no such file\. .* return float\('nan'\)"),
         (says_nothing, {}, "gave no score; let it return one"),
         (says_text, {}, "returned 'good'; a score is a number"),
+        (promises, {}, "promises is asynchronous, and nothing awaits it"),
+        (yields, {}, "returned a generator; a score is a number"),
         (takes_nothing, {}, "takes_nothing does not take one argument"),
         (3, {}, "train is a int; give a function"),
         (fits_a_line, {}, "asks for a loss, and no losses are compared"),

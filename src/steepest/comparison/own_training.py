@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -295,8 +296,10 @@ class TrainingTrial:
         validation, test, is_one = math.nan, math.nan, False
         was_whole = self.reason is None
         if was_whole:
+            validation, test, is_one = self._scores(
+                given
+            )  # first: what is no score may not have been run at all
             self._check_heeded()
-            validation, test, is_one = self._scores(given)
             self.reason = "epochs" if math.isfinite(validation) and math.isfinite(test) else "diverged"
         steps, scores, seconds = (
             np.array(column) for column in (zip(*self._marks, strict=True) if self._marks else ((), (), ()))
@@ -339,14 +342,17 @@ class TrainingTrial:
 
 
 def _number(given: Any, what: str) -> float:
-    if isinstance(given, (torch.Tensor, np.ndarray)) and np.size(given) == 1:
-        given = given.item()
+    if isinstance(given, (torch.Tensor, np.ndarray, np.generic)) and math.prod(given.shape) == 1:
+        with suppress(RuntimeError):  # a tensor without content; float has no more luck with it
+            given = given.item()
     if isinstance(given, (bool, str, bytes)) or given is None:
         raise InputError(f"{what} {given!r}; a score is a number.")
     try:
         return float(given)
-    except (TypeError, ValueError):
-        raise InputError(f"{what} a {type(given).__name__}; a score is a number.") from None
+    except (OverflowError, RuntimeError, TypeError, ValueError):
+        shape = getattr(given, "shape", ())
+        of_shape = f" of shape {tuple(shape)}" if shape else ""
+        raise InputError(f"{what} a {type(given).__name__}{of_shape}; a score is a number.") from None
 
 
 class OwnTrainingEngine:
@@ -468,7 +474,7 @@ def prepare_training(function: Callable[[TrainingTrial], Any]) -> PreparedTraini
     """A training function, looked at and not called.
 
     Raises:
-        InputError: it is no function of one argument.
+        InputError: it is no function of one argument, or one to be awaited.
     """
     name = getattr(function, "__qualname__", type(function).__name__)
     if not callable(function):
@@ -484,6 +490,11 @@ def prepare_training(function: Callable[[TrainingTrial], Any]) -> PreparedTraini
         ) from None
     except ValueError:  # of compiled code nothing is known
         pass
+    if inspect.iscoroutinefunction(function):
+        raise InputError(
+            f"The training function {name} is asynchronous, and nothing awaits it; give an ordinary function, which "
+            "may call asyncio.run."
+        )
     return PreparedTraining(function, name, _digest(function))
 
 
