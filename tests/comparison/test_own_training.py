@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
+import signal
+import sys
+import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -332,6 +337,10 @@ def fails(trial: TrainingTrial) -> float:
     raise ValueError("no such file")
 
 
+def leaves(trial: TrainingTrial) -> None:
+    sys.exit("no such option")
+
+
 def says_nothing(trial: TrainingTrial) -> None:
     trial.optimizer([nn.Parameter(torch.zeros(1))])
 
@@ -357,6 +366,7 @@ def yields(trial: TrainingTrial) -> Any:
     ("function", "options", "said"),
     [
         (fails, {}, r"failed \(sgd, learning rate .*\): ValueError: no such file\. .* return float\('nan'\)"),
+        (leaves, {}, r"failed \(sgd, learning rate .*\): SystemExit: no such option\."),
         (says_nothing, {}, "gave no score; let it return one"),
         (says_text, {}, "returned 'good'; a score is a number"),
         (promises, {}, "promises is asynchronous, and nothing awaits it"),
@@ -429,6 +439,70 @@ def test_ctrl_c_ends_a_training_at_its_next_step() -> None:
     assert first is not None
     assert second is not None
     assert (first.stop_reason, second.stop_reason, rest) == ("epochs", "interrupted", [None, None])
+
+
+def test_ctrl_c_ends_a_training_at_a_step_of_any_of_its_optimizers() -> None:
+    own_score("min score")
+    event = threading.Event()
+
+    def in_two_phases(trial: TrainingTrial) -> float:
+        for phase in range(2):
+            optimizer = trial.optimizer([nn.Parameter(torch.zeros(1))])
+            for _ in range(3):
+                optimizer.step()
+                if phase == 1:
+                    event.set()
+        return 1.0
+
+    run = Run(OWN, "sgd", 0.1, OWN, stop=Stop(max_epochs=1))
+    (record,) = OwnTrainingEngine(in_two_phases, "min score").run_all([run], stop_event=event)
+    assert record is not None
+    assert (record.stop_reason, record.num_steps) == ("interrupted", 3)
+
+
+def returns_early(trial: TrainingTrial) -> float:
+    """As a library's loop does that catches the second Ctrl-C."""
+    trial.optimizer([nn.Parameter(torch.zeros(1))])
+    try:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10.0)
+    except KeyboardInterrupt:
+        pass
+    return 1.0
+
+
+def trains_by_fit_module(trial: TrainingTrial) -> float:
+    parts = [(X[part], Y[part]) for part in (TRAIN, VALIDATION, TEST)]
+    with tempfile.TemporaryDirectory() as out:
+        steepest.fit_module(
+            lambda: nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)),
+            parts,
+            loss="mse",
+            optimizer=trial.optimizer_name,
+            lr=trial.lr,
+            out=Path(out) / "out",
+            on_step=lambda *_: os.kill(os.getpid(), signal.SIGINT),
+        )
+    return 1.0
+
+
+def compares(trial: TrainingTrial) -> float:
+    def inner(inner_trial: TrainingTrial) -> float:
+        inner_trial.optimizer([nn.Parameter(torch.zeros(1))])
+        os.kill(os.getpid(), signal.SIGINT)
+        return 1.0
+
+    trial.optimizer([nn.Parameter(torch.zeros(1))])
+    assert steepest.compare(train=inner, optimizers="sgd", max_epochs=1).interrupted
+    return 1.0
+
+
+@pytest.mark.parametrize("function", [returns_early, trains_by_fit_module, compares])
+def test_a_training_that_ctrl_c_came_into_is_not_counted(function: Any) -> None:
+    found = steepest.compare(train=function, optimizers="sgd", max_epochs=1)
+    assert found.interrupted
+    assert found.runs["stop_reason"].to_list() == ["interrupted"]
 
 
 def test_it_is_gone_on_with_to_the_same_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,7 +189,7 @@ class TrainingTrial:
     def optimizer(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
         """The optimizer to train with, over parameters or groups of them; asked again, another one of the same kind.
 
-        Its steps are counted, and Ctrl-C ends the training after one of them.
+        The first one's steps are counted, and Ctrl-C ends the training after a step of any.
 
         Raises:
             InputError: it refuses the parameters.
@@ -204,9 +204,9 @@ class TrainingTrial:
             raise InputError(
                 f"The optimizer {self._run.optimizer} cannot train these parameters: {told(error)}"
             ) from error
+        optimizer.register_step_post_hook(self._after_step)
         if self._first is None:
             self._first = optimizer
-            optimizer.register_step_post_hook(self._after_step)
         return optimizer
 
     def scheduler(self, optimizer: torch.optim.Optimizer, num_steps: int) -> ScheduleLR:
@@ -239,12 +239,17 @@ class TrainingTrial:
 
     # --- what the engine asks ----------------------------------------------------------------------------------
 
-    def _after_step(self, *_: Any) -> None:
-        self.num_steps += 1
+    @property
+    def is_asked_to_stop(self) -> bool:
+        """Whether Ctrl-C has come."""
+        return self._stop_event is not None and self._stop_event.is_set()
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        self.num_steps += optimizer is self._first
         self._look()
 
     def _look(self) -> None:
-        if self._stop_event is not None and self._stop_event.is_set():
+        if self.is_asked_to_stop:
             self._end("interrupted")
 
     def _end(self, reason: str) -> None:
@@ -413,15 +418,18 @@ class OwnTrainingEngine:
                 given = self.function(trial)
             except _Ended:
                 pass
-            except InputError:
-                raise
-            except Exception as error:
-                if stop_event is None or not stop_event.is_set():
+            except (Exception, SystemExit) as error:
+                if not trial.is_asked_to_stop:  # Ctrl-C ends what works for it too
+                    if isinstance(error, InputError):
+                        raise
                     raise InputError(
                         f"The training function failed ({trial.in_words()}): {told(error)} Where a training has gone "
                         "wrong by its rate, let it return float('nan')."
                     ) from error
-                trial.reason = "interrupted"  # Ctrl-C ends what works for it too
+        if (
+            trial.is_asked_to_stop
+        ):  # and a loop of another library's may return early for it, as if it were done
+            trial.reason = "interrupted"
         return trial._record(given, lambda score, than: self._sign * (score - than) > 0.0)
 
 

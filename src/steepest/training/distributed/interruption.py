@@ -8,27 +8,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from steepest.training.interruption import ask_to_stop, under_way
+
 __all__ = ["asked_to_stop"]
 
 
 @contextmanager
 def asked_to_stop() -> Iterator[threading.Event]:
-    """An event that the first of them sets. Later ones change nothing: torchrun hands on what the terminal has sent
-    already, and the second must not tear the checkpoint that the first asked for. SIGKILL ends at once.
+    """An event that the first of them sets, and those of what this is a part of. Later ones change nothing: torchrun
+    hands on what the terminal has sent already, and the second must not tear the checkpoint that the first asked for.
+    SIGKILL ends at once.
 
     Only the main thread hears signals: elsewhere the event is never set.
     """
-    event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield event
+        yield threading.Event()
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
-        event.set()
+        ask_to_stop()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+    with under_way() as event:
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield event
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler or signal.SIG_DFL)
