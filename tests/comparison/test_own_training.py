@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
 import math
 import os
@@ -11,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from steepest import InputError, TrainingTrial, optim
 from steepest.comparison.options import Options
 from steepest.comparison.own_training import OwnTrainingEngine, prepare_training
 from steepest.comparison.plan import make_plan, read_plan
+from steepest.report.again import trial_code
 from steepest.training.metrics import METRICS, own_score
 from steepest.training.run import OWN, Run, Stop
 
@@ -362,6 +366,40 @@ def yields(trial: TrainingTrial) -> Any:
     yield fits_a_line(trial)
 
 
+class Trainer:
+    def __call__(self, trial: TrainingTrial, rate: float = 1.0) -> float:
+        return fits_a_line(trial)
+
+    def run(self, trial: TrainingTrial) -> float:
+        return fits_a_line(trial)
+
+
+def within() -> Any:
+    def inner(trial: TrainingTrial) -> float:
+        return fits_a_line(trial)
+
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "text_of"),
+    [
+        (fits_a_line, "fits_a_line", fits_a_line),
+        (partial(partial(fits_a_line)), "fits_a_line", fits_a_line),
+        (Trainer(), "Trainer", Trainer),
+        (partial(Trainer(), rate=2.0), "Trainer", Trainer),
+        (Trainer().run, "Trainer.run", Trainer.run),
+        (within(), "inner", within()),
+        (lambda trial: 1.0, "<lambda>", None),
+    ],
+)
+def test_whatever_can_be_called_has_a_name_and_a_text(function: Any, name: str, text_of: Any) -> None:
+    prepared = prepare_training(function)
+    assert prepared.name == name
+    if text_of is not None:
+        assert prepared.data_sha256 == hashlib.sha256(inspect.getsource(text_of).encode()).hexdigest()
+
+
 @pytest.mark.parametrize(
     ("function", "options", "said"),
     [
@@ -576,6 +614,20 @@ def test_a_budget_is_kept_by_a_measured_speed() -> None:
     found = steepest.compare(train=with_its_own_loss, optimizers=["sgd"], budget=1.0, max_epochs=3_000)
     assert any(note.startswith("To keep to the budget") for note in found.verdict["notes"])
     assert found.verdict["seconds"] < 10.0
+
+
+@pytest.mark.parametrize("called", ["by its name", "as a lambda"])
+def test_the_line_to_train_again_can_be_run(called: str) -> None:
+    options: dict[str, Any] = {"losses": "huber", "optimizers": "adam", "tune": "all", "max_epochs": 2}
+    function = fits_a_line if called == "by its name" else lambda trial: fits_a_line(trial)
+    verdict = steepest.compare(train=function, **options).verdict
+    asked: list[TrainingTrial] = []
+    exec(trial_code(verdict), {"fits_a_line": asked.append, "train": asked.append})
+    (trial,), winner = asked, verdict["winners"][0]
+    optimizer = trial.optimizer([nn.Parameter(torch.zeros(1))])
+    betas = [winner["optimizer_options"][name] for name in ("beta1", "beta2")]
+    assert (trial.lr, trial.epochs, trial.loss_options) == (winner["lr"], 2, winner["loss_options"])
+    assert optimizer.param_groups[0]["betas"] == pytest.approx(betas)
 
 
 def test_other_options_are_tuned_too() -> None:

@@ -164,7 +164,7 @@ def test_nor_of_a_training_of_ones_own() -> None:
     page = build(made.verdict, plan_of(made), made.runs, "zh")
     assert english_in(page) == []
     text = Page(build(made.verdict, plan_of(made), made.runs)).text
-    assert "a training of your own, test_nor_of_a_training_of_ones_own" in text
+    assert "a training of your own, train" in text
     assert "it trains with the settings that won:" in text
     for other in (
         "Rows:",

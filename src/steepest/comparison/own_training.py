@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -484,7 +485,7 @@ def prepare_training(function: Callable[[TrainingTrial], Any]) -> PreparedTraini
     Raises:
         InputError: it is no function of one argument, or one to be awaited.
     """
-    name = getattr(function, "__qualname__", type(function).__name__)
+    name = _named(function).__qualname__.rpartition("<locals>.")[2]
     if not callable(function):
         raise InputError(
             f"train is a {type(function).__name__}; give a function that takes a steepest.TrainingTrial and returns a "
@@ -506,10 +507,17 @@ def prepare_training(function: Callable[[TrainingTrial], Any]) -> PreparedTraini
     return PreparedTraining(function, name, _digest(function))
 
 
+def _named(function: Any) -> Any:
+    """What of it has a name and a text: of a partial its function, of an object that can be called its class."""
+    while isinstance(function, partial):
+        function = function.func
+    return function if hasattr(function, "__qualname__") else type(function)
+
+
 def _digest(function: Callable[..., Any]) -> str:
     """Of its source, where there is any: a plan is followed for the function that it was made for."""
     try:
-        text = inspect.getsource(function)
+        text = inspect.getsource(_named(function))
     except (OSError, TypeError):
-        text = getattr(function, "__qualname__", type(function).__name__)
+        text = _named(function).__qualname__
     return hashlib.sha256(text.encode()).hexdigest()

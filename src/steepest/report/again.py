@@ -41,6 +41,7 @@ def trial_code(verdict: Mapping[str, Any]) -> str:
     from steepest.optim import OPTIMIZERS  # a report of a table needs no torch
 
     winner, training = verdict["winners"][0], verdict["architecture"]["training"]
+    training = "train" if training == "<lambda>" else training
     named = {"lr": winner["lr"]}
     if winner["batch_size"] != OWN:
         named["batch_size"] = winner["batch_size"]
