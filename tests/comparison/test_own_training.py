@@ -318,6 +318,51 @@ def test_a_schedule_goes_over_the_steps_and_over_all_of_them_in_a_short_run() ->
 
 
 @pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"lr": "bold"}, "lr is a positive number, not 'bold'"),
+        ({"lr": -1.0}, "lr is a positive number, not -1.0"),
+        ({"seed": -1}, "A seed is a whole number"),
+        ({"batch_size": 0}, "A batch size is 'full' or a positive whole number, not 0"),
+        ({"schedule": "cosin"}, "no schedule 'cosin'; did you mean 'cosine'"),
+        ({"warmup": 2}, "warmup is a share of the steps"),
+        ({"optimizer": "adm"}, "no optimizer 'adm'; did you mean 'adam'"),
+        ({"loss_options": {"delta": -1}}, "delta is -1; it must lie in"),
+    ],
+)
+def test_what_a_trial_made_by_hand_cannot_be_is_said_when_it_is_made(
+    options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        TrainingTrial(**{"loss": "huber", "optimizer": "adam", **options})
+
+
+def test_a_loss_is_recorded_as_the_function_made_it() -> None:
+    def function(trial: TrainingTrial) -> float:
+        trial.optimizer([nn.Parameter(torch.zeros(1))])
+        trial.loss(delta=3, reduction="sum")
+        return 1.0
+
+    record = record_of(function, Run("huber", "sgd", 0.1, OWN, stop=Stop(max_epochs=1)))
+    assert record.hyperparameters["delta"] == 3.0
+
+
+def test_code_that_makes_its_optimizer_itself_is_told_with_what() -> None:
+    trial = TrainingTrial(None, "nesterov", lr=0.1, optimizer_options={"weight_decay": 0.5})
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=trial.lr, **trial.optimizer_options)
+    group = optimizer.param_groups[0]
+    assert (group["nesterov"], group["momentum"], group["weight_decay"]) == (True, 0.9, 0.5)
+
+
+def test_a_rate_that_is_not_looked_at_is_told() -> None:
+    def function(trial: TrainingTrial) -> float:
+        return float(len(trial.optimizer_name))
+
+    with pytest.raises(InputError, match=r"never asked for its learning rate, .*trial\.lr"):
+        record_of(function)
+
+
+@pytest.mark.parametrize(
     ("run", "missing", "way"),
     [
         (Run(OWN, "sgd", 0.1, OWN), "optimizer", r"trial\.optimizer\(parameters\)"),

@@ -18,10 +18,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from steepest.comparison.options import DEFAULT_METRICS, Options, check_count
+from steepest.comparison.options import (
+    DEFAULT_METRICS,
+    Options,
+    check_batch_size,
+    check_count,
+    check_positive,
+    check_seed,
+)
 from steepest.errors import InputError, told
 from steepest.losses import LOSSES
 from steepest.optim import OPTIMIZERS
+from steepest.schedules.course import check_schedule, check_warmup
 from steepest.schedules.scheduler import ScheduleLR
 from steepest.training.metrics import METRICS
 from steepest.training.native import loss_parameters, optimizer_of
@@ -57,7 +65,7 @@ class TrainingTrial:
     Made by a comparison; make one yourself to try the function out, or to train with what the comparison chose.
 
     Raises:
-        InputError: there is no such loss or optimizer, or an option of it is out of range.
+        InputError: there is no such loss, optimizer or schedule, or a number is out of its range.
 
     >>> trial = TrainingTrial("huber", "adam", lr=0.01)
     >>> layer = nn.Linear(2, 1)
@@ -86,14 +94,14 @@ class TrainingTrial:
             Run(
                 OWN if loss is None else loss,
                 optimizer,
-                1e-3 if lr is None else lr,
-                OWN if batch_size is None else batch_size,
-                seed,
+                1e-3 if lr is None else check_positive("lr", lr),
+                OWN if batch_size is None else check_batch_size(batch_size, None),
+                check_seed(seed),
                 stop=Stop(max_epochs=check_count("epochs", epochs)),
                 loss_options=dict(loss_options or {}),
                 optimizer_options=dict(optimizer_options or {}),
-                schedule=schedule,
-                warmup=warmup,
+                schedule=check_schedule(schedule).name,
+                warmup=check_warmup(warmup),
             ),
             final=final,
         )
@@ -139,6 +147,7 @@ class TrainingTrial:
     @property
     def lr(self) -> float:
         """The learning rate."""
+        self._asked.add("learning rate")
         return self._run.lr
 
     @property
@@ -168,6 +177,11 @@ class TrainingTrial:
         """The loss's own parameters."""
         return dict(self._loss_parameters)
 
+    @property
+    def optimizer_options(self) -> dict[str, Any]:
+        """What the optimizer's class is given besides the rate, where it is not as the class has it."""
+        return {**OPTIMIZERS[self._run.optimizer].options, **self._run.optimizer_options}
+
     def loss(self, **options: Any) -> nn.Module:
         """The loss to train with; ``options`` (``reduction``, ``weight``, ...) go to its class.
 
@@ -183,8 +197,10 @@ class TrainingTrial:
         cls = LOSSES[self._run.loss]
         try:
             loss: nn.Module = cls(**{**self._run.loss_options, **options})
+            given = {name: float(options[name]) for name in self._loss_parameters.keys() & options}
         except (TypeError, ValueError) as error:
             raise InputError(f"The loss {self._run.loss} cannot be made so: {told(error)}") from error
+        self._loss_parameters |= given
         return loss
 
     def optimizer(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
@@ -195,12 +211,10 @@ class TrainingTrial:
         Raises:
             InputError: it refuses the parameters.
         """
-        self._asked.add("optimizer")
-        entry = OPTIMIZERS[self._run.optimizer]
+        self._asked |= {"optimizer", "learning rate"}
+        made_by = OPTIMIZERS[self._run.optimizer].cls
         try:
-            optimizer: torch.optim.Optimizer = entry.cls(
-                parameters, lr=self._run.lr, **{**entry.options, **self._run.optimizer_options}
-            )
+            optimizer: torch.optim.Optimizer = made_by(parameters, lr=self._run.lr, **self.optimizer_options)
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"The optimizer {self._run.optimizer} cannot train these parameters: {told(error)}"
@@ -286,6 +300,7 @@ class TrainingTrial:
         run = self._run
         compared = {
             "optimizer": "trial.optimizer(parameters)",
+            "learning rate": "trial.lr",
             "loss": "trial.loss()" if run.loss != OWN else None,
             "batch size": "trial.batch_size" if run.batch_size != OWN else None,
             "schedule": "trial.scheduler(optimizer, num_steps)" if has_course(run) else None,
