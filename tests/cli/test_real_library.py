@@ -241,6 +241,41 @@ def test_code_of_ones_own_is_compared_explained_and_trained(
     assert {"bounded", "rolling"} < set(run("list", "--names", "--import", own).out.split())
 
 
+TRAINING = """
+import torch
+
+
+def line(trial):
+    print("trained")
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = trial.optimizer([weight])
+    for _ in range(trial.epochs):
+        optimizer.zero_grad()
+        weight.square().sum().backward()
+        optimizer.step()
+    return weight.detach().abs()
+"""
+
+
+def test_a_training_of_ones_own_is_compared_and_added_to(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    path, out = tmp_path / "training_of_ones_own.py", tmp_path / "out"
+    path.write_text(TRAINING, encoding="utf-8")
+    asked = ("compare", "--train", f"{path}:line", "--optimizers", "sgd", "--epochs", "2")
+    ran = run(*asked, "--dry-run")
+    assert ran.exit_code == 0, ran.err
+    assert ran.out.startswith("Plan: 1 optimizer; 16 learning rates on 3 seeds, then ")
+    ran = run(*asked, "--out", out, "--json")
+    assert ran.exit_code == 0, ran.err
+    assert ran.out == (out / "verdict.json").read_text(encoding="utf-8")
+    assert "trained" in ran.err
+    ran = run("compare", "--extend", out, "--train", f"{path}:line", "--add-optimizers", "lion", "--json")
+    assert {cell["optimizer"] for cell in json.loads(ran.out)["cells"]} == {"sgd", "lion"}
+    sys.modules.pop(path.stem, None)
+
+
 @pytest.mark.parametrize("command", ["compare", "fit", "explain", "list"])
 def test_code_that_cannot_be_imported_is_told_before_anything_else(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str

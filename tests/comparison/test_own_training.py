@@ -448,6 +448,11 @@ def test_whatever_can_be_called_has_a_name_and_a_text(function: Any, name: str, 
 @pytest.mark.parametrize(
     ("function", "options", "said"),
     [
+        (
+            partial(fails),
+            {},
+            rf"failed \(sgd, learning rate .*, line {fails.__code__.co_firstlineno + 2} of {Path(__file__).name}\): ",
+        ),
         (fails, {}, r"failed \(sgd, learning rate .*\): ValueError: no such file\. .* return float\('nan'\)"),
         (leaves, {}, r"failed \(sgd, learning rate .*\): SystemExit: no such option\."),
         (says_nothing, {}, "gave no score; let it return one"),

@@ -5,7 +5,8 @@ to use.
 from __future__ import annotations
 
 import shlex
-from contextlib import nullcontext
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -375,7 +376,9 @@ def compare(
     from steepest.comparison.compare import compare as run_comparison
     from steepest.screen.watch import watch
 
-    with nullcontext(PlanOnly()) if dry_run else watch(quiet=quiet) as progress:
+    # Nothing but the verdict is to be printed, whatever code of the user's own prints.
+    aside = redirect_stdout(sys.stderr) if as_json else nullcontext()
+    with aside, nullcontext(PlanOnly()) if dry_run else watch(quiet=quiet) as progress:
         comparison = run_comparison(
             **question, **added, out=place if goes_on is None else None, progress=progress, **options
         )

@@ -7,10 +7,12 @@ import inspect
 import math
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -439,8 +441,8 @@ class OwnTrainingEngine:
                     if isinstance(error, InputError):
                         raise
                     raise InputError(
-                        f"The training function failed ({trial.in_words()}): {told(error)} Where a training has gone "
-                        "wrong by its rate, let it return float('nan')."
+                        f"The training function failed ({trial.in_words()}{_line_of(self.function, error)}): "
+                        f"{told(error)} Where a training has gone wrong by its rate, let it return float('nan')."
                     ) from error
         if (
             trial.is_asked_to_stop
@@ -527,6 +529,16 @@ def _named(function: Any) -> Any:
     while isinstance(function, partial):
         function = function.func
     return function if hasattr(function, "__qualname__") else type(function)
+
+
+def _line_of(function: Any, error: BaseException) -> str:
+    """The line of the function's file that it failed in, for the command line, which shows no traceback."""
+    try:
+        file = inspect.getfile(inspect.unwrap(_named(function)))
+    except (OSError, TypeError):
+        return ""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f", line {lines[-1]} of {Path(file).name}" if lines and Path(file).is_file() else ""
 
 
 def _digest(function: Callable[..., Any]) -> str:

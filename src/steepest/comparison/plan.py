@@ -240,9 +240,9 @@ class Plan:
     def in_words(self) -> list[str]:
         """What is about to be run and what had to be left out, in sentences."""
         counted = [
-            (len(self.losses), "loss", "es"),
+            *[(len(self.losses), "loss", "es")] * (OWN not in self.losses),
             (len(self.optimizers), "optimizer", "s"),
-            (len(self.batch_sizes), "batch size", "s"),
+            *[(len(self.batch_sizes), "batch size", "s")] * (OWN not in self.batch_sizes),
             *[(len(self.schedules), "schedule", "s")] * (len(self.schedules) > 1),
         ]
         axes = " x ".join(f"{count} {name}{ending * (count != 1)}" for count, name, ending in counted)
