@@ -20,6 +20,7 @@ from steepest.comparison.ranking import EQUIVALENCE
 from steepest.comparison.statistics import CONFIDENCE
 from steepest.errors import InputError, inert
 from steepest.report import build, in_notebook, write
+from steepest.report.words import significant
 
 from . import sample
 from .sample import Records
@@ -217,9 +218,15 @@ def test_a_notebook_shows_the_verdict_and_its_pairs() -> None:
     text = Page(in_notebook(verdict)).text
     assert text.startswith(verdict["sentence"])
     first = verdict["cells"][0]
-    assert f"{first['loss']} {first['optimizer']} {first['batch_size']}" in text
+    assert f"{first['loss']} {first['optimizer']} {significant(first['lr'])}" in text
     assert "none always the mean 4.200 baseline" in text
     assert "16 more rows are in" in text
+    cells = [first | {"schedule": "cosine"}, *verdict["cells"][1:]]
+    apart = Page(in_notebook(verdict | {"cells": cells})).text
+    assert (
+        f"{first['loss']} {first['optimizer']} {first['batch_size']} cosine {significant(first['lr'])}"
+        in apart
+    )
     assert not Page(in_notebook(sample.hostile(HOSTILE)[0])).all("img")
     verdict, _, _ = sample.interrupted()
     so_far = Page(in_notebook(verdict)).text

@@ -7,6 +7,7 @@ from typing import Any
 from steepest.report.build import environment
 from steepest.report.tables import cell_key
 from steepest.report.words import Cell, between, score_format, significant
+from steepest.training.run import regime
 
 __all__ = ["in_notebook"]
 
@@ -22,6 +23,7 @@ def in_notebook(verdict: dict[str, Any]) -> str:
     rows = [
         {
             **cell,
+            "batch": regime(cell["batch_size"], cell.get("schedule", "constant")),
             "rate": significant(cell["lr"]),
             "score": written(cell["score"]),
             "interval": between(cell["interval"], written),
@@ -35,6 +37,7 @@ def in_notebook(verdict: dict[str, Any]) -> str:
         .render(
             verdict=verdict,
             rows=rows,
+            has_batches=len({row["batch"] for row in rows}) > 1,  # else the sentence says which
             baseline=baseline and written(baseline["score"]),
             num_more=max(0, len(cells) - _MOST_ROWS),
         )
