@@ -29,6 +29,7 @@ from steepest.comparison.options import Options
 from steepest.comparison.own_training import OwnTrainingEngine, prepare_training
 from steepest.comparison.plan import make_plan, read_plan
 from steepest.report.again import trial_code
+from steepest.report.sections import curves
 from steepest.training.metrics import METRICS, own_score
 from steepest.training.run import OWN, Run, Stop
 
@@ -635,6 +636,8 @@ def test_an_extension_repeats_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
     steepest.compare(train=counted, optimizers=["sgd"], max_epochs=2, out=out)
     calls.clear()
+    with pytest.raises(InputError, match="The plan was made for a training of your own"):
+        steepest.compare(extend=out, add_optimizers=["momentum"])
     longer = steepest.compare(train=counted, extend=out, add_optimizers=["momentum"])
     assert set(calls) == {"momentum"}
     at_once = steepest.compare(train=counted, optimizers=["sgd", "momentum"], max_epochs=2)
@@ -664,6 +667,26 @@ def test_a_budget_is_kept_by_a_measured_speed() -> None:
     found = steepest.compare(train=with_its_own_loss, optimizers=["sgd"], budget=1.0, max_epochs=3_000)
     assert any(note.startswith("To keep to the budget") for note in found.verdict["notes"])
     assert found.verdict["seconds"] < 10.0
+
+
+def test_what_is_not_known_of_a_training_is_not_drawn() -> None:
+    def by_an_optimizer_of_its_own(trial: TrainingTrial) -> float:
+        for epoch in range(trial.epochs):
+            trial.report(trial.lr + epoch + len(trial.optimizer_name))
+        return 1.0
+
+    axes = {}
+    for function, losses in ((fits_a_line, "mse"), (by_an_optimizer_of_its_own, None)):
+        found = steepest.compare(train=function, losses=losses, **QUICK)
+        drawn = curves(found.verdict, found.runs)
+        (panel, *_) = drawn["panels"]
+        assert f'"value": "{drawn["axes"][0]}"' in json.dumps(panel["spec"])
+        axes[function] = drawn["axes"]
+        assert "<th>batch</th>" not in found._repr_html_()
+    assert axes == {
+        fits_a_line: ["updates", "epochs", "seconds"],
+        by_an_optimizer_of_its_own: ["epochs", "seconds"],
+    }
 
 
 @pytest.mark.parametrize("called", ["by its name", "as a lambda"])

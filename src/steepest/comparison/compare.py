@@ -362,15 +362,14 @@ def compare(
         plan = extended(
             finished_plan(place), losses=add_losses, optimizers=add_optimizers, more_seeds=more_seeds
         )
+    followed = None if plan is None else _plan_to_follow(plan, given, target, seconds, together)
+    if followed is not None and (followed.task == OWN) != (train is not None):
+        of = "a training of your own (train)" if followed.task == OWN else "a table or a module"
+        raise InputError(f"The plan was made for {of}; give what it is for, or make a new comparison.")
     if data is None and model is not None:
         raise InputError("There are no data to compare on; with model=..., give (train, validation, test).")
     if data is None and train is None:
         raise InputError("There are no data to compare on; give a path, a data frame or a pair (X, y).")
-    followed = None if plan is None else _plan_to_follow(plan, given, target, seconds, together)
-
-    if followed is not None and (followed.task == OWN) != (train is not None):
-        of = "a training of your own (train)" if followed.task == OWN else "a table or a module"
-        raise InputError(f"The plan was made for {of}; give what it is for, or make a new comparison.")
     prepared: AnyPrepared
     if train is not None:
         prepared = prepare_training(train)

@@ -118,11 +118,13 @@ def rate_chart(
     return _finished(chart, height=150)
 
 
-def curve_chart(*, metric: str, span: ScoreRange, optimizers: Sequence[str], batch: str) -> dict[str, Any]:
+def curve_chart(
+    *, metric: str, span: ScoreRange, optimizers: Sequence[str], batch: str, axes: Sequence[str]
+) -> dict[str, Any]:
     """Validation score against training done, a line an optimizer, with a band of one standard error.
 
     A row is a point: ``optimizer``, ``batch``, ``score``, ``low``, ``high``, ``seeds``, and how far training
-    was in ``updates``, ``examples``, ``epochs`` and ``seconds``.
+    was in ``axes``, some of ``updates``, ``examples``, ``epochs`` and ``seconds``; drawn along the first.
     """
     indices = range(len(optimizers))
     scale = alt.Scale(domain=list(optimizers), range=[colour(index) for index in indices])
@@ -150,7 +152,7 @@ def curve_chart(*, metric: str, span: ScoreRange, optimizers: Sequence[str], bat
             strokeDash=line,
             opacity=_by_focus(1, 0.2, 1),
         ),
-        base.mark_point(size=90, filled=True, opacity=0, clip=True).encode(y=y, tooltip=_curve_tooltip()),
+        base.mark_point(size=90, filled=True, opacity=0, clip=True).encode(y=y, tooltip=_curve_tooltip(axes)),
     ]
     chart = (
         alt.layer(*layers, data=alt.NamedData(name="rows"))
@@ -158,7 +160,7 @@ def curve_chart(*, metric: str, span: ScoreRange, optimizers: Sequence[str], bat
         .transform_calculate(along="datum[chosen_axis]")
         .add_params(
             alt.param(name="chosen_batch", value=batch),
-            alt.param(name="chosen_axis", value=X_AXES[0]),
+            alt.param(name="chosen_axis", value=axes[0]),
             alt.param(name="hidden_optimizers", value=[]),
             alt.param(name="focused_optimizer", value=""),
             *_zoom_params(),
@@ -266,14 +268,17 @@ def _rate_tooltip() -> list[alt.Tooltip]:
     ]
 
 
-def _curve_tooltip() -> list[alt.Tooltip]:
+def _curve_tooltip(axes: Sequence[str]) -> list[alt.Tooltip]:
+    along = {
+        "updates": (say("updates"), ",.0f"),
+        "examples": (say("examples seen"), ",.0f"),
+        "epochs": (say("epochs"), ".3~g"),
+        "seconds": (say("seconds"), ".3~g"),
+    }
     return [
         alt.Tooltip("optimizer:N", title=say("optimizer")),
         alt.Tooltip("score:Q", title=say("mean score"), format=".4~g"),
-        alt.Tooltip("updates:Q", title=say("updates"), format=",.0f"),
-        alt.Tooltip("examples:Q", title=say("examples seen"), format=",.0f"),
-        alt.Tooltip("epochs:Q", title=say("epochs"), format=".3~g"),
-        alt.Tooltip("seconds:Q", title=say("seconds"), format=".3~g"),
+        *(alt.Tooltip(f"{axis}:Q", title=along[axis][0], format=along[axis][1]) for axis in axes),
         alt.Tooltip("seeds:Q", title=say("seeds")),
     ]
 

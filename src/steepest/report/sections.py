@@ -231,8 +231,10 @@ def curves(verdict: Context, runs: pl.DataFrame) -> Context:
     losses, batches = sorted({point["loss"] for point in points}), _batches(points, "batch")
     span = _curve_range(points, verdict["greater_is_better"])
     first = _first_choice(verdict, losses, batches)
+    # What a training of the user's own takes for an example is not known, nor its steps by an optimizer that it made.
+    axes = [axis for axis in charts.X_AXES if any(point[axis] for point in points)] or charts.X_AXES
     chart = charts.curve_chart(
-        metric=metric_of(verdict), span=span, optimizers=optimizers, batch=first["batch"]
+        metric=metric_of(verdict), span=span, optimizers=optimizers, batch=first["batch"], axes=axes
     )
     panels = []
     for index, loss in enumerate(losses):
@@ -251,8 +253,7 @@ def curves(verdict: Context, runs: pl.DataFrame) -> Context:
         "batches": batches,
         "first": first,
         "legend": legend,
-        # What a training of the user's own takes for an example is not known.
-        "axes": [axis for axis in charts.X_AXES if axis != "examples" or not _is_a_training(verdict)],
+        "axes": axes,
         "thinned": thinned,
     }
 
