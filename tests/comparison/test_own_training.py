@@ -710,3 +710,28 @@ def test_other_options_are_tuned_too() -> None:
     tried = found.runs.filter(pl.col("stage") == "options")
     assert tried["hyper_delta"].n_unique() > 8
     assert tried["hyper_momentum"].n_unique() > 8
+
+
+def test_a_function_that_failed_is_mended_and_gone_on_with(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def breaks_at_a_bold_rate(trial: TrainingTrial) -> float:
+        if trial.lr > 1.0:
+            trial.optimizer([nn.Parameter(torch.zeros(1))])
+            raise ValueError("it burst")
+        return with_its_own_loss(trial)
+
+    with pytest.raises(InputError, match="it burst"):
+        steepest.compare(train=breaks_at_a_bold_rate, out=out, **QUICK)
+    calls = []
+
+    def mended(trial: TrainingTrial) -> float:
+        calls.append(trial.lr)
+        return math.nan if trial.lr > 1.0 else with_its_own_loss(trial)
+
+    found = steepest.compare(train=mended, resume=out)
+    assert found.verdict["status"] == "complete"
+    assert len(calls) < found.runs.height  # what was finished is kept
+    assert any("has changed since the comparison began" in note for note in found.verdict["notes"])
+    more = steepest.compare(train=mended, extend=out, more_seeds=1)
+    assert more.verdict["status"] == "complete"

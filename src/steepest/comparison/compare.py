@@ -382,7 +382,11 @@ def compare(
         assert not isinstance(model, str)
         prepared = prepare_modules(model, data, task if followed is None else followed.task, device, compile)
         given = prepared.options(given)
-    chosen = make_plan(prepared, given) if followed is None else _fitting(followed, prepared)
+    chosen = (
+        make_plan(prepared, given)
+        if followed is None
+        else _fitting(followed, prepared, resumed=resume is not None)
+    )
     if isinstance(prepared, PreparedModules) and followed is None:
         chosen = replace(
             chosen,
@@ -660,9 +664,19 @@ def _plan_to_follow(
     return plan
 
 
-def _fitting(plan: Plan, prepared: AnyPrepared) -> Plan:
-    """The plan, if it was made for these rows, and for this module; or for this training."""
+def _fitting(plan: Plan, prepared: AnyPrepared, *, resumed: bool) -> Plan:
+    """The plan, if it was made for these rows, and for this module; or for this training.
+
+    A training function that ended its comparison by an error is mended before that is resumed: then its text is
+    another one, which a note says.
+    """
     if isinstance(prepared, PreparedTraining) and plan.data_sha256 != prepared.data_sha256:
+        if resumed:
+            prepared.notes.append(
+                f"The text of {prepared.name} has changed since the comparison began: runs of before are by the "
+                "earlier one."
+            )
+            return replace(plan, data_sha256=prepared.data_sha256)
         raise InputError(
             f"The plan was made for another training function: the text of {prepared.name} differs from the one it "
             "was made for; make a new comparison."

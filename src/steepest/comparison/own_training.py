@@ -319,11 +319,10 @@ class TrainingTrial:
         validation, test, is_one = math.nan, math.nan, False
         was_whole = self.reason is None
         if was_whole:
-            validation, test, is_one = self._scores(
-                given
-            )  # first: what is no score may not have been run at all
-            self._check_heeded()
+            validation, test, is_one = self._scores(given)
             self.reason = "epochs" if math.isfinite(validation) and math.isfinite(test) else "diverged"
+        if self.reason == "epochs":  # one that broke down may not have come to it
+            self._check_heeded()
         steps, scores, seconds = (
             np.array(column) for column in (zip(*self._marks, strict=True) if self._marks else ((), (), ()))
         )
