@@ -41,6 +41,13 @@ DIFFERENCES = {
         why="vectors that are nearly parallel are where the training of an embedding ends",
         names=("CosineEmbeddingLoss", "TripletMarginLoss"),
     ),
+    "alignments": Difference(
+        "Alignments of sequences",
+        torch="sums of logarithms in the type of the input; a class of probability 0 has a gradient of NaN",
+        ours="sums in float64 with exponents of their own; a probability of 0 is one",
+        why="classes are masked, and float32 has no digits left of a thousand frames",
+        names=("CTCLoss", "ctc_loss"),
+    ),
     "masked": Difference(
         "Branches not taken",
         torch="NaN in a gradient where a formula's other branch, not taken there, has none",

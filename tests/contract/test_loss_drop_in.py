@@ -453,6 +453,8 @@ def drawn(word: str) -> tuple[Tensor, Tensor]:
         return torch.ones(4, 3), torch.tensor([0, 1, 2, 0])
     if word == "multilabel_margin":
         return torch.ones(4, 3), torch.tensor([[0, 1, -1]]).expand(4, 3)
+    if word == "ctc":
+        return torch.zeros(4, 1, 3), torch.tensor([[1, 2]])
     return draw(word, (4, 3))
 
 
@@ -461,6 +463,8 @@ def tensors_of(word: str) -> list[str]:
     names = [
         name for name in inspect.signature(LOSSES[word].forward).parameters if name not in ("self", "var")
     ]
+    if word == "ctc":  # lengths may be tuples
+        return names[:2]
     return names if len(names) > 2 else ["input", "target"]
 
 
@@ -470,7 +474,7 @@ def test_what_is_no_dense_tensor_is_named(word: str, kind: str, which: str) -> N
     is_linear = word == "linear_cross_entropy"
     loss: Any = losses.LinearCrossEntropyLoss(5, 3) if is_linear else loss_of(word, (4, 3))
     names = tensors_of(word)
-    tensors = drawn(word) if names == ["input", "target"] else [torch.ones(4, 3)] * 3
+    tensors = drawn(word) if len(names) == 2 else [torch.ones(4, 3)] * 3
     given: dict[str, Any] = dict(zip(names, tensors, strict=True))
     other: dict[str, Any] = {
         "list": given[which].tolist(),
@@ -479,7 +483,7 @@ def test_what_is_no_dense_tensor_is_named(word: str, kind: str, which: str) -> N
         "sparse": given[which].to_sparse(),
     }
     given[which] = other[kind]
-    more = [torch.ones(4, 3)] if word == "gaussian_nll" else []
+    more: list[Any] = {"gaussian_nll": [torch.ones(4, 3)], "ctc": [(4,), (2,)]}.get(word, [])
     said = "is sparse" if kind == "sparse" else f"is of type {kind}; it must be a torch.Tensor"
     with pytest.raises(InputError, match=f"^[a-z0-9_]+: the {which} {said}"):
         loss(*given.values(), *more)

@@ -673,11 +673,33 @@ def test_multilabel_margin_is_what_its_page_says() -> None:
     assert gradients(value, x)[0] == pytest.approx(told / 2)
 
 
+def test_ctc_is_what_its_page_says() -> None:
+    check_texts(
+        "ctc",
+        "mean over sequences of -log(Σ_a Π_t exp(x_{t,a_t})) / S, a all alignments: paths of T classes that are y once "
+        "repeats and then blanks are taken out",
+        "(exp(x_{t,c}) - q_{t,c}) / S by x_{t,c}, as in torch; 0 in frames that do not count",
+    )
+    logits = np.array([[X[0]], [X[0][::-1]], [X[1]]])
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    x = leaf(np.log(p))
+    value = LOSSES["ctc"]()(x, torch.tensor([[1, 2]]), (3,), (2,))
+    paths = [(1, 2, 0), (1, 2, 2), (1, 1, 2), (1, 0, 2), (0, 1, 2)]
+    weights = [np.prod([p[t, 0, c] for t, c in enumerate(path)]) for path in paths]
+    share = np.zeros((3, 1, 3))
+    for path, weight in zip(paths, weights, strict=True):
+        for t, c in enumerate(path):
+            share[t, 0, c] += weight / sum(weights)
+    assert value.item() == pytest.approx(-np.log(sum(weights)) / 2)
+    assert gradients(value, x)[0] == pytest.approx((p - share) / 2)
+
+
 def test_every_loss_is_held_to_its_words() -> None:
     with_weights = {"logit_adjusted", "class_balanced"}
     of_whole_tensors = {
         "nll", "multi_margin", "multilabel_soft_margin", "linear_cross_entropy", "dice", "tversky", "gaussian_nll",
         "margin_ranking", "cosine_embedding", "triplet_margin", "triplet_margin_with_distance", "multilabel_margin",
+        "ctc",
     }  # fmt: skip
     assert set(POINTWISE) == {name for name in LOSSES if LOSSES[name].formula.family == "pointwise"}
     assert set(SOFTMAX) | with_weights == {n for n in LOSSES if LOSSES[n].formula.family == "softmax"}

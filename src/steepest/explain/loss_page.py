@@ -25,6 +25,7 @@ _OUTPUTS = {
     "two scores": "a score for each of a pair, x₁ and x₂",
     "two vectors": "a vector for each of a pair, a and b",
     "three vectors": "a vector for each of a triplet: the anchor a, the positive p, the negative n",
+    "frames": "a log-probability x_{t,c} for each class c in each frame t",
 }
 _TARGETS = {
     "real": "a real number y",
@@ -34,6 +35,7 @@ _TARGETS = {
     "sign": "a class, y = 1 or y = -1",
     "count": "a count y, 0 or more",
     "positive": "an amount y above 0",
+    "sequence": "a sequence of class indices, the blank not among them",
     "none": "none; which vector is which says it",
 }
 _OF_PAIRS = {

@@ -16,6 +16,7 @@ from steepest.losses.charbonnier import CharbonnierLoss
 from steepest.losses.class_balanced import ClassBalancedCrossEntropyLoss
 from steepest.losses.cosine_embedding import CosineEmbeddingLoss
 from steepest.losses.cross_entropy import CrossEntropyLoss
+from steepest.losses.ctc import CTCLoss
 from steepest.losses.dice import DiceLoss
 from steepest.losses.focal import FocalLoss
 from steepest.losses.formula import Interval, LossFormula
@@ -56,6 +57,7 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "BinaryFocalLoss",
+    "CTCLoss",
     "CauchyLoss",
     "CharbonnierLoss",
     "ClassBalancedCrossEntropyLoss",
@@ -100,7 +102,7 @@ __all__ = [
 ]
 
 # In the order in which a comparison takes them: regression, two classes, many classes, counts and amounts,
-# pairs and triplets.
+# pairs and triplets, sequences.
 LOSSES: dict[str, Any] = {
     loss.formula.name: loss
     for loss in (
@@ -144,5 +146,6 @@ LOSSES: dict[str, Any] = {
         CosineEmbeddingLoss,
         TripletMarginLoss,
         TripletMarginWithDistanceLoss,
+        CTCLoss,
     )
 }

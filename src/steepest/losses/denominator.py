@@ -58,6 +58,12 @@ def denominator(loss: Any, target: Tensor) -> float:
         return float(target.numel())
     if name == "multilabel_margin":  # a row's list has a place for each class
         return float(target.numel() // target.shape[-1] if target.dim() else 1)
+    if name == "ctc":
+        if target.dim() != 2:  # one row may be one sequence or several
+            raise InputError(
+                f"{name}: targets in one row do not tell how many there are; give normalizer= their number."
+            )
+        return float(len(target))
     if formula.target == "none":
         raise InputError(f"{name}: it has no targets to count; give normalizer= the number of values.")
     if name in _BY_ROW:

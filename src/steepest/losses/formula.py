@@ -58,8 +58,11 @@ class LossFormula:
     prediction: Literal[
         "real", "logit", "probability", "logits", "log_probability", "log_rate", "margin",
         "distance", "two scores", "two vectors", "three vectors",
+        "frames",
     ]  # fmt: skip
-    target: Literal["real", "probability", "class", "classes", "sign", "count", "positive", "none"]
+    target: Literal[
+        "real", "probability", "class", "classes", "sign", "count", "positive", "sequence", "none"
+    ]
     tasks: tuple[str, ...]  # where a comparison may use it: regression, binary, multiclass; () is nowhere
     formula: str
     gradient_formula: str

@@ -10,6 +10,7 @@ from steepest.losses.charbonnier import charbonnier_loss
 from steepest.losses.class_balanced import class_balanced_cross_entropy, class_balanced_weights
 from steepest.losses.cosine_embedding import cosine_embedding_loss
 from steepest.losses.cross_entropy import cross_entropy
+from steepest.losses.ctc import ctc_loss
 from steepest.losses.dice import dice_loss
 from steepest.losses.focal import focal_loss
 from steepest.losses.gamma import gamma_nll_loss
@@ -52,6 +53,7 @@ __all__ = [
     "class_balanced_weights",
     "cosine_embedding_loss",
     "cross_entropy",
+    "ctc_loss",
     "dice_loss",
     "focal_loss",
     "gamma_nll_loss",
