@@ -360,6 +360,22 @@ def test_compiled_as_one_operator(reduction: str) -> None:
         compiled(x, y * 0, FRAMES, LENGTHS)
 
 
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_compiled_it_has_a_second_derivative(reduction: str) -> None:
+    x, y = ordinary()
+
+    def loss(x: Tensor) -> Tensor:
+        return ctc(x.log_softmax(-1), y, FRAMES, LENGTHS, reduction=reduction, on_empty="zero").sum()
+
+    found = []
+    for function in (loss, torch.compile(loss, fullgraph=True, backend="eager")):
+        leaf = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(function(leaf), leaf, create_graph=True)
+        found.append(torch.autograd.grad(gradient.square().sum(), leaf)[0])
+    assert found[0].norm() > 1e-3
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-12)
+
+
 def test_meta_tensors_and_changed_inputs() -> None:
     x, y = ordinary()
     for lengths in ((FRAMES, LENGTHS), (FRAMES.to("meta"), LENGTHS.to("meta"))):

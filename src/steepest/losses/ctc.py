@@ -166,12 +166,8 @@ def _loss(
     shape = x.shape[1:2] if is_batch else torch.Size()
 
     def in_operations(x: Tensor, targets: Tensor) -> Tensor:
-        def compute(x: Tensor) -> Tensor:
-            labels, of_frames, of_labels = _padded(targets, frames, lengths, x)
-            values = value(x, labels, of_frames, of_labels, blank, zero_infinity)
-            return (values / of_labels.clamp(min=1) if by_length else values).reshape(shape)
-
-        return composite_loss(FORMULA, compute, (x,), reduction=reduction, **rest)
+        settings = (frames, lengths, blank, zero_infinity, by_length)
+        return _in_operations(x, targets, *settings, reduction, shape, rest)
 
     is_plain = x.is_cpu and not runs_on(x) and kernels.takes(x, (), (targets,))
     if is_plain and isinstance(frames, list) and isinstance(lengths, list):
@@ -192,6 +188,26 @@ def _loss(
         values: Tensor = loss.reshape(shape) if reduction == "none" else loss
         return values
     return in_operations(x, targets)
+
+
+def _in_operations(
+    x: Tensor,
+    targets: Tensor,
+    frames: list[int] | Tensor,
+    lengths: list[int] | Tensor,
+    blank: int,
+    zero_infinity: bool,
+    by_length: bool,
+    reduction: str,
+    shape: torch.Size,
+    switches: Switches,
+) -> Tensor:
+    def compute(x: Tensor) -> Tensor:
+        labels, of_frames, of_labels = _padded(targets, frames, lengths, x)
+        values = value(x, labels, of_frames, of_labels, blank, zero_infinity)
+        return (values / of_labels.clamp(min=1) if by_length else values).reshape(shape)
+
+    return composite_loss(FORMULA, compute, (x,), reduction=reduction, **switches)
 
 
 class _Sequences(NamedTuple):
@@ -401,6 +417,15 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 def _backward(ctx: Any, grad_loss: Tensor, _: Any) -> tuple[Any, ...]:
     gradient, x, targets, frames, lengths = ctx.saved_tensors
+    if torch.is_grad_enabled():  # it may be differentiated in turn
+        blank, zero_infinity, by_length, reduction, zero_on_empty, _ = ctx.settings
+        settings = (frames, lengths, blank, zero_infinity, by_length, reduction)
+        switches: Switches = {"on_empty": "zero" if zero_on_empty else "nan"}
+
+        def loss(x: Tensor) -> Tensor:
+            return _in_operations(x, targets, *settings, x.shape[1:2], switches)
+
+        return fused.differentiable_gradient(loss, x, grad_loss), *[None] * 9
     if gradient.shape != x.shape:  # an exported program was traced with an input that asked for none
         gradient = _operator(x, targets, frames, lengths, *ctx.settings[:-1], True)[1]
     if grad_loss.dim():
