@@ -28,6 +28,7 @@ from steepest import InputError, TrainingTrial, optim
 from steepest.comparison.options import Options
 from steepest.comparison.own_training import OwnTrainingEngine, prepare_training
 from steepest.comparison.plan import make_plan, read_plan
+from steepest.comparison.progress import Silent
 from steepest.report.again import trial_code
 from steepest.report.sections import curves
 from steepest.training.metrics import METRICS, own_score
@@ -497,6 +498,16 @@ def test_where_all_diverge_nothing_is_recommended() -> None:
     assert "diverged on 10 of 10 fresh seeds" in found["sentence"]
 
 
+class Watcher(Silent):
+    """Which runs were read back, and which were run."""
+
+    def __init__(self) -> None:
+        self.recalled: list[bool] = []
+
+    def run_finished(self, record: Any) -> None:
+        self.recalled.append(record.is_recalled)
+
+
 class StopsAfter:
     """Ctrl-C, once so many runs have ended."""
 
@@ -619,7 +630,11 @@ def test_it_is_gone_on_with_to_the_same_verdict(tmp_path: Path, monkeypatch: pyt
         return with_its_own_loss(trial)
 
     counted.__qualname__ = with_its_own_loss.__qualname__
-    again = steepest.compare(train=counted, resume=tmp_path / "cut")
+    watcher = Watcher()
+    again = steepest.compare(train=counted, resume=tmp_path / "cut", progress=watcher)
+    assert watcher.recalled == [True] * 40 + [False] * (
+        whole.runs.height - 40
+    )  # the time left is told by the latter
     assert len(calls) == whole.runs.height - 40
     verdicts = [json.loads((tmp_path / name / "verdict.json").read_text()) for name in ("cut", "whole2")]
     assert verdicts[0] | {"seconds": 0} == verdicts[1] | {"seconds": 0}

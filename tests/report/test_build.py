@@ -172,6 +172,15 @@ def test_a_target_with_quotes_stays_one_word_of_the_command() -> None:
     assert "--target 'it'\"'\"'s $(rm)' --task" in page.text
 
 
+def test_a_rate_alone_is_not_said_to_be_as_good_as_itself() -> None:
+    verdict, plan, runs = sample.regression()
+    cell = next(one for one in verdict["cells"] if one["kind"] == "tuned")
+    for rates, is_said in (([0.001, 0.01], True), ([0.01, 0.01], False)):
+        alone = {**cell, "rate_interval": rates}
+        text = Page(build({**verdict, "winners": [alone], "cells": [alone]}, plan, runs)).text
+        assert ("as good: " in text) is is_said
+
+
 def test_an_interruption_is_said_first(pages: Callable[[str], str]) -> None:
     text = Page(pages("interrupted")).text
     assert 0 < text.index("Interrupted.") < text.index("No verdict after 9 of 180 runs")

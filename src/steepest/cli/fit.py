@@ -327,5 +327,5 @@ def _fit_table(data: str, target: str, out: Path, options: dict[str, Any]) -> No
     print_fit(model, out)
     if (
         model.record.stop_reason == "interrupted"
-    ):  # what it had learned is kept, but it is not what was asked for
+    ):  # what it had learned is kept, and is not what was asked for
         raise typer.Exit(130)

@@ -104,10 +104,10 @@ def check_optimizer(word: str) -> str:
 
 def check_metric(given: str | Metric | None, task: Task) -> str:
     """The word of the metric every run is judged by: of the one given, or the task's default."""
+    if task == OWN:  # whose word is made here
+        return own_score(DEFAULT_METRICS[task] if given is None else given).name
     if given is None:
         return DEFAULT_METRICS[task]
-    if task == OWN:
-        return own_score(given).name
     if isinstance(given, Metric):
         if given.is_users_own:
             METRICS[given.name] = given  # another of the name may have been made since

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from steepest.comparison.options import (
-    DEFAULT_METRICS,
     Options,
     check_batch_size,
     check_count,
@@ -116,7 +115,7 @@ class TrainingTrial:
 
     def _begin(self, run: Run, *, final: bool, stop_event: threading.Event | None = None) -> None:
         self._run, self._stop_event, self.final = run, stop_event, final
-        self._rule, self._hyperparameters = optimizer_of(run)  # checks the options
+        _, self._hyperparameters = optimizer_of(run)  # checks the options
         self._loss_parameters = {} if run.loss == OWN else loss_parameters(run)
         self.reason: str | None = None
         self.num_steps = 0
@@ -487,7 +486,6 @@ class PreparedTraining:
             task=OWN,
             losses=(OWN,) if given.losses is None else given.losses,
             max_epochs=DEFAULT_EPOCHS if given.max_epochs is None else given.max_epochs,
-            metric=DEFAULT_METRICS[OWN] if given.metric is None else given.metric,
         )
 
     def start_engine(self, metric: str, final_seeds: Iterable[int]) -> OwnTrainingEngine:

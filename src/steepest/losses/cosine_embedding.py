@@ -16,16 +16,12 @@ from steepest.losses import several
 from steepest.losses.apply import composite_loss
 from steepest.losses.base import LossModule
 from steepest.losses.checks import (
-    check_dense,
-    check_floating,
-    check_parameters,
-    check_reduction,
     in_one_shape,
 )
 from steepest.losses.distances import cosines
 from steepest.losses.formula import Interval, LossFormula
 from steepest.losses.hinge import check_signs
-from steepest.losses.switches import Switches, check_switches
+from steepest.losses.switches import Switches
 
 __all__ = ["CosineEmbeddingLoss", "cosine_embedding_loss"]
 
@@ -80,12 +76,7 @@ def cosine_embedding_loss(
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)
     name = FORMULA.name
-    check_dense(name, input1=input1, input2=input2, target=target)
-    check_floating(name, input1, "input1")
-    check_floating(name, input2, "input2")
-    check_reduction(reduction)
-    check_switches(name, switches, reduction)
-    check_parameters(FORMULA, (margin,))
+    several.check_pair(FORMULA, input1, input2, target, margin, reduction, switches)
     strict = switches.get("strict_shape", True)
     input1, input2 = in_one_shape(name, strict, input1=input1, input2=input2)
     _check_shapes(input1, target, strict)

@@ -11,14 +11,37 @@ from torch import Tensor
 from steepest.backends import cpu, cpu_losses, cpu_pairs
 from steepest.backends.cuda_devices import runs_on
 from steepest.losses import kernels
+from steepest.losses.checks import check_dense, check_floating, check_parameters, check_reduction
 from steepest.losses.formula import LossFormula
 from steepest.losses.fused import times
 from steepest.losses.kernels import bare
-from steepest.losses.switches import Switches
+from steepest.losses.switches import Switches, check_switches
 
-__all__ = ["Element", "Part", "Rows", "several", "takes"]
+__all__ = ["Element", "Part", "Rows", "check_pair", "several", "takes"]
 
 Gradients = list[Tensor | None]
+
+
+def check_pair(
+    formula: LossFormula,
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float,
+    reduction: str,
+    switches: Switches,
+) -> None:
+    """What a loss of two inputs, their target and a margin looks at before their shapes.
+
+    Raises:
+        InputError: something of it is not as the loss takes it.
+    """
+    check_dense(formula.name, input1=input1, input2=input2, target=target)
+    check_floating(formula.name, input1, "input1")
+    check_floating(formula.name, input2, "input2")
+    check_reduction(reduction)
+    check_switches(formula.name, switches, reduction)
+    check_parameters(formula, (margin,))
 
 
 class Part(NamedTuple):
